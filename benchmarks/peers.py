@@ -1,0 +1,211 @@
+"""The other engines of this machine as command lines: each runs /bin/true of the same small root file system.
+
+    peers.py ROOTFS [N]      times each as a Python program gets it, and prints one JSON object
+
+Engines that are not installed, or refuse this machine, are named with their reason. What has to be changed for them (a
+docker daemon, a v1 hierarchy that crun insists on) is put back at the end, and named in `Peers.notes`. Needs root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HUGETLB = Path("/sys/fs/cgroup/hugetlb")
+LIMITS = ["-m", "64m", "--pids-limit", "64", "--cpus", "0.5"]
+# Without CAP_SYS_RESOURCE podman fails to raise these, and says so instead of running.
+PODMAN_ULIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One engine's container; `{id}` in argv is replaced by a name that is used once."""
+
+    argv: tuple[str, ...]
+    cwd: str | None = None
+
+    def run(self, name: str) -> None:
+        argv = [word.replace("{id}", name) for word in self.argv]
+        subprocess.run(argv, cwd=self.cwd, capture_output=True, check=True, text=True)
+
+
+@dataclass
+class Peers:
+    """What can be timed here, what cannot and why, and what was changed on the machine for it."""
+
+    commands: dict[str, Command] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def offer(self, name: str, command: Command) -> None:
+        """Take it when a first run of it works."""
+        try:
+            command.run(f"yardstick-first-{os.getpid()}")
+        except FileNotFoundError as error:
+            self.skipped[name] = f"{error.filename} is not installed"
+        except subprocess.CalledProcessError as error:
+            self.skipped[name] = (error.stderr or error.stdout).strip()[-300:]
+        else:
+            self.commands[name] = command
+
+
+def bundle(rootfs: str, directory: str) -> str:
+    """An OCI bundle with the limits of the figures, for crun and runc."""
+    subprocess.run(["crun", "spec"], cwd=directory, check=True)
+    path = Path(directory, "config.json")
+    spec = json.loads(path.read_text())
+    spec["process"].update(terminal=False, args=["/bin/true"])
+    spec["process"].pop("rlimits", None)  # without CAP_SYS_RESOURCE they cannot be raised
+    spec["root"] = {"path": rootfs, "readonly": True}
+    spec["linux"].setdefault("resources", {}).update(
+        memory={"limit": 67108864}, pids={"limit": 64}, cpu={"quota": 50000, "period": 100000}
+    )
+    path.write_text(json.dumps(spec))
+    return directory
+
+
+def v1_hugetlb(stack: ExitStack) -> str | None:
+    """On hybrid machines crun refuses a cgroup2 that still has a controller: hugetlb goes to v1 until the end."""
+    unified = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+    if not unified.exists() or unified.read_text().split() != ["hugetlb"]:
+        return None
+    made = not HUGETLB.exists()
+    HUGETLB.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", str(HUGETLB)], check=True)
+    if made:
+        stack.callback(HUGETLB.rmdir)
+    stack.callback(subprocess.run, ["umount", str(HUGETLB)], check=False)
+    stack.callback(time.sleep, 1)  # groups that were removed are freed after a while, and until then they count
+    stack.callback(remove_new_groups, groups())
+    return f"mounted a v1 hugetlb hierarchy on {HUGETLB} for crun, unmounted at the end"
+
+
+def groups() -> set[str]:
+    return {f"{directory}/{name}" for directory, names, _ in os.walk("/sys/fs/cgroup") for name in names}
+
+
+def remove_new_groups(before: set[str]) -> None:
+    """The peers leave their parent groups; with groups in it a v1 hierarchy outlives its umount, controller and all."""
+    for path in sorted(groups() - before, reverse=True):
+        with suppress(OSError):  # a file system of its own, or someone else's and in use
+            os.rmdir(path)
+
+
+def docker_host(stack: ExitStack, scratch: str) -> tuple[list[str], str | None]:
+    """`docker` with a daemon that answers: the machine's, or one of our own below `scratch`, ended at the end."""
+    # Debian's client beside Debian's daemon, where another client comes first on PATH.
+    client = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
+    if subprocess.run([client, "info"], check=False, capture_output=True).returncode == 0:
+        return [client], None
+    socket = f"unix://{scratch}/docker.sock"
+    argv = ["dockerd", "--data-root", f"{scratch}/docker", "--exec-root", f"{scratch}/docker-exec", "-H", socket]
+    argv += ["--pidfile", f"{scratch}/docker.pid", "--iptables=false", "--ip6tables=false", "--bridge=none"]
+    with open(f"{scratch}/dockerd.log", "w") as log:
+        daemon = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
+    stack.callback(end, daemon)
+    for _ in range(150):
+        if subprocess.run([client, "-H", socket, "info"], check=False, capture_output=True).returncode == 0:
+            return [client, "-H", socket], "started a docker daemon of our own, ended at the end"
+        if daemon.poll() is not None:
+            break
+        time.sleep(0.2)
+    raise RuntimeError("dockerd: " + Path(f"{scratch}/dockerd.log").read_text().strip()[-200:])
+
+
+def end(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()
+    try:
+        daemon.wait(20)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+
+
+def from_image(peers: Peers, name: str, engine: list[str], rootfs: str, extra: list[str]) -> None:
+    """Offer an engine that runs images: import the root file system first, and again nothing else."""
+    with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
+        subprocess.run(["tar", "-C", rootfs, "-cf", tar.name, "."], check=True)
+        subprocess.run([*engine, "import", tar.name, "yardstick:latest"], check=False, capture_output=True)
+    argv = [*engine, "run", "--rm", "--network", "none", *extra, *LIMITS, "yardstick:latest", "/bin/true"]
+    peers.offer(name, Command(tuple(argv)))
+
+
+def find(rootfs: str, scratch: str, stack: ExitStack) -> Peers:
+    """Everything on this machine that can be compared with; undone when `stack` ends."""
+    peers = Peers()
+    stack.callback(remove_new_groups, groups())
+    peers.offer("subprocess.run", Command((f"{rootfs}/bin/true",)))
+    view = ("--unshare-all", "--ro-bind", rootfs, "/", "--proc", "/proc", "--dev", "/dev")
+    peers.offer("bwrap", Command(("bwrap", *view, "/bin/true")))
+    if shutil.which("crun"):
+        if note := v1_hugetlb(stack):
+            peers.notes.append(note)
+        where = bundle(rootfs, scratch)
+        peers.offer("crun run", Command(("crun", "run", "{id}"), where))
+        peers.offer("runc run", Command(("runc", "run", "{id}"), where))
+    if shutil.which("podman"):
+        from_image(peers, "podman run", ["podman"], rootfs, PODMAN_ULIMITS)
+    if shutil.which("dockerd") or shutil.which("docker"):
+        try:
+            client, started = docker_host(stack, scratch)
+        except (OSError, RuntimeError) as error:
+            peers.skipped["docker run"] = str(error)
+        else:
+            peers.notes += [started] if started else []
+            from_image(peers, "docker run", client, rootfs, [])
+    for name in ("crun run", "runc run", "podman run", "docker run"):
+        if name not in peers.commands:
+            peers.skipped.setdefault(name, "not installed")
+    return peers
+
+
+def timed(command: Command, n: int, gap: float = 0) -> list[float]:
+    """Milliseconds of `n` runs, one after another, each after a sleep of `gap` seconds."""
+    times = []
+    for i in range(n):
+        time.sleep(gap)
+        begun = time.perf_counter()
+        command.run(f"yardstick-{os.getpid()}-{i}")
+        times.append((time.perf_counter() - begun) * 1e3)
+    return times
+
+
+def rate(command: Command, n: int, at_once: int) -> float:
+    """Containers per second with `at_once` threads that run n // at_once each."""
+
+    def work(thread: int) -> None:
+        for i in range(n // at_once):
+            command.run(f"yardstick-{os.getpid()}-{thread}-{i}")
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(at_once)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return (n // at_once) * at_once / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    rootfs, n = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 40
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        peers = find(rootfs, scratch, stack)
+        result: dict[str, object] = {"notes": peers.notes, "skipped": peers.skipped}
+        for name, command in peers.commands.items():
+            count = max(n // 5, 5) if name in {"podman run", "docker run"} else n
+            result[name] = {"p50_ms": round(statistics.median(timed(command, count)), 3), "n": count}
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

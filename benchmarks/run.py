@@ -1,0 +1,364 @@
+"""All figures, side by side in one run: pycontainer, the bare system calls of floor.c, and the peers of this machine.
+
+    run.py [--quick] [--json FILE] [--rootless USER:PYTHON] [--only WORD]
+
+Everything is taken in rounds, in turn, so that each ratio holds within one minute: machines are shared. A figure is the
+median of its rounds' medians. It counts only when everything in `Result.enforced` of its runs was held. Exit code 1
+where a bound is missed or could not be read. Needs root, and pycontainer installed for this interpreter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import peers as peers_module
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tools"))
+import house  # noqa: E402
+import rootfs as rootfs_builder  # noqa: E402
+
+APART = 0.1  # seconds: without it the attach to a cgroup v1 group hides in the grace period of the last one
+PURE_IMPORT = 15.0  # milliseconds
+STRACE = ["strace", "-f", "-qq", "-e", "trace=open,openat,creat,mkdir,clone,clone3,fork,vfork"]
+
+
+class Missing(Exception):
+    """A figure that could not be read, and why."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One line of the table: ours against a yardstick (or, without one, against the bound itself)."""
+
+    measure: str
+    ours: str
+    yard: str | None
+    at: float
+    unit: str = "ms"
+    least: bool = False  # the bound is a floor: more is better
+
+
+BOUNDS = (
+    Bound("true, limits, tight", "limits", "floor limits", 1.5),
+    Bound("true, limits, tight", "limits", "crun run", 0.4),
+    Bound("true, limits, tight", "limits", "docker run", 0.02),
+    Bound("true, limits, 100 ms apart", "limits apart", "floor limits apart", 1.3),
+    Bound("true, limits, 100 ms apart", "limits apart", "crun run apart", 0.5),
+    Bound("true, no limits, tight", "plain", "floor", 1.5),
+    Bound("from a parent of 1 GiB", "plain, 1 GiB", "plain", 1.1),
+    Bound("rootless, no limits", "rootless", "plain", 1.5),
+    Bound("Image.host()", "host", "plain", 1.8),
+    Bound("8 threads, no limits", "rate", "crun rate", 2.0, "1/s", least=True),
+    Bound("8 threads, limits", "rate limits", "crun rate", 1.8, "1/s", least=True),
+    Bound("loading the default seccomp profile", "seccomp", None, 0.2),
+    Bound("1 GiB of stdout captured", "capture", "capture, subprocess", 0.8, "MiB/s", least=True),
+    Bound("the host's growth with output=1 MiB", "capture capped", None, 8 * 1024, "KiB"),
+    Bound("import pycontainer, beyond pass", "import", None, PURE_IMPORT),
+    Bound("import: threads, fds, files, forks", "import effects", None, 0, ""),
+    Bound("the helper", "helper", None, 128, "KiB"),
+    Bound("what the keeper holds", "keeper", None, 300, "KiB"),
+    Bound("a live container beyond its command", "alive", None, 600, "KiB"),
+)
+SHOWN = ("subprocess.run", "bwrap", "runc run", "podman run", "floor apart")  # without a bound: for comparison
+
+
+@dataclass
+class Figures:
+    """Samples by name, and for each name that has none (or does not count) the reason."""
+
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def take(self, names: tuple[str, ...], read: Callable[[], list[float]]) -> None:
+        """Read one value for each of the names."""
+        try:
+            values = read()
+        except Missing as error:
+            self.missing.update(dict.fromkeys(names, str(error)))
+        else:
+            for name, value in zip(names, values, strict=True):
+                self.samples.setdefault(name, []).append(value)
+
+    def median(self, name: str) -> float | None:
+        return statistics.median(self.samples[name]) if name in self.samples and name not in self.missing else None
+
+
+class Worker:
+    """worker.py in an interpreter of its own; it is started with its first request."""
+
+    def __init__(self, command: list[str], stack: ExitStack) -> None:
+        self.command, self.stack = command, stack
+        self.process: subprocess.Popen[str] | None = None
+        self.said = ""
+
+    def ask(self, **request: Any) -> list[float]:
+        """Missing: the worker did not start, or could not do it, or something was not held."""
+        if self.process is None:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
+            )
+            self.stack.callback(self.end)
+        assert self.process.stdin
+        assert self.process.stdout
+        try:
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise Missing(self.last_words())
+        reply = json.loads(line)
+        if "error" in reply:
+            raise Missing(reply["error"])
+        if reply["weak"]:
+            raise Missing("not held: " + "; ".join(f"{name} {why}" for name, why in reply["weak"].items()))
+        values: list[float] = reply["values"]
+        return values
+
+    def last_words(self) -> str:
+        assert self.process
+        assert self.process.stderr
+        self.process.wait(10)
+        self.said = self.process.stderr.read().strip() or self.said
+        return f"the worker ended ({self.process.returncode}): {self.said.splitlines()[-1] if self.said else ''}"
+
+    def end(self) -> None:
+        assert self.process
+        assert self.process.stdin
+        try:
+            self.process.stdin.close()
+            self.process.wait(10)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+
+
+class Bench:
+    """One run: where its things lie, whom it asks, how often."""
+
+    def __init__(self, options: argparse.Namespace, scratch: Path, stack: ExitStack) -> None:
+        self.options, self.scratch, self.stack = options, scratch, stack
+        self.rounds, self.batch, self.apart = (3, 10, 5) if options.quick else (15, 20, 10)
+        self.mib = 128 if options.quick else 1024
+        self.figures = Figures()
+        self.rootfs = str(rootfs_builder.build(scratch / "rootfs"))
+        shutil.copy(HERE / "worker.py", scratch)
+        self.floor = str(scratch / "floor")
+        subprocess.run(["cc", "-O2", "-o", self.floor, str(HERE / "floor.c")], check=True)
+        self.peers = peers_module.find(self.rootfs, str(scratch), stack)
+        self.figures.missing.update(self.peers.skipped)
+        self.small, self.big, self.rootless = self.worker(), self.worker("1024"), self.plain_user()
+
+    def worker(self, *words: str) -> Worker:
+        return Worker([sys.executable, str(self.scratch / "worker.py"), self.rootfs, *words], self.stack)
+
+    def plain_user(self) -> Worker | None:
+        if not self.options.rootless:
+            self.figures.missing["rootless"] = "no --rootless USER:PYTHON"
+            return None
+        user, _, python = self.options.rootless.partition(":")
+        return Worker(house.as_user([python, str(self.scratch / "worker.py"), self.rootfs], user=user), self.stack)
+
+    # ---- what is read in rounds: (names, reading), in the order in which they take turns ----
+
+    def sources(self) -> Iterator[tuple[tuple[str, ...], Callable[[], list[float]]]]:
+        n, apart = self.batch, self.apart
+        yield ("floor limits",), lambda: self.bare(n, "limits")
+        yield ("limits",), lambda: self.timed(self.small, "limits", n)
+        yield from self.peer("crun run", n)
+        yield from self.peer("docker run", 3)
+        yield ("floor",), lambda: self.bare(n)
+        yield ("plain",), lambda: self.timed(self.small, "plain", n)
+        yield ("plain, 1 GiB",), lambda: self.timed(self.big, "plain", n)
+        yield ("host",), lambda: self.timed(self.small, "host", n)
+        if rootless := self.rootless:
+            yield ("rootless",), lambda: self.timed(rootless, "plain", n)
+        yield ("floor limits apart",), lambda: self.bare(apart, "limits", f"gap={APART * 1000:.0f}")
+        yield ("limits apart",), lambda: self.timed(self.small, "limits", apart, APART)
+        yield from self.peer("crun run", apart, APART)
+        yield ("floor apart",), lambda: self.bare(apart, f"gap={APART * 1000:.0f}")
+        yield from self.crun_rate()
+        yield ("rate",), lambda: self.small.ask(do="rate", variant="plain", n=n * 8, threads=8)
+        yield ("rate limits",), lambda: self.small.ask(do="rate", variant="limits", n=n * 8, threads=8)
+        for name, count in (("subprocess.run", n), ("bwrap", n), ("runc run", 5), ("podman run", 3)):
+            yield from self.peer(name, count)
+        yield ("import",), lambda: [import_cost(7)]
+
+    def bare(self, n: int, *words: str) -> list[float]:
+        done = subprocess.run(
+            [self.floor, self.rootfs, str(n), "default", *words, "keeper"], check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise Missing(done.stderr.strip()[-200:])
+        return [json.loads(done.stdout)["p50"]]
+
+    def timed(self, worker: Worker, variant: str, n: int, gap: float = 0) -> list[float]:
+        return [statistics.median(worker.ask(do="time", variant=variant, n=n, gap=gap))]
+
+    def peer(self, name: str, n: int, gap: float = 0) -> Iterator[tuple[tuple[str, ...], Callable[[], list[float]]]]:
+        key = f"{name} apart" if gap else name
+        if command := self.peers.commands.get(name):
+            yield (key,), lambda: [statistics.median(peers_module.timed(command, n, gap))]
+        else:
+            self.figures.missing[key] = self.peers.skipped.get(name, "not installed")
+
+    def crun_rate(self) -> Iterator[tuple[tuple[str, ...], Callable[[], list[float]]]]:
+        if command := self.peers.commands.get("crun run"):
+            yield ("crun rate",), lambda: [peers_module.rate(command, self.batch * 2, 4)]
+        else:
+            self.figures.missing["crun rate"] = self.peers.skipped.get("crun run", "not installed")
+
+    # ---- what is read once, or a few times, each in a fresh interpreter ----
+
+    def single(self) -> Iterator[tuple[tuple[str, ...], Callable[[], list[float]]]]:
+        pairs = 60 if self.options.quick else 600
+        yield ("seccomp",), lambda: self.worker().ask(do="seccomp", n=pairs)
+        for _ in range(3):
+            yield ("capture", "capture, subprocess"), lambda: self.worker().ask(do="capture", mib=self.mib)
+        yield ("capture capped",), lambda: self.worker().ask(do="capture_capped", mib=self.mib)
+        yield ("import effects",), lambda: [float(len(import_effects()))]
+        yield ("helper", "keeper"), lambda: self.worker().ask(do="sizes")
+        for _ in range(3):
+            yield ("alive",), lambda: self.worker().ask(do="alive", n=40 if self.options.quick else 100)
+
+    def wanted(self, names: tuple[str, ...]) -> bool:
+        only = self.options.only
+        bounds = [bound for bound in BOUNDS if not only or only in bound.measure]
+        used = {name for bound in bounds for name in (bound.ours, bound.yard)}
+        return bool(used & set(names)) or (not only and bool(set(SHOWN) & set(names)))
+
+    def run(self) -> None:
+        sources = [source for source in self.sources() if self.wanted(source[0])]
+        for number in range(self.rounds):
+            print(f"round {number + 1} of {self.rounds}", file=sys.stderr)
+            for names, read in sources:
+                self.figures.take(names, read)
+        for names, read in self.single():
+            if self.wanted(names):
+                self.figures.take(names, read)
+
+
+# ---- import ------------------------------------------------------------------------------------------------------
+
+
+def import_cost(n: int) -> float:
+    """Milliseconds that `import pycontainer` adds to an interpreter's start and end."""
+    must_run("import pycontainer")
+    times: dict[str, list[float]] = {"pass": [], "import pycontainer": []}
+    for _ in range(n):
+        for code in times:
+            times[code] += peers_module.timed(peers_module.Command((sys.executable, "-c", code)), 1)
+    bare, imported = (statistics.median(kept) for kept in times.values())
+    return imported - bare
+
+
+def must_run(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise Missing(done.stderr.strip().splitlines()[-1])
+
+
+EFFECTS = """
+import os
+def now():
+    return {name: len(os.listdir(f"/proc/self/{name}")) for name in ("task", "fd")}
+before = now()
+import pycontainer
+print(*[name for name, count in now().items() if count != before[name]])
+"""
+
+
+def import_effects() -> list[str]:
+    """What importing starts or leaves: threads and fds counted inside, new files and processes seen by strace."""
+    must_run("import pycontainer")
+    done = subprocess.run([sys.executable, "-c", EFFECTS], check=True, capture_output=True, text=True)
+    return done.stdout.split() + sorted(traced("import pycontainer") - traced("pass"))
+
+
+def traced(code: str) -> set[str]:
+    """The calls of an interpreter that make a process or a file, without their addresses and results."""
+    if not shutil.which("strace"):
+        raise Missing("strace is not installed")
+    with tempfile.NamedTemporaryFile("r") as log:
+        subprocess.run([*STRACE, "-o", log.name, sys.executable, "-c", code], check=True, capture_output=True)
+        lines = [line.split(None, 1)[1] for line in log.read().splitlines()]
+    return {line for line in lines if not line.startswith(("open(", "openat(")) or "O_CREAT" in line}
+
+
+# ---- the table ---------------------------------------------------------------------------------------------------
+
+
+def judge(bound: Bound, figures: Figures) -> tuple[str, list[str]]:
+    """pass, miss or none, and the cells of the line."""
+    ours, yard = figures.median(bound.ours), figures.median(bound.yard) if bound.yard else 1.0
+    why = figures.missing.get(bound.ours) or figures.missing.get(bound.yard or "") or ""
+    sign = ">=" if bound.least else "<="
+    words = [show(ours, bound.unit), bound.yard or "", show(yard, bound.unit) if bound.yard else ""]
+    if ours is None or yard is None:
+        return "none", [bound.measure, *words, "", f"{sign} {bound.at:g}", why[:70]]
+    ratio = ours / yard
+    holds = ratio >= bound.at if bound.least else ratio <= bound.at
+    verdict = "pass" if holds else "miss"
+    return verdict, [bound.measure, *words, f"{ratio:.3f}" if bound.yard else "", f"{sign} {bound.at:g}", verdict]
+
+
+def show(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.3f} {unit}".strip() if value < 1000 else f"{value:.0f} {unit}"
+
+
+def print_table(rows: list[list[str]]) -> None:
+    heads = ["measure", "ours", "yardstick", "its figure", "ratio", "bound", "verdict"]
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    for row in [heads, ["-" * width for width in widths], *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def report(bench: Bench) -> int:
+    options, figures = bench.options, bench.figures
+    judged = [(bound, *judge(bound, figures)) for bound in BOUNDS if not options.only or options.only in bound.measure]
+    for note in bench.peers.notes:
+        print(f"note: {note}")
+    print(f"Linux {os.uname().release}, {os.cpu_count()} cpus, {bench.rounds} rounds, medians of their medians")
+    print_table([cells for _, _, cells in judged])
+    for name in SHOWN if not options.only else ():
+        print(f"beside: {name}: {show(figures.median(name), 'ms')} {figures.missing.get(name, '')}".rstrip())
+    verdicts = [verdict for _, verdict, _ in judged]
+    print(f"{verdicts.count('pass')} held, {verdicts.count('miss')} missed, {verdicts.count('none')} without a figure")
+    if options.json:
+        table = [{"verdict": verdict, "cells": cells} for _, verdict, cells in judged]
+        content = {"samples": figures.samples, "missing": figures.missing, "table": table, "notes": bench.peers.notes}
+        options.json.write_text(json.dumps(content, indent=1))
+    return 0 if set(verdicts) == {"pass"} else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds, half of each batch")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all samples and the table")
+    parser.add_argument("--rootless", metavar="USER:PYTHON", help="who runs the rootless row, with which interpreter")
+    parser.add_argument("--only", metavar="WORD", help="only measures whose name contains it")
+    options = parser.parse_args()
+    if os.geteuid():
+        parser.error("needs root: floor.c and the peers make namespaces and groups as root does")
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="pycontainer-bench-") as scratch, ExitStack() as stack:
+        os.chmod(scratch, 0o755)
+        bench = Bench(options, Path(scratch), stack)
+        bench.run()
+        return report(bench)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

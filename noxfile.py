@@ -1,0 +1,294 @@
+"""The one list of commands: `nox -l` shows it, CI runs its default sessions, README's second command is the same.
+
+Each session leaves its tests' results in dist/junit. One wheel is built per state of the sources, and used by all.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+import nox
+
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+import house
+import junit
+import vm as machine
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+# What CI runs; `vm` and `reliability` in their quick form there, which ./check asks for by PYCONTAINER_QUICK=1.
+nox.options.sessions = ["lint", "rust", "tests", "docs", "vm", "reliability"]
+
+IS_ROOT = os.geteuid() == 0
+QUICK_BY_ENVIRONMENT = os.environ.get("PYCONTAINER_QUICK") == "1"
+MATURIN = "maturin>=1.16,<2"
+TYPED = ("noxfile.py", "tools", "benchmarks")
+# Everything is ten to twenty times slower there. Nothing is cached: the image is thrown away.
+VM_PYTEST = ("--timeout=600", "-p", "no:cacheprovider")
+
+
+def options_of(session: nox.Session) -> tuple[bool, list[str]]:
+    """Is it the quick form, and the other words after `--`."""
+    words = [word for word in session.posargs if word != "--quick"]
+    return QUICK_BY_ENVIRONMENT or words != list(session.posargs), words
+
+
+def system_packages(session: nox.Session, *groups: str) -> None:
+    """As root install what is missing; as a plain user the session goes on, and tests that lack something skip."""
+    session.run("sh", str(house.ROOT / "tools/install.sh"), *groups, external=True, success_codes=[0, 3], silent=False)
+
+
+def wheel(session: nox.Session, features: str = "") -> Path:
+    """The wheel for the sources as they are; built where dist/ has none."""
+    directory = house.wheel_directory(features)
+    if found := house.wheel_in(directory):
+        return found
+    session.install(MATURIN)
+    extra = ["--features", features] if features else []
+    out = ["--out", str(directory)]
+    session.run("maturin", "build", "--release", "--compatibility", "linux", *out, *extra, silent=False)
+    found = house.wheel_in(directory)
+    assert found, f"maturin left no wheel in {directory}"
+    return found
+
+
+def staged(session: nox.Session, stage: house.Stage, python: str, built: Path) -> house.Stage:
+    """A fresh copy of the checkout, and a virtual environment with the wheel and pytest that its user can read."""
+    os.umask(0o022)
+    stage.path.mkdir(exist_ok=True)
+    stage.refresh()
+    content = "\n".join([python, str(built), *house.TEST_PACKAGES])
+    if stage.stamp.exists() and stage.stamp.read_text() == content and stage.python.exists():
+        return stage
+    shutil.rmtree(stage.path / "venv", ignore_errors=True)
+    # nox depends on virtualenv, which needs neither venv nor ensurepip of the interpreter.
+    session.run(sys.executable, "-m", "virtualenv", "-q", "-p", python, str(stage.path / "venv"), external=True)
+    session.run(
+        str(stage.python), "-m", "pip", "install", "-q", "--disable-pip-version-check", str(built),
+        *house.TEST_PACKAGES, external=True,
+    )  # fmt: skip
+    stage.stamp.write_text(content)
+    return stage
+
+
+def create_user(session: nox.Session) -> str:
+    """The plain user of the tests (kept afterwards), and an interpreter that he can start."""
+    if not house.user_exists():
+        session.run("useradd", "--create-home", "--shell", "/bin/sh", house.USER, external=True)
+    python = house.python_for_user()
+    if python is None:
+        session.error(f"no Python 3.11 or later that {house.USER} can start: apt-get install python3")
+    return python
+
+
+# ---- sessions ----------------------------------------------------------------------------------------------------
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, clippy, ruff, types of both languages' sides of the boundary."""
+    session.install("ruff>=0.14", "mypy>=1.18", "nox", *house.TEST_PACKAGES)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("cargo", "fmt", "--all", "--check", external=True)
+    clippy = ("cargo", "clippy", "--all-targets", "--all-features", "--", "-D", "warnings")
+    session.run(*clippy, external=True, env=cargo_environment())
+    session.run("mypy", "--strict")
+    session.run("mypy", "--strict", *TYPED, env={"MYPYPATH": "tools:benchmarks:python"})
+    session.install("--force-reinstall", "--no-deps", str(wheel(session)))
+    with session.chdir(session.create_tmp()):  # away from the sources: the installed stub and module are compared
+        session.run("python", "-m", "mypy.stubtest", "pycontainer._core")
+
+
+@nox.session
+def rust(session: nox.Session) -> None:
+    """The Rust tests: by nextest where it is installed, else by cargo; then the examples in the documentation."""
+    words = session.posargs
+    system_packages(session, "rust")
+    if shutil.which("cargo-nextest"):
+        target = Path(os.environ.get("CARGO_TARGET_DIR", house.ROOT / "target"))
+        produced = target / "nextest/default/junit.xml"
+        produced.unlink(missing_ok=True)
+        config = f"--tool-config-file=pycontainer:{house.ROOT / 'tools/nextest.toml'}"
+        try:
+            session.run("cargo", "nextest", "run", config, *words, external=True, env=cargo_environment())
+        finally:
+            house.JUNIT.mkdir(parents=True, exist_ok=True)
+            if produced.exists():
+                shutil.copyfile(produced, house.JUNIT / "rust.xml")
+    else:
+        cargo_test(session, "rust", "--lib", "--tests", *words)
+    cargo_test(session, "rust-doc", "--doc")
+
+
+def cargo_environment() -> dict[str, str]:
+    """Test programs of an extension module are linked with libpython, which need not be where the loader looks."""
+    interpreter = getattr(sys, "_base_executable", sys.executable)
+    places = [sysconfig.get_config_var("LIBDIR") or "", os.environ.get("LD_LIBRARY_PATH", "")]
+    return {"PYO3_PYTHON": interpreter, "LD_LIBRARY_PATH": ":".join(filter(None, places))}
+
+
+def cargo_test(session: nox.Session, name: str, *words: str) -> None:
+    """cargo's own runner has no report: count its `test NAME ... ok` lines."""
+    command = ("cargo", "test", *words)
+    output = session.run(*command, external=True, silent=True, success_codes=[0, 101], env=cargo_environment())
+    print(output)
+    lines = re.findall(r"^test (.+) \.\.\. (ok|FAILED|ignored)", str(output), re.MULTILINE)
+    results = {test: None if state == "ok" else "FAILED" for test, state in lines if state != "ignored"}
+    ignored = {test: "ignored" for test, state in lines if state == "ignored"}
+    junit.write(house.JUNIT / f"{name}.xml", name, results, ignored)
+    if any(results.values()) or re.search(r"^error", str(output), re.MULTILINE):
+        session.error(f"cargo test {' '.join(words)} failed")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The Python tests, as root and as a plain user that the session creates; as a plain user only as that one."""
+    quick, words = options_of(session)
+    words += ["--quick"] if quick else []
+    system_packages(session, "tests")
+    built = wheel(session, "test-seams")
+    failed = []
+    if IS_ROOT:
+        stage = staged(session, house.Stage("root"), sys.executable, built)
+        failed += run_pytest(session, stage, "tests-root", house.pytest_command(stage, *words))
+        stage = staged(session, house.Stage("user", house.USER), create_user(session), built)
+        command = house.as_user(house.pytest_command(stage, *words), **passed_on())
+        failed += run_pytest(session, stage, "tests-user", command)
+    else:
+        stage = staged(session, house.Stage("user"), sys.executable, built)
+        failed += run_pytest(session, stage, "tests-user", house.pytest_command(stage, *words))
+        session.warn("not root: the tests ran as this user only")
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+def passed_on() -> dict[str, str]:
+    """The variables that change what a test run means."""
+    names = ("CI", "PYCONTAINER_STRICT_SKIPS")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def run_pytest(session: nox.Session, stage: house.Stage, name: str, command: list[str]) -> list[str]:
+    """Run it in the staged checkout; [] or [name], so that the next user's run is not lost with this one's."""
+    with session.chdir(stage.checkout):
+        try:
+            session.run(*command, external=True)
+        except nox.command.CommandFailed:
+            return [name]
+        finally:
+            house.collect(stage, name)
+    return []
+
+
+@nox.session
+def vm(session: nox.Session) -> None:
+    """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and as a plain user with a delegated group.
+
+    --quick: those marked `vm` only. Other words are pytest's.
+    """
+    quick, words = options_of(session)
+    if not IS_ROOT:
+        session.skip("needs root: qemu serves this machine's root file system")
+    if platform.machine() != "x86_64":
+        session.skip("the emulated machine runs this one's programs, and is an x86_64")
+    system_packages(session, "vm")
+    session.install("virtme-ng>=1.42")
+    python = create_user(session)  # for root too: one stage for both
+    stage = staged(session, house.Stage("vm", house.USER), python, wheel(session))
+    words += [*VM_PYTEST, *(["-m", "vm", "--quick"] if quick else [])]
+    # Compiles the tests here, where it takes a second, and finds a broken one before the boot.
+    with session.chdir(stage.checkout):
+        session.run(str(stage.python), "-m", "pytest", "-q", "--collect-only", *words, external=True, silent=True)
+    image = stage.path.with_name("vm.img")
+    machine.image(stage.path, image)
+    results = stage.path.with_name("vm-results")
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir()
+    script = guest_script(stage, results, words)
+    try:
+        session.run(
+            "python", "tools/vm.py", "--disk", str(image), "--at", str(stage.path), "--results", str(results),
+            "--timeout", "1500" if quick else "10000", "--", "sh", str(script),
+        )  # fmt: skip
+    finally:
+        image.unlink()
+        house.JUNIT.mkdir(parents=True, exist_ok=True)
+        for found in results.glob("vm-*.xml"):
+            shutil.copyfile(found, house.JUNIT / found.name)
+
+
+def guest_script(stage: house.Stage, results: Path, words: list[str]) -> Path:
+    """Both runs in one boot; the first failure is the exit code, but the second run takes place all the same."""
+    settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYTHONDONTWRITEBYTECODE": "1", **passed_on()}
+    environ = [f"{name}={value}" for name, value in settings.items()]
+    temporary = [f"--basetemp={stage.path}/tmp/pytest"]
+    root = ["env", *environ, *house.pytest_command(stage, *words, *temporary)]
+    user = [str(stage.python), "tools/delegate.py", house.USER, *environ, "--"]
+    user += house.pytest_command(stage, *words, f"{temporary[0]}-user")
+    keep = f"cp {stage.results}/junit.xml {results}/vm-%s.xml; rm -f {stage.results}/junit.xml"
+    lines = [
+        f"cd {stage.checkout} && mkdir -p -m 1777 {stage.path}/tmp || exit 1",
+        "code=0",
+        f"{shlex.join(root)} || code=$?",
+        keep % "root",
+        f"chown -R {house.USER}: {stage.results}",
+        f"{shlex.join(user)} || code=$?",
+        keep % "user",
+        "exit $code",
+    ]
+    script = results / "tests.sh"
+    script.write_text("\n".join(lines) + "\n")
+    return script
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run the Python examples of README.md and docs; each that cannot run says why, and is counted."""
+    session.install("--force-reinstall", "--no-deps", str(wheel(session)))
+    pages = ["README.md", *(str(path) for path in sorted(Path("docs").rglob("*.md")) if "decisions" not in path.parts)]
+    session.run("python", "tools/doc_examples.py", "--junit", str(house.JUNIT / "docs.xml"), *pages)
+
+
+@nox.session
+def reliability(session: nox.Session) -> None:
+    """Thousands of runs, kills at random times, floods and bombs; prints its counts. --quick: a tenth of them."""
+    quick, words = options_of(session)
+    system_packages(session, "tests")
+    stage = staged(session, house.Stage("reliability"), sys.executable, wheel(session))
+    words = words or ["tests/reliability", "-s", "--timeout=3600"]
+    command = house.pytest_command(stage, *words, *(["--quick"] if quick else []))
+    if run_pytest(session, stage, "reliability", command):
+        session.error("tests/reliability failed")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The figures beside the bare system calls and the peers, in one run; its words are those of benchmarks/run.py."""
+    system_packages(session, "bench")
+    built = wheel(session)
+    session.install("--force-reinstall", "--no-deps", str(built))
+    words = list(session.posargs)
+    if IS_ROOT:
+        stage = staged(session, house.Stage("bench"), create_user(session), built)
+        words += ["--rootless", f"{house.USER}:{stage.python}"]
+    session.run("python", "benchmarks/run.py", *words)
+
+
+@nox.session(default=False)
+def local(session: nox.Session) -> None:
+    """The inner loop: ruff, a debug build, the tests that need no container."""
+    session.install(MATURIN, "ruff>=0.14", *house.TEST_PACKAGES)
+    session.run("ruff", "check", "--fix", ".")
+    session.run("ruff", "format", ".")
+    session.run("maturin", "develop", "--features", "test-seams")
+    session.run("pytest", *(session.posargs or ["tests/unit", "tests/property"]))

@@ -1,0 +1,77 @@
+"""pycontainer: containers from inside a Python program. No daemon, no socket, no binary on PATH."""
+
+from pycontainer._doctor import Report, doctor
+from pycontainer._errors import (
+    AuthError,
+    BuildError,
+    CalledProcessError,
+    CommandNotExecutable,
+    CommandNotFound,
+    ContainerEnded,
+    DigestMismatch,
+    Error,
+    ImageError,
+    ImageNotFound,
+    InvalidReference,
+    LayerError,
+    LimitExceeded,
+    NoSpaceError,
+    NotSupported,
+    RegistryError,
+    RemoteError,
+    SetupError,
+    StateError,
+    TimeoutExpired,
+)
+from pycontainer._image import Image
+from pycontainer._limits import IoLimit, Limits, NetworkLimit
+from pycontainer._mounts import File, Mount
+from pycontainer._result import Guarantee, Pressure, Reason, Result, Usage
+from pycontainer._run import run
+from pycontainer._security import DEFAULT_CAPABILITIES, IdMap, Seccomp, Security
+from pycontainer._types import DEVNULL, INHERIT, PIPE, STDOUT
+
+__all__ = [
+    "DEFAULT_CAPABILITIES",
+    "DEVNULL",
+    "INHERIT",
+    "PIPE",
+    "STDOUT",
+    "AuthError",
+    "BuildError",
+    "CalledProcessError",
+    "CommandNotExecutable",
+    "CommandNotFound",
+    "ContainerEnded",
+    "DigestMismatch",
+    "Error",
+    "File",
+    "Guarantee",
+    "IdMap",
+    "Image",
+    "ImageError",
+    "ImageNotFound",
+    "InvalidReference",
+    "IoLimit",
+    "LayerError",
+    "LimitExceeded",
+    "Limits",
+    "Mount",
+    "NetworkLimit",
+    "NoSpaceError",
+    "NotSupported",
+    "Pressure",
+    "Reason",
+    "RegistryError",
+    "RemoteError",
+    "Report",
+    "Result",
+    "Seccomp",
+    "Security",
+    "SetupError",
+    "StateError",
+    "TimeoutExpired",
+    "Usage",
+    "doctor",
+    "run",
+]

@@ -1,0 +1,168 @@
+"""`Result.enforced`: what the kernel said of the container after exec, as rows. Reads no file: the evidence came with the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pycontainer._result import Guarantee
+from pycontainer._types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+ALL_CAPABILITIES = (1 << 41) - 1
+ST_RDONLY, ST_NOSUID, ST_NODEV = 1, 2, 4
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+
+
+class Enforced(Mapping[str, Guarantee]):
+    """A mapping of guarantees, made of the evidence when somebody first looks."""
+
+    __slots__ = ("_asked", "_evidence", "_held", "_rows")
+
+    def __init__(self, evidence: dict[str, Any], held: list[tuple[str, ...]], asked: dict[str, Any]) -> None:
+        self._evidence, self._held, self._asked = evidence, held, asked
+        self._rows: dict[str, Guarantee] | None = None
+
+    def _all(self) -> dict[str, Guarantee]:
+        if self._rows is None:
+            rows = [*_of_kernel(self._evidence, self._asked), *(Guarantee(*row) for row in self._held)]
+            self._rows = {row.name: row for row in rows}
+        return self._rows
+
+    def __getitem__(self, key: str) -> Guarantee:
+        return self._all()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Enforced, (self._evidence, self._held, self._asked)
+
+
+def _of_kernel(seen: dict[str, Any], asked: dict[str, Any]) -> Iterator[Guarantee]:
+    status = _status(seen["status"])
+    yield from _namespaces(seen, asked)
+    yield _user_namespace(seen, asked)
+    yield _capabilities(status, asked)
+    yield _flag("no_new_privileges", status.get("NoNewPrivs") == "1", asked["no_new_privileges"])
+    yield _flag("seccomp", status.get("Seccomp") == "2", asked["seccomp"])
+    yield _landlock(seen["landlock"], asked)
+    yield _root(seen, asked)
+    yield _masks(seen["uncovered"])
+    yield _upper(seen, asked)
+    if (pids := _pids(seen, asked)) is not None:
+        yield pids
+    if seen["group_paths"]:
+        yield _cgroup(seen)
+    yield from _asked_limits(asked)
+
+
+def _status(text: bytes) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _row(name: str, held: bool, by: str, why: str, fix: str = "") -> Guarantee:
+    return Guarantee(name, "held", by) if held else Guarantee(name, "missing", "", why, fix)
+
+
+def _namespaces(seen: dict[str, Any], asked: dict[str, Any]) -> Iterator[Guarantee]:
+    for name in NAMESPACES:
+        inode, own = seen[f"ns:{name}"], asked["own_namespaces"].get(name, 0)
+        wanted = asked["namespaces"].get(name, "new")
+        key = f"namespace:{name}"
+        if not inode:
+            yield Guarantee(key, "missing", "", "it could not be read after exec")
+        elif wanted == "host":
+            yield _row(key, inode == own, "shared with the host, as asked", "it is not the host's")
+        elif wanted != "new":
+            yield _row(key, inode != own, f"that of process {wanted}, as asked", "it is the host's")
+        elif inode == own:
+            why = "it is the host's" if name != "time" else "this kernel has none to give"
+            yield Guarantee(key, "missing", "", why)
+        else:
+            yield Guarantee(key, "held", f"{name}:[{inode}]")
+
+
+def _user_namespace(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
+    fields = seen["uid_map"].split()
+    if asked["user_namespace"] == "host":
+        return Guarantee("user_namespace", "held", "the host's, as asked")
+    if len(fields) < 3:
+        return Guarantee("user_namespace", "missing", "", "its map could not be read after exec")
+    count = int(fields[2])
+    if seen["rootless"]:
+        return Guarantee("user_namespace", "held", f"this user's, {count} id{'s' if count > 1 else ''}")
+    outside = int(fields[1])
+    return _row("user_namespace", outside != 0, f"{count} ids from {outside}", "root inside is root outside")
+
+
+def _capabilities(status: dict[str, str], asked: dict[str, Any]) -> Guarantee:
+    wanted = asked["capabilities"]
+    sets = {name: int(status.get(name, "0") or "0", 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
+    exact = bool(status) and sets["CapBnd"] & ALL_CAPABILITIES == wanted and not sets["CapInh"] and not sets["CapAmb"]
+    beyond = (sets["CapPrm"] | sets["CapEff"]) & ~wanted
+    return _row("capabilities", exact and not beyond, f"CapBnd {sets['CapBnd']:016x}", f"the kernel says {sets}")
+
+
+def _flag(name: str, on: bool, asked: bool) -> Guarantee:
+    if not asked:
+        return Guarantee(name, "held", "off, as asked")
+    return _row(name, on, "the kernel", "it is off after exec")
+
+
+def _landlock(abi: int, asked: dict[str, Any]) -> Guarantee:
+    if asked["landlock"] is False:
+        return Guarantee("landlock", "held", "off, as asked")
+    if asked["capabilities"] >> 21 & 1:
+        return Guarantee("landlock", "missing", "", "left out, since CAP_SYS_ADMIN could not mount under it")
+    fix = "Linux 5.19 with landlock in the lsm= list"
+    return _row("landlock", abi >= 2, f"ABI {abi}", "this kernel has no Landlock ABI 2", fix)
+
+
+def _root(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
+    flags = seen["mount_flags"]
+    wanted = ST_NODEV | (ST_NOSUID if asked["no_new_privileges"] else 0) | (ST_RDONLY if asked["read_only"] else 0)
+    by = "nodev" + (",nosuid" if flags & ST_NOSUID else "") + (",ro" if flags & ST_RDONLY else "")
+    return _row("root", flags & wanted == wanted, by, f"its mount flags are {flags:#x}")
+
+
+def _masks(uncovered: list[str]) -> Guarantee:
+    return _row("masked_paths", not uncovered, "mounts", f"not covered: {', '.join(uncovered)}")
+
+
+def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
+    if seen["upper_in_memory"]:
+        return Guarantee("upper", "held", "tmpfs")
+    if asked["upper"] == "disk":
+        return Guarantee("upper", "held", "a directory in the store")
+    return Guarantee("upper", "degraded", "a directory in the store", "a rootless tmpfs layer needs Linux 6.6", "Linux 6.6")
+
+
+def _pids(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee | None:
+    if asked["pids"] is not None and asked["pids_by_group"]:
+        return None  # a row of the control group
+    if asked["pids"] is not None and asked["pids"] == float("inf"):
+        return Guarantee("pids", "held", "lifted, as asked")
+    bounded = seen["nproc"] < 1 << 62
+    return _row("pids", bounded, "the user namespace's own task limit", "no bound on tasks is in force")
+
+
+def _cgroup(seen: dict[str, Any]) -> Guarantee:
+    text = seen["cgroup"].decode("utf-8", "replace")
+    names = {path.rsplit("/", 1)[-1] for path in seen["group_paths"]}
+    joined = sum(line.rsplit("/", 1)[-1] in names for line in text.splitlines())
+    return _row("cgroup", joined >= len(seen["group_paths"]), ", ".join(seen["group_paths"]), f"it is in {text!r}")
+
+
+def _asked_limits(asked: dict[str, Any]) -> Iterator[Guarantee]:
+    for name, by in asked["kept"].items():
+        yield Guarantee(name, "held", by)

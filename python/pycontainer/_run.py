@@ -1,0 +1,242 @@
+"""run(): one command in one container, from arguments to a Result. The waiting and the kernel's part are native."""
+
+from __future__ import annotations
+
+import os
+
+from pycontainer._enforced import Enforced
+from pycontainer._errors import CommandNotFound, NotSupported, SetupError, TimeoutExpired
+from pycontainer._limits import Limits
+from pycontainer._native import core
+from pycontainer._result import Pressure, Reason, Result, Usage
+from pycontainer._security import Security
+from pycontainer._spec import Spec
+from pycontainer._types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import timedelta
+    from typing import IO, Any, Literal, TypeAlias, overload
+
+    from pycontainer._image import Image
+    from pycontainer._mounts import File, Mount
+    from pycontainer._types import Arg, Inherit
+
+    Stream: TypeAlias = int | IO[Any] | Inherit | None
+
+_DEFAULT_LIMITS = Limits()
+_DEFAULT_SECURITY = Security()
+
+
+def run(
+    args: Sequence[Arg] | None = None,
+    *,
+    image: Image | Arg | None = None,
+    entrypoint: Sequence[Arg] | None = None,
+    input: Any = None,
+    stdin: Stream = None,
+    stdout: Stream = None,
+    stderr: Stream = None,
+    capture_output: bool = True,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    pass_fds: Sequence[int] = (),
+    timeout: float | timedelta | None = None,
+    check: bool = False,
+    limits: Limits = _DEFAULT_LIMITS,
+    env: Mapping[str, Arg | None] | None = None,
+    cwd: Arg | None = None,
+    user: int | str | None = None,
+    groups: Sequence[int | str] = (),
+    umask: int = 0o022,
+    hostname: str | None = None,
+    mounts: Sequence[Mount] = (),
+    files: Mapping[str, bytes | File | os.PathLike[str]] | None = None,
+    network: Literal["none", "host", "private"] = "none",
+    ports: Mapping[int, int] | None = None,
+    namespaces: Mapping[str, Any] | None = None,
+    security: Security = _DEFAULT_SECURITY,
+    read_only: bool = False,
+    upper: Literal["memory", "disk"] = "memory",
+    pid1: bool = False,
+    tty: bool = False,
+    degrade: Iterable[str] = (),
+) -> Result[Any]:
+    """Run a command in a container of its own and wait for it; `subprocess.run` with walls.
+
+    Args:
+        args: the command, a sequence of str, bytes or PathLike; it replaces the image's CMD and keeps its ENTRYPOINT.
+        image: an Image, a directory, or None for this machine's programs (`Image.host()`).
+        entrypoint: replaces the image's; [] drops it.
+        input: bytes (str with text) for the command's stdin, which is otherwise empty.
+        stdin, stdout, stderr: as in subprocess; INHERIT is this process's own. What is not given is captured.
+        capture_output: False lets stdout and stderr go where this process's go.
+        text, encoding, errors: str instead of bytes; the default is UTF-8 with errors="replace".
+        pass_fds: open descriptors that keep their numbers inside.
+        timeout: seconds after the command's start; then the whole tree is killed and TimeoutExpired raised.
+        check: raise CalledProcessError for a status that is not 0, LimitExceeded where a limit ended the run.
+        limits: what it may use.
+        env: variables beyond PATH, HOME and HOSTNAME; None removes one. The host's environment is not inherited.
+        cwd: the working directory inside; "/" if not given.
+        user: a uid, a name of the container's own passwd, or "user:group"; root if not given.
+        groups: more supplementary groups.
+        umask: of the command.
+        hostname: of the container's own uts namespace.
+        mounts: what of this machine is visible inside, and where.
+        files: {path: bytes, File or Path} that are there before the command starts, owned by `user`.
+        network: "none" (loopback only) or "host".
+        ports: not built yet.
+        namespaces: {"ipc": "host", "uts": pid}: what is shared; everything is new if not said.
+        security: capabilities, seccomp and the other walls.
+        read_only: a read-only root; /tmp, /run and /dev/shm stay writable, in memory.
+        upper: where the writable layer lies: "memory" (gone with the container) or "disk".
+        pid1: run the command itself as PID 1, for an init.
+        tty: give it a terminal of its own; its output is stdout.
+        degrade: limits that may be held worse than asked; `Result.enforced` tells.
+
+    Raises:
+        SetupError: the container could not be started; CommandNotFound and CommandNotExecutable are its cases.
+        NotSupported: this machine cannot hold what was asked; the message has the cure.
+        TimeoutExpired: `timeout` passed; it has the partial output and the Result.
+        CalledProcessError: with `check`, a status that is not 0.
+        LimitExceeded: with `check`, a limit ended the run.
+        ValueError, TypeError: an argument is wrong; nothing was done.
+    """
+    given = locals()
+    if ports:
+        raise NotSupported("ports", "published ports are not built yet", "network='host'")
+    text_mode = bool(text or encoding is not None or errors is not None)
+    spec = Spec(given)
+    spec.input = _encode(input, text_mode, encoding, errors)
+    if spec.timeout is not None and spec.timeout <= 0:
+        raise TimeoutExpired(args, spec.timeout)
+    try:
+        outcome = core().run(spec)
+    except CommandNotFound as error:
+        raise _with_mount_hint(error, spec) from None
+    result = _result(given["args"] if args is not None else spec.argv, outcome, spec, given, text_mode)
+    if outcome.reason == "timeout" and spec.timeout is not None and _timed_out(outcome, spec):
+        raise TimeoutExpired(result.args, spec.timeout, result.stdout, result.stderr, result=result)
+    if check:
+        result.check_returncode()
+    return result
+
+
+def _timed_out(outcome: Any, spec: Spec) -> bool:
+    """Tell `timeout` from `wall_time`: the shorter of the two ended the run."""
+    wall = spec.wall_time  # type: ignore[attr-defined]
+    return wall is None or spec.timeout is not None and spec.timeout <= wall
+
+
+def _encode(data: Any, text_mode: bool, encoding: str | None, errors: str | None) -> bytes | None:
+    if data is None:
+        return None
+    if isinstance(data, str):
+        if not text_mode:
+            raise TypeError("input must be bytes, not str; text=True takes str")
+        return data.replace("\n", os.linesep).encode(encoding or "utf-8", errors or "strict")
+    if text_mode:
+        raise TypeError(f"input must be str with text=True, not {type(data).__name__}")
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(f"input must be bytes-like, not {type(data).__name__}") from None
+
+
+def _decode(data: bytes, encoding: str | None, errors: str | None) -> str:
+    """Decode as text mode does: what a container prints never raises, and line ends are universal."""
+    return data.decode(encoding or "utf-8", errors or "replace").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _result(args: Any, outcome: Any, spec: Spec, given: dict[str, Any], text_mode: bool) -> Result[Any]:
+    streams: list[Any] = []
+    for name, data in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
+        kind = getattr(spec, name)[0]
+        captured = kind == "capture" or (spec.tty and (name == "stderr" or kind != "terminal"))
+        if not captured:
+            streams.append(None)
+        else:
+            streams.append(_decode(data, given["encoding"], given["errors"]) if text_mode else data)
+    names = ("stdout", "stderr")
+    return Result(
+        args,
+        outcome.returncode,
+        *streams,
+        reason=Reason(outcome.reason),
+        usage=_usage(outcome),
+        enforced=Enforced(outcome.evidence(), outcome.held(), _asked(spec)),
+        truncated=[name for name, cut in zip(names, outcome.truncated, strict=True) if cut],
+        limits=spec.said if spec.timeout is None or spec.said.wall_time is not None else spec.said.replace(wall_time=spec.timeout),
+    )
+
+
+def _usage(outcome: Any) -> Usage:
+    fields = outcome.usage()
+    pressure = fields.pop("pressure")
+    return Usage(**fields, pressure=None if pressure is None else Pressure(*pressure))
+
+
+_own_namespaces: dict[str, int] = {}
+
+
+def _own() -> dict[str, int]:
+    """Inodes of this process's own namespaces, read once: a process that changes them gets a new engine anyway."""
+    if not _own_namespaces:
+        for name in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"):
+            try:
+                _own_namespaces[name] = int(os.readlink(f"/proc/self/ns/{name}").partition("[")[2].rstrip("]"))
+            except OSError:
+                _own_namespaces[name] = 0
+    return _own_namespaces
+
+
+def _asked(spec: Spec) -> dict[str, Any]:
+    """What the rows of `enforced` are compared with."""
+    said = spec.said
+    kept = {}
+    if said.cpu_time is not None:
+        kept["cpu_time"] = "the keeper's clock"
+    if said.wall_time is not None:
+        kept["wall_time"] = "the keeper's clock"
+    if said.output is not None:
+        kept["output"] = "the reader of the pipes"
+    if said.disk is not None:
+        kept["disk"] = "the size of the tmpfs"
+    if said.rlimits:
+        kept["rlimits"] = "setrlimit"
+    if said.oom_score_adj is not None:
+        kept["oom_score_adj"] = "/proc"
+    return {
+        "namespaces": spec.choices,
+        "own_namespaces": _own(),
+        "user_namespace": "host" if spec.user_namespace == (0, 0) else "auto",
+        "capabilities": spec.capabilities,
+        "no_new_privileges": spec.no_new_privileges,
+        "seccomp": spec.seccomp != b"",
+        "landlock": spec.landlock,
+        "read_only": spec.read_only,
+        "upper": "disk" if spec.upper_on_disk else "memory",
+        "pids": said.pids,
+        "pids_by_group": False,
+        "kept": kept,
+    }
+
+
+def _with_mount_hint(error: CommandNotFound, spec: Spec) -> SetupError:
+    """Where the command exists on this machine but not in the image, say so, and name the mount."""
+    name = os.fsdecode(spec.argv[0])
+    found = name if os.path.isabs(name) else None
+    if found is None and "/" not in name:
+        for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+            candidate = os.path.join(directory, name)
+            if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+                found = candidate
+                break
+    if found is None or not os.path.isfile(found):
+        return error
+    directory = os.path.dirname(os.path.realpath(found))
+    hint = f"{found} is on this machine, not in the image: mounts=[Mount.bind({directory!r}, {directory!r}, read_only=True)]"
+    return CommandNotFound(error.errno, error.strerror, error.filename, step=error.step, hint=hint)
+
+

@@ -1,0 +1,365 @@
+"""What run() was asked, checked and put into the plain values that cross into the native module once."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+
+from pycontainer import _arguments
+from pycontainer._errors import NotSupported, SetupError
+from pycontainer._image import Image
+from pycontainer._limits import Limits
+from pycontainer._mounts import File, plan_files, plan_mounts
+from pycontainer._native import core
+from pycontainer._security import Security
+from pycontainer._types import (
+    DEVNULL,
+    INHERIT,
+    PIPE,
+    STDOUT,
+    TYPE_CHECKING,
+    container_path,
+    is_sequence,
+    parse_bool,
+    parse_duration,
+    parse_int,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pycontainer._mounts import Mount
+
+RLIMITS = {
+    "cpu": 0,
+    "fsize": 1,
+    "data": 2,
+    "stack": 3,
+    "core": 4,
+    "rss": 5,
+    "nproc": 6,
+    "nofile": 7,
+    "memlock": 8,
+    "as": 9,
+    "locks": 10,
+    "sigpending": 11,
+    "msgqueue": 12,
+    "nice": 13,
+    "rtprio": 14,
+    "rttime": 15,
+}
+RLIM_INFINITY = (1 << 64) - 1
+SPACES = ("cgroup", "ipc", "net", "pid", "time", "uts")
+# The keys of `enforced` that a caller may give up; the rest is never skipped.
+DEGRADABLE = frozenset(
+    {
+        "memory", "swap", "memory_high", "oom_group", "cpus", "cpu_weight", "cpuset", "cpu_time", "pids", "disk", "io",
+        "io_weight", "oom_score_adj", "rlimits", "landlock", "upper",
+    }
+)  # fmt: skip
+
+
+class Spec:
+    """One run, as the native module reads it: an attribute per field of its `Spec`."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.image: Image = image(given["image"])
+        self.root = (self.image._kind, self.image._directory, list(self.image._directories), self.image._writable)
+        self.security: Security = _typed(given["security"], Security, "security")
+        self.said: Limits = _typed(given["limits"], Limits, "limits")
+        self.degrade = degrade(given["degrade"])
+        self.pid1 = parse_bool(given["pid1"], "pid1")
+        self.tty = parse_bool(given["tty"], "tty")
+        self.read_only = parse_bool(given["read_only"], "read_only") or self.security._read_only
+        self.upper_on_disk = _upper(given["upper"])
+        self._command(given)
+        self._account(given)
+        self._files(given)
+        self._spaces(given)
+        self._security(self.security)
+        self._limits(self.said)
+        self._environment(given)
+        self._streams(given)
+        self.timeout = None if given["timeout"] is None else parse_duration(given["timeout"], "timeout", signed=True)
+
+    def _command(self, given: dict[str, Any]) -> None:
+        entrypoint = given["entrypoint"]
+        first = () if entrypoint is None else _arguments.command(entrypoint, "entrypoint", empty=True)
+        if given["args"] is None and not first:
+            raise ValueError("args is required: this image says no command of its own")
+        rest = () if given["args"] is None else _arguments.command(given["args"])
+        self.argv = list(first + rest)
+
+    def _account(self, given: dict[str, Any]) -> None:
+        user = _arguments.user(given["user"])
+        name, _, group = (user or "").partition(":")
+        self.user, self.group = name or None, group or None
+        self.groups = list(_arguments.groups(given["groups"]))
+        self.umask = parse_int(given["umask"], "umask", 0, 0o777)
+        self.cwd = os.fsencode("/" if given["cwd"] is None else container_path(given["cwd"], "cwd"))
+
+    def _files(self, given: dict[str, Any]) -> None:
+        mounts = plan_mounts(given["mounts"])
+        self.mounts = [_mount(mount) for mount in mounts]
+        self.files = [_file(target, content) for target, content in plan_files(given["files"] or {}, mounts)]
+
+    def _spaces(self, given: dict[str, Any]) -> None:
+        self.choices = namespaces(given["namespaces"])
+        self.network = network(given["network"], self.security)
+        if self.network == "host":
+            self.choices["net"] = "host"
+        code = {"new": 0, "host": -1}
+        self.namespaces = tuple(code.get(self.choices.get(name, "new"), self.choices.get(name)) for name in SPACES)
+        if given["hostname"] is not None and self.choices.get("uts", "new") != "new":
+            raise ValueError("hostname: the uts namespace is not the container's own; namespaces says so")
+        self.name = "container" if given["hostname"] is None else _arguments.hostname(given["hostname"])
+        self.hostname = self.name.encode()
+
+    def _security(self, security: Security) -> None:
+        self.capabilities = security._capability_mask()
+        self.no_new_privileges = security.no_new_privileges
+        self.landlock = security.landlock
+        self.masked_paths, self.readonly_paths = list(security.masked_paths), list(security.readonly_paths)
+        self.devices = list(security.devices)
+        self.seccomp = _filter(security)
+        self.user_namespace = _user_namespace(security)
+
+    def _limits(self, limits: Limits) -> None:
+        for name in ("memory", "swap", "memory_high", "pids"):
+            value = getattr(limits, name)
+            setattr(self, name, None if value is None else float(value))
+        for name in ("cpus", "cpu_weight", "cpuset", "io_weight", "oom_group", "oom_score_adj"):
+            setattr(self, name, getattr(limits, name))
+        for name in ("cpu_time", "wall_time", "disk", "output"):
+            value = getattr(limits, name)
+            setattr(self, name, None if value == math.inf else value)
+        self.output_kills = limits.output_mode != "truncate"
+        self.rlimits = [_rlimit(name, pair) for name, pair in (limits.rlimits or {}).items()]
+        self.io = [_io(device, limit) for device, limit in (limits.io or {}).items()]
+        if limits.network is not None:
+            raise NotSupported("limits.network", "rates and delays of a network are not built yet", "leave it out")
+
+    def _environment(self, given: dict[str, Any]) -> None:
+        search = b":".join(self.image._path)
+        variables: dict[bytes, bytes | None] = {b"PATH": search, b"HOSTNAME": self.hostname}
+        if self.tty:
+            variables[b"TERM"] = b"xterm"
+        variables.update(_arguments.environment(given["env"]))
+        self.set_home = b"HOME" not in variables
+        self.env = [name + b"=" + value for name, value in variables.items() if value is not None]
+        path = variables.get(b"PATH")
+        self.path = (path if path is not None else b"/usr/local/bin:/usr/bin:/bin").split(b":")
+
+    def _streams(self, given: dict[str, Any]) -> None:
+        capture = parse_bool(given["capture_output"], "capture_output")
+        self.input = given["input"]
+        if self.input is not None and given["stdin"] is not None:
+            raise ValueError("stdin and input: both were given")
+        self.stdin = ("null", -1) if given["stdin"] is None else stream(given["stdin"], "stdin")
+        self.stdout = _output(given["stdout"], "stdout", capture)
+        self.stderr = _output(given["stderr"], "stderr", capture)
+        if self.tty and given["stderr"] is not None:
+            raise ValueError("stderr: with tty=True there is one stream, and its output is stdout")
+        self.pass_fds = pass_fds(given["pass_fds"])
+
+
+def _typed(value: Any, kind: type[Any], argument: str) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{argument} must be {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def image(value: Any) -> Image:
+    """Take None (this machine), an Image, a directory (a Path, or a str that begins with /, ./ or ../), a reference."""
+    if value is None:
+        return _HOST or _host()
+    if isinstance(value, Image):
+        return value
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and value.startswith(("/", "./", "../"))):
+        return Image.from_directory(value)
+    if isinstance(value, str):
+        return Image(value)
+    raise TypeError(f"image must be an Image, a reference, a directory or None, not {type(value).__name__}")
+
+
+_HOST: Image | None = None
+
+
+def _host() -> Image:
+    global _HOST
+    _HOST = Image.host()
+    return _HOST
+
+
+def degrade(value: Any) -> list[str]:
+    """Check `degrade`: keys of `enforced` that may be held worse than asked."""
+    if not is_sequence(value) and not isinstance(value, (set, frozenset)):
+        raise TypeError(f"degrade must be a sequence of names, not {type(value).__name__}")
+    for name in value:
+        if name not in DEGRADABLE:
+            raise ValueError(f"degrade has no {shown(name)}; it takes {', '.join(sorted(DEGRADABLE))}")
+    return list(value)
+
+
+def _upper(value: Any) -> bool:
+    if value not in ("memory", "disk"):
+        raise ValueError(f"upper must be 'memory' or 'disk', not {shown(value)}")
+    return bool(value == "disk")
+
+
+def namespaces(value: Any) -> dict[str, Any]:
+    """Check `namespaces`: cgroup ipc mnt pid time uts to "host", "new" or the pid of a process."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"namespaces must be a mapping, not {type(value).__name__}")
+    made: dict[str, Any] = {}
+    for name, choice in value.items():
+        if name in ("net", "user"):
+            where = "network" if name == "net" else "security=Security(user_namespace=...)"
+            raise ValueError(f"namespaces: {name} is said by {where}, not here")
+        if name not in (*SPACES, "mnt"):
+            raise ValueError(f"namespaces has no {shown(name)}; it takes cgroup, ipc, mnt, pid, time and uts")
+        made[name] = _choice(name, choice)
+    return made
+
+
+def _choice(name: str, choice: Any) -> Any:
+    if isinstance(choice, int) and not isinstance(choice, bool):
+        if choice < 1:
+            raise ValueError(f"namespaces[{name!r}] must be the pid of a process, not {choice}")
+    elif choice not in ("host", "new"):
+        raise ValueError(f"namespaces[{name!r}] must be 'host', 'new' or a pid, not {shown(choice)}")
+    if name == "mnt" and choice != "new":
+        raise NotSupported(
+            "namespaces['mnt']", "a container without a root of its own is no container", "use Mount.bind for its files"
+        )
+    return choice
+
+
+def network(value: Any, security: Security) -> str:
+    """Check `network`: "none" or "host"; what else api.md names is not built yet."""
+    if value == "private":
+        raise NotSupported("network='private'", "it is not built yet", "network='none' or network='host'")
+    if value not in ("none", "host"):
+        raise ValueError(f"network must be 'none', 'host' or 'private', not {shown(value)}")
+    if security._network is not None and value != security._network:
+        raise ValueError(f"network: Security.strict() says {security._network!r}, and this says {value!r}")
+    return str(value)
+
+
+def _mount(mount: Mount) -> tuple[Any, ...]:
+    if mount.kind in ("volume", "image"):
+        raise NotSupported(f"Mount.{mount.kind}", "it is not built yet", "Mount.bind or Mount.overlay of a directory")
+    source = os.fsencode(mount.source) if mount.source else b""
+    size = None if mount.size in (None, math.inf) else int(mount.size)  # type: ignore[arg-type]
+    mode = mount.mode if mount.mode is not None else 0o1777
+    return mount.kind, mount.target, os.fsdecode(source), bool(mount.read_only), mount.owner, size, mode
+
+
+def _file(target: str, content: File | str) -> tuple[Any, ...]:
+    if isinstance(content, File):
+        return target, bytes(content.data), None, content.mode
+    return target, None, content, None
+
+
+def _filter(security: Security) -> bytes | None:
+    if security.seccomp == "default":
+        return None
+    if security.seccomp == "unconfined":
+        return b""
+    machine, release = os.uname().machine, os.uname().release.split(".")
+    kernel = int(release[0]), int(release[1].split("-")[0])
+    default, rules = security.seccomp._resolve(security.capabilities, machine, kernel)  # type: ignore[union-attr]
+    program, _ignored = core().seccomp_compile(default, [(list(n), a, e, list(c)) for n, a, e, c in rules])
+    return bytes(program)
+
+
+def _user_namespace(security: Security) -> tuple[int, int] | None:
+    if security.user_namespace == "auto":
+        return None
+    if security.user_namespace == "host":
+        return (0, 0)
+    maps = security._id_maps()
+    if len(maps) > 1 or maps[0].inside != 0:
+        raise NotSupported("user_namespace", "maps of several ranges are not built yet", "one IdMap that begins with id 0")
+    return (maps[0].outside, maps[0].count)
+
+
+def _rlimit(name: str, pair: tuple[float, float]) -> tuple[int, int, int]:
+    soft, hard = (RLIM_INFINITY if value == math.inf else int(value) for value in pair)
+    return RLIMITS[name], soft, hard
+
+
+def _io(device: str, limit: Any) -> tuple[Any, ...]:
+    rates = (limit.read_bps, limit.write_bps, limit.read_iops, limit.write_iops)
+    return (_device_number(device), *(None if rate in (None, math.inf) else int(rate) for rate in rates))
+
+
+def _device_number(device: str) -> tuple[int, int]:
+    """(major, minor) of "8:0", of a block device's path, or of the file system that a path lies on."""
+    if not device.startswith("/"):
+        major, _, minor = device.partition(":")
+        return int(major), int(minor)
+    try:
+        seen = os.stat(device)
+    except OSError as error:
+        raise SetupError(error.errno or 2, error.strerror, device, step="limits.io: find the device") from error
+    number = seen.st_rdev if seen.st_rdev else seen.st_dev
+    return os.major(number), os.minor(number)
+
+
+def stream(value: Any, argument: str) -> tuple[str, int]:
+    """Take a stream as Popen does: PIPE, DEVNULL, INHERIT, a descriptor, anything with fileno()."""
+    if value == DEVNULL:
+        return ("null", -1)
+    if value == PIPE:
+        return ("null", -1) if argument == "stdin" else ("capture", -1)
+    if value is INHERIT:
+        value = ("stdin", "stdout", "stderr").index(argument)
+    if value == STDOUT and argument != "stderr":
+        raise ValueError(f"{argument}: STDOUT is for stderr only")
+    return _descriptor(value, argument)
+
+
+def _descriptor(value: Any, argument: str) -> tuple[str, int]:
+    if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "fileno")):
+        raise TypeError(f"{argument} must be PIPE, DEVNULL, INHERIT, a descriptor or a file, not {type(value).__name__}")
+    number = value if isinstance(value, int) else value.fileno()
+    if number < 0:
+        raise ValueError(f"{argument}: {number} is not a descriptor")
+    try:
+        os.fstat(number)
+    except OSError as error:
+        raise ValueError(f"{argument}: {number} is not an open descriptor") from error
+    # A terminal is opened read-write: whoever has it as output can read the keyboard and write escape sequences.
+    if os.isatty(number):
+        return ("terminal", number) if argument != "stdin" else ("null", -1)
+    return ("fd", number)
+
+
+def _output(value: Any, argument: str, capture: bool) -> tuple[str, int]:
+    if value is None:
+        return ("capture", -1) if capture else stream(INHERIT, argument)
+    if argument == "stderr" and value == STDOUT:
+        return ("stdout", -1)
+    return stream(value, argument)
+
+
+def pass_fds(value: Any) -> list[int]:
+    """Check `pass_fds`: open descriptors above 2, which keep their numbers inside, as in subprocess."""
+    if not is_sequence(value) and not isinstance(value, (set, frozenset, range)):
+        raise TypeError(f"pass_fds must be a sequence of descriptors, not {type(value).__name__}")
+    made = []
+    for index, item in enumerate(value):
+        number = parse_int(item, f"pass_fds[{index}]", 3, 1 << 20)
+        try:
+            os.fstat(number)
+        except OSError as error:
+            raise ValueError(f"pass_fds[{index}]: {number} is not an open descriptor") from error
+        made.append(number)
+    if len(made) > 64:
+        raise ValueError(f"pass_fds: at most 64 descriptors can be passed, not {len(made)}")
+    return made

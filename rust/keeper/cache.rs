@@ -1,0 +1,165 @@
+//! What the keeper keeps between containers: a user namespace per id range (for idmapped mounts) and idmapped layers.
+
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd};
+use crate::sys::process::{self, Cloned};
+use crate::sys::{Result, memory};
+use crate::wire::Decimal;
+use core::ffi::CStr;
+
+const NAMESPACES: usize = 4608;
+const OWNERS: usize = 32;
+const LAYERS: usize = 128;
+
+/// One mapping `inside first count`, as a line of uid_map and gid_map.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Mapping {
+    pub uid: [u32; 3],
+    pub gid: [u32; 3],
+}
+
+#[derive(Clone, Copy)]
+struct Namespace {
+    key: u64,
+    fd: i32,
+}
+
+#[derive(Clone, Copy)]
+struct Layer {
+    base: u32,
+    attributes: u64,
+    dev: u64,
+    ino: u64,
+    fd: i32,
+}
+
+pub struct Cache {
+    ranges: [Namespace; NAMESPACES],
+    range_count: usize,
+    owners: [(u32, u32, u32, i32); OWNERS],
+    owner_next: usize,
+    layers: [Layer; LAYERS],
+    layer_count: usize,
+    layer_next: usize,
+}
+
+memory::zeroed!(Cache);
+
+impl Cache {
+    pub fn create() -> Result<&'static mut Cache> {
+        memory::map_zeroed::<Cache>()
+    }
+
+    /// The user namespace in which 0..count are the container's ids.
+    pub fn range(&mut self, base: u32, count: u32) -> Result<i32> {
+        let key = (base as u64) << 32 | count as u64;
+        if let Some(found) = self.ranges[..self.range_count].iter().find(|entry| entry.key == key) {
+            return Ok(found.fd);
+        }
+        let fd = make_namespace(Mapping { uid: [0, base, count], gid: [0, base, count] })?.release();
+        if self.range_count == NAMESPACES {
+            self.range_count -= 1;
+            fs::close(self.ranges[self.range_count].fd);
+        }
+        self.ranges[self.range_count] = Namespace { key, fd };
+        self.range_count += 1;
+        Ok(fd)
+    }
+
+    /// The user namespace that shows one owner of the source as the container's root, and nobody else.
+    pub fn owner(&mut self, base: u32, uid: u32, gid: u32) -> Result<i32> {
+        for (b, u, g, fd) in &self.owners {
+            if *fd > 0 && (*b, *u, *g) == (base, uid, gid) {
+                return Ok(*fd);
+            }
+        }
+        let fd = make_namespace(Mapping { uid: [uid, base, 1], gid: [gid, base, 1] })?.release();
+        let place = &mut self.owners[self.owner_next % OWNERS];
+        if place.3 > 0 {
+            fs::close(place.3);
+        }
+        *place = (base, uid, gid, fd);
+        self.owner_next += 1;
+        Ok(fd)
+    }
+
+    pub fn layer(&self, base: u32, attributes: u64, identity: (u64, u64)) -> Option<i32> {
+        let same = |l: &&Layer| l.base == base && l.attributes == attributes && (l.dev, l.ino) == identity;
+        self.layers[..self.layer_count].iter().find(same).map(|layer| layer.fd)
+    }
+
+    pub fn keep_layer(&mut self, base: u32, attributes: u64, identity: (u64, u64), layer: Fd) -> i32 {
+        let index = if self.layer_count < LAYERS { self.layer_count } else { self.layer_next % LAYERS };
+        if self.layer_count < LAYERS {
+            self.layer_count += 1;
+        } else {
+            fs::close(self.layers[index].fd);
+            self.layer_next += 1;
+        }
+        let fd = layer.release();
+        self.layers[index] = Layer { base, attributes, dev: identity.0, ino: identity.1, fd };
+        fd
+    }
+
+    /// Lets go of layers, so that a file system that nobody uses can be unmounted for good.
+    pub fn drop_layers(&mut self) {
+        for layer in &self.layers[..self.layer_count] {
+            fs::close(layer.fd);
+        }
+        self.layer_count = 0;
+        self.layer_next = 0;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.layer_count == 0
+    }
+}
+
+/// A user namespace made by a process that does nothing else, kept by its descriptor.
+pub fn make_namespace(mapping: Mapping) -> Result<Fd> {
+    let (pid, pidfd) = match process::clone_copy(CLONE_NEWUSER, None)? {
+        Cloned::Child => loop {
+            let _ = process::poll(&mut [], -1);
+        },
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let made = write_maps(pid, mapping).and_then(|()| open_namespace(pid));
+    let _ = process::pidfd_send_signal(pidfd.raw(), SIGKILL);
+    let _ = process::wait4(pid, WALL);
+    made
+}
+
+fn open_namespace(pid: i32) -> Result<Fd> {
+    with_proc_path(pid, b"/ns/user", |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0))
+}
+
+/// Writes both maps of a process that still waits for them.
+pub fn write_maps(pid: i32, mapping: Mapping) -> Result<()> {
+    write_map(pid, b"/uid_map", mapping.uid)?;
+    write_map(pid, b"/gid_map", mapping.gid)
+}
+
+fn write_map(pid: i32, file: &[u8], numbers: [u32; 3]) -> Result<()> {
+    let mut line = [0u8; 40];
+    let mut used = 0;
+    for number in numbers {
+        let digits = Decimal::new(number as u64);
+        line[used..used + digits.bytes().len()].copy_from_slice(digits.bytes());
+        used += digits.bytes().len();
+        line[used] = b' ';
+        used += 1;
+    }
+    with_proc_path(pid, file, |path| fs::write_file(AT_FDCWD, path, &line[..used - 1]))
+}
+
+/// Calls `body` with /proc/PID and the rest as a path.
+pub fn with_proc_path<T>(pid: i32, rest: &[u8], body: impl FnOnce(&CStr) -> Result<T>) -> Result<T> {
+    let mut path = [0u8; 48];
+    let digits = Decimal::new(pid as u64);
+    let mut used = 0;
+    for part in [b"/proc/" as &[u8], digits.bytes(), rest, b"\0"] {
+        path[used..used + part.len()].copy_from_slice(part);
+        used += part.len();
+    }
+    body(CStr::from_bytes_until_nul(&path).unwrap_or(c""))
+}

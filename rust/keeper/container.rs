@@ -1,0 +1,147 @@
+//! What the keeper remembers of each live container. No system calls but closing.
+
+use crate::sys::fs::close;
+use crate::sys::memory::map_zeroed;
+use crate::sys::{Errno, Result};
+use crate::wire::Head;
+use core::ffi::CStr;
+
+/// More live containers than RLIMIT_NOFILE lets one keeper hold.
+pub const CONTAINERS_MAX: usize = 4096;
+pub const NAME_MAX: usize = 80;
+pub const NEVER: u64 = u64::MAX;
+
+#[derive(Clone, Copy)]
+pub struct Container {
+    pub live: bool,
+    pub cause: u8,
+    pub killed: bool,
+    pub id: u64,
+    pub flags: u32,
+    pub pid: i32,
+    pub pidfd: i32,
+    pub control: i32,
+    pub report: i32,
+    pub upper: i32,
+    pub oom_event: i32,
+    pub cpu_usage: i32,
+    pub cgroup_kill: i32,
+    pub upper_parent: i32,
+    pub places: u32,
+    pub cpus: u32,
+    pub started: u64,
+    /// Lengths in nanoseconds until the command starts, moments afterwards.
+    pub timeout: u64,
+    pub wall_time: u64,
+    pub cpu_time: u64,
+    pub next_cpu_check: u64,
+    name: [u8; NAME_MAX],
+}
+
+impl Container {
+    pub fn name(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.name).unwrap_or(c"")
+    }
+
+    /// The earliest moment at which something must be done, NEVER if none.
+    pub fn next_moment(&self) -> u64 {
+        if self.started == 0 || self.killed { NEVER } else { self.timeout.min(self.wall_time).min(self.next_cpu_check) }
+    }
+
+    /// The command runs from now on: lengths become moments.
+    pub fn start(&mut self, now: u64) {
+        self.started = now;
+        self.timeout = now.saturating_add(self.timeout);
+        self.wall_time = now.saturating_add(self.wall_time);
+        self.next_cpu_check = match self.cpu_time {
+            NEVER => NEVER,
+            budget => now.saturating_add(budget / self.cpus.max(1) as u64),
+        };
+    }
+
+    fn descriptors(&mut self) -> [&mut i32; 8] {
+        [
+            &mut self.pidfd,
+            &mut self.control,
+            &mut self.report,
+            &mut self.upper,
+            &mut self.oom_event,
+            &mut self.cpu_usage,
+            &mut self.cgroup_kill,
+            &mut self.upper_parent,
+        ]
+    }
+
+    pub fn close(&mut self) {
+        for fd in self.descriptors() {
+            if *fd >= 0 {
+                close(*fd);
+            }
+        }
+        self.live = false;
+    }
+}
+
+pub struct Table {
+    entries: [Container; CONTAINERS_MAX],
+    /// One past the highest entry that was ever used, so that walks stay short.
+    pub top: usize,
+    pub count: usize,
+}
+
+crate::sys::memory::zeroed!(Table);
+
+impl Table {
+    pub fn create() -> Result<&'static mut Table> {
+        map_zeroed::<Table>()
+    }
+
+    pub fn add(&mut self, head: &Head, name: &CStr) -> Result<usize> {
+        let bytes = name.to_bytes_with_nul();
+        if bytes.len() > NAME_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let index = (0..CONTAINERS_MAX).find(|i| !self.entries[*i].live).ok_or(Errno::NFILE)?;
+        self.top = self.top.max(index + 1);
+        let entry = &mut self.entries[index];
+        entry.name[..bytes.len()].copy_from_slice(bytes);
+        entry.live = true;
+        entry.pid = 0;
+        for fd in entry.descriptors() {
+            *fd = -1;
+        }
+        entry.cause = 0;
+        entry.killed = false;
+        entry.id = head.id;
+        entry.flags = head.flags;
+        entry.places = head.places;
+        entry.cpus = head.cpus;
+        entry.started = 0;
+        entry.timeout = head.timeout;
+        entry.wall_time = head.wall_time;
+        entry.cpu_time = head.cpu_time;
+        entry.next_cpu_check = NEVER;
+        self.count += 1;
+        Ok(index)
+    }
+
+    pub fn get(&mut self, index: usize) -> Option<&mut Container> {
+        self.entries.get_mut(index).filter(|entry| entry.live)
+    }
+
+    pub fn index_of(&self, id: u64) -> Option<usize> {
+        self.entries[..self.top].iter().position(|entry| entry.live && entry.id == id)
+    }
+
+    pub fn live(&mut self) -> impl Iterator<Item = &mut Container> {
+        self.entries[..self.top].iter_mut().filter(|entry| entry.live)
+    }
+
+    pub fn remove(&mut self, index: usize) {
+        self.entries[index].close();
+        self.count -= 1;
+        if index + 1 == self.top {
+            self.top = index;
+        }
+    }
+}

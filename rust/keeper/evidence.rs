@@ -1,0 +1,130 @@
+//! What the kernel says of a container after exec: read, never remembered. Sections of the wire format, for the host to interpret.
+
+use crate::cache::with_proc_path;
+use crate::inside::State;
+use crate::plan::Plan;
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd};
+use crate::sys::process;
+use crate::sys::Result;
+use crate::wire::{Decimal, Reader, Write, evidence as section, inside as op};
+use core::ffi::CStr;
+
+const STATUS_MAX: usize = 2048;
+const NAMES: [&CStr; 8] =
+    [c"self/ns/cgroup", c"self/ns/ipc", c"self/ns/mnt", c"self/ns/net", c"self/ns/pid", c"self/ns/time", c"self/ns/user", c"self/ns/uts"];
+
+/// Of the command that PID 1 has started, from inside.
+pub fn of_command(pid: i32, plan: &Plan<'_>, state: &State<'_>, out: &mut impl Write) {
+    let own = if state.proc >= 0 { Ok(Fd::own(state.proc)) } else { fs::openat(AT_FDCWD, c"/proc", O_PATH | O_DIRECTORY, 0) };
+    let Ok(proc) = own else { return };
+    let mut path = [0u8; 32];
+    let digits = Decimal::new(pid as u64);
+    let length = digits.bytes().len();
+    path[..length].copy_from_slice(digits.bytes());
+    path[length..length + 7].copy_from_slice(b"/status");
+    let status = CStr::from_bytes_until_nul(&path).unwrap_or(c"self/status");
+    put_file(section::STATUS, fs::openat(proc.raw(), status, O_RDONLY, 0), out);
+    put_file(section::UID_MAP, fs::openat(proc.raw(), c"self/uid_map", O_RDONLY, 0), out);
+    out.put_u8(section::NAMESPACES);
+    for name in NAMES {
+        out.put_u64(namespace_inode(proc.raw(), name));
+    }
+    of_mounts(plan, state, out);
+    let _ = proc.release();
+}
+
+/// Of a command that is PID 1, by the keeper, from outside.
+pub fn of_process(pid: i32, out: &mut impl Write) {
+    put_file(section::STATUS, with_proc_path(pid, b"/status", |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0)), out);
+    put_file(section::UID_MAP, with_proc_path(pid, b"/uid_map", |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0)), out);
+    out.put_u8(section::NAMESPACES);
+    for name in NAMES {
+        let rest = &name.to_bytes()[4..];
+        out.put_u64(with_proc_path(pid, rest, |path| Ok(namespace_inode(AT_FDCWD, path))).unwrap_or(0));
+    }
+}
+
+/// The file systems: flags of the root, how each mask and each read-only path looks, the groups, the second wall.
+pub fn of_mounts(plan: &Plan<'_>, state: &State<'_>, out: &mut impl Write) {
+    out.put_u8(section::MOUNT_FLAGS);
+    let flags = fs::fstatfs(state.root).map_or(0, |seen| seen.flags as u64);
+    out.put_u64(flags);
+    let (soft, _) = process::getrlimit(RLIMIT_NPROC).unwrap_or((u64::MAX, 0));
+    out.put_u8(section::LIMITS);
+    out.put_u64(soft);
+    out.put_u8(section::LANDLOCK);
+    out.put_u8(state.landlocked as u8);
+    out.put_u8(section::CGROUP);
+    out.put_bytes(&state.cgroup[..state.cgroup_length]);
+    put_hidden(plan, state, out);
+}
+
+/// For each mask and read-only path of the plan: whether it is there, and whether it holds.
+fn put_hidden(plan: &Plan<'_>, state: &State<'_>, out: &mut impl Write) {
+    let mut from = plan.inside;
+    out.put_u8(section::MASKED);
+    while let Some((kind, path)) = next_hidden(&mut from) {
+        let seen = fs::openat2(state.root, path, O_PATH | O_NOFOLLOW, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+        let holds = match seen {
+            Ok(fd) if kind == op::MASK => is_masked(fd.raw()),
+            Ok(fd) => fs::fstatfs(fd.raw()).is_ok_and(|seen| seen.flags as u64 & ST_RDONLY != 0),
+            Err(_) => true,
+        };
+        if !holds {
+            out.put_u8(kind);
+            out.put_bytes(path.to_bytes());
+        }
+    }
+    out.put_u8(0);
+}
+
+/// The masks and read-only paths stand together at the list's end, after `PIVOT`'s predecessors; others are skipped by shape.
+fn next_hidden<'a>(from: &mut Reader<'a>) -> Option<(u8, &'a CStr)> {
+    loop {
+        let kind = from.u8()?;
+        match kind {
+            op::MASK | op::READ_ONLY => return Some((kind, from.text()?)),
+            op::END => return None,
+            other => skip(other, from)?,
+        }
+    }
+}
+
+fn skip(kind: u8, from: &mut Reader<'_>) -> Option<()> {
+    match kind {
+        op::ROOT | op::DEVPTS => from.u8().map(drop),
+        op::ATTACH => from.u8().and(from.text()).and(from.u8()).map(drop),
+        op::SYSCTL => from.text().and(from.bytes()).map(drop),
+        op::WRITE => from.text().and(from.u32()).and(from.take(16)).map(drop),
+        op::MKDIR => from.text().and(from.u32()).map(drop),
+        op::SYMLINK => from.text().and(from.text()).map(drop),
+        op::HOSTNAME => from.bytes().map(drop),
+        _ => Some(()),
+    }
+}
+
+fn is_masked(fd: i32) -> bool {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    let Ok(seen) = fs::fstat(fd) else { return false };
+    match seen.kind() {
+        S_IFCHR => (seen.rdev_major, seen.rdev_minor) == (1, 3),
+        S_IFDIR => fs::fstatfs(fd).is_ok_and(|fs| fs.kind == TMPFS_MAGIC && fs.flags as u64 & ST_RDONLY != 0),
+        _ => false,
+    }
+}
+
+fn put_file(kind: u8, file: Result<Fd>, out: &mut impl Write) {
+    let mut text = [0u8; STATUS_MAX];
+    let length = file.and_then(|file| fs::read_full(file.raw(), &mut text)).unwrap_or(0);
+    out.put_u8(kind);
+    out.put_bytes(&text[..length]);
+}
+
+/// The number in "pid:[4026532201]"; 0 where it cannot be read.
+fn namespace_inode(dir: i32, path: &CStr) -> u64 {
+    let mut text = [0u8; 64];
+    let length = fs::readlinkat(dir, path, &mut text).unwrap_or(0);
+    let digits = text[..length].iter().skip_while(|byte| **byte != b'[').skip(1).take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + (digit - b'0') as u64)
+}

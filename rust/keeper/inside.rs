@@ -1,0 +1,357 @@
+//! The steps of the new root, inside the container's namespaces, as container root. Each resolves its path beneath that root.
+
+use crate::outside::Slots;
+use crate::pid1::Failed;
+use crate::plan::Plan;
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd};
+use crate::sys::mount::{self, MountAttr};
+use crate::sys::{Errno, Result, net, process, security};
+use crate::users::{self, Identity, Unknown};
+use crate::wire::{Reader, create, inside as op, phase, step};
+use core::ffi::CStr;
+
+const SAFE: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
+/// Room for what /proc/self/cgroup says of a dozen hierarchies.
+pub const CGROUP_TEXT: usize = 2048;
+
+pub struct State<'a> {
+    slots: &'a Slots,
+    /// The new root, from ROOT on.
+    pub root: i32,
+    /// This container's own /proc, for every look at it later (H4).
+    pub proc: i32,
+    /// The terminal's inner end, where one was asked for.
+    pub terminal: i32,
+    pub landlocked: usize,
+    /// /proc/self/cgroup, read before the cgroup namespace hides the host's path.
+    pub cgroup: [u8; CGROUP_TEXT],
+    pub cgroup_length: usize,
+    /// One empty directory for all masked ones.
+    empty: i32,
+    identity: Option<Identity>,
+}
+
+impl<'a> State<'a> {
+    pub fn new(_plan: &Plan<'_>, slots: &'a Slots) -> State<'a> {
+        State { slots, root: -1, proc: -1, terminal: -1, landlocked: 0, cgroup: [0; CGROUP_TEXT], cgroup_length: 0, empty: -1, identity: None }
+    }
+
+    /// Who the command runs as, looked up once, in the container's own files.
+    pub fn identity(&mut self, plan: &Plan<'_>) -> core::result::Result<&mut Identity, (u16, Errno)> {
+        if self.identity.is_none() {
+            self.identity = Some(look_up(plan, self.root)?);
+        }
+        self.identity.as_mut().ok_or((step::USER, Errno::NOENT))
+    }
+}
+
+impl State<'_> {
+    pub fn take_identity(&mut self) -> Option<Identity> {
+        self.identity.take()
+    }
+}
+
+fn look_up(plan: &Plan<'_>, root: i32) -> core::result::Result<Identity, (u16, Errno)> {
+    let malformed = (step::DECODE, Errno::PROTO);
+    let mut from = plan.command;
+    let user = users::read_who(&mut from).ok_or(malformed)?;
+    let group = users::read_who(&mut from).ok_or(malformed)?;
+    let mut identity = users::resolve(root, user, group).map_err(|unknown| match unknown {
+        Unknown::User(errno) => (step::USER, errno),
+        Unknown::Group(errno) => (step::GROUP, errno),
+    })?;
+    for _ in 0..from.u32().ok_or(malformed)? {
+        let more = users::read_who(&mut from).ok_or(malformed)?;
+        users::add_group(root, more, &mut identity).map_err(|errno| (step::GROUP, errno))?;
+    }
+    Ok(identity)
+}
+
+/// Runs the list; an error carries the index of the step.
+pub fn run(plan: &Plan<'_>, state: &mut State<'_>) -> core::result::Result<(), Failed> {
+    let mut from = plan.inside;
+    for index in 0.. {
+        let failed = |errno| (phase::INSIDE, index, errno);
+        let kind = from.u8().ok_or(failed(Errno::PROTO))?;
+        if kind == op::END {
+            return Ok(());
+        }
+        one(kind, &mut from, plan, state).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
+    match kind {
+        op::ROOT => new_root(from, state),
+        op::PROC => {
+            let proc = kernel_fs(c"proc", SAFE, &[])?;
+            mount::move_mount_onto(proc.raw(), own_directory(state.root, c"proc")?.raw())?;
+            state.proc = proc.release();
+            Ok(())
+        }
+        op::SYSFS => place(state, kernel_fs(c"sysfs", SAFE | MOUNT_ATTR_RDONLY, &[])?, c"sys"),
+        op::CGROUP2 => place(state, kernel_fs(c"cgroup2", SAFE | MOUNT_ATTR_RDONLY, &[])?, c"sys/fs/cgroup"),
+        op::MQUEUE => place(state, kernel_fs(c"mqueue", SAFE, &[])?, c"dev/mqueue"),
+        op::DEVPTS => devpts(from, state),
+        op::ATTACH => attach(from, state),
+        op::MASK => mask(from.text().ok_or(Errno::PROTO)?, state),
+        op::READ_ONLY => read_only(from.text().ok_or(Errno::PROTO)?, state),
+        op::SYSCTL => sysctl(from, state),
+        op::WRITE => write(from, plan, state),
+        op::MKDIR => make_directory(from, state),
+        op::SYMLINK => symlink(from, state),
+        op::HOSTNAME => process::sethostname(from.bytes().ok_or(Errno::PROTO)?),
+        op::LOOPBACK => net::raise_loopback(),
+        // Quota or an outer filter may refuse (EDQUOT at 200 for a plain user): the session's keyring is then nobody's either.
+        op::KEYRING => security::join_session_keyring().or(Ok(())),
+        op::CGROUP_NAMESPACE => cgroup_namespace(plan, state),
+        op::PIVOT => pivot(state),
+        op::ROOT_READ_ONLY => {
+            let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+            mount::mount_setattr(state.root, false, &attr)
+        }
+        op::CONSOLE => console(plan, state),
+        _ => Err(Errno::PROTO),
+    }
+}
+
+/// Unshared after the last group was joined: earlier, the host's own path would show inside (v1).
+fn cgroup_namespace(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
+    let grouped = plan.head.places != 0;
+    if grouped && let Ok(file) = fs::openat(AT_FDCWD, c"/proc/self/cgroup", O_RDONLY, 0) {
+        state.cgroup_length = fs::read_full(file.raw(), &mut state.cgroup).unwrap_or(0);
+    }
+    process::unshare(CLONE_NEWCGROUP)
+}
+
+/// Attaches the new root over the old one: the kernel's own /proc and /sys must stay visible until ours are mounted.
+fn new_root(from: &mut Reader<'_>, state: &mut State<'_>) -> Result<()> {
+    state.root = state.slots.get(from.u8().ok_or(Errno::PROTO)?)?;
+    mount::make_root_private()?;
+    fs::fchdir(state.root)?;
+    mount::move_mount_at(state.root, AT_FDCWD, c"/")
+}
+
+fn pivot(state: &State<'_>) -> Result<()> {
+    fs::fchdir(state.root)?;
+    mount::pivot_into_current()?;
+    fs::fchdir(state.root)
+}
+
+fn kernel_fs(kind: &CStr, attributes: u64, options: &[(&CStr, &CStr)]) -> Result<Fd> {
+    let context = mount::fsopen(kind)?;
+    options.iter().try_for_each(|(key, value)| mount::fsconfig_string(context.raw(), key, value))?;
+    mount::fsconfig_create(context.raw())?;
+    mount::fsmount(context.raw(), attributes)
+}
+
+fn place(state: &State<'_>, mounted: Fd, path: &CStr) -> Result<()> {
+    mount::move_mount_onto(mounted.raw(), own_directory(state.root, path)?.raw())
+}
+
+/// A mount point of ours: a real directory, made where it is missing. A symbolic link there is an attack (CVE-2019-19921, 2023-27561).
+fn own_directory(root: i32, path: &CStr) -> Result<Fd> {
+    let open = || {
+        let flags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
+        fs::openat2(root, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    };
+    match open() {
+        Err(Errno::NOENT) => {
+            fs::mkdirat(root, path, 0o755)?;
+            open()
+        }
+        other => other,
+    }
+}
+
+fn devpts(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
+    let with_group = from.u8().ok_or(Errno::PROTO)? != 0;
+    let options: [(&CStr, &CStr); 3] = [(c"ptmxmode", c"666"), (c"mode", c"620"), (c"gid", c"5")];
+    let options = if with_group { &options[..] } else { &options[..2] };
+    let context = mount::fsopen(c"devpts")?;
+    mount::fsconfig_flag(context.raw(), c"newinstance")?;
+    options.iter().try_for_each(|(key, value)| mount::fsconfig_string(context.raw(), key, value))?;
+    mount::fsconfig_create(context.raw())?;
+    place(state, mount::fsmount(context.raw(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)?, c"dev/pts")
+}
+
+/// A path of the user's inside the root: links are followed, but never out of it, and never through /proc's.
+fn resolve(root: i32, path: &CStr, flags: usize) -> Result<Fd> {
+    fs::openat2(root, path, O_PATH | flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+}
+
+fn attach(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
+    let (slot, path) = from.u8().zip(from.text()).ok_or(Errno::PROTO)?;
+    let missing = from.u8().ok_or(Errno::PROTO)?;
+    if missing == create::OWN {
+        return mount::move_mount_onto(state.slots.get(slot)?, own_directory(state.root, path)?.raw());
+    }
+    let target = match resolve(state.root, path, 0) {
+        Err(Errno::NOENT) if missing == create::DIRECTORY => directories(state.root, path, 0o755)?,
+        Err(Errno::NOENT) if missing == create::FILE => {
+            let (parent, name) = parent_of(state.root, path, &mut [0; 4096])?;
+            fs::openat(parent.raw(), name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644)?;
+            resolve(parent.raw(), name, O_NOFOLLOW)?
+        }
+        other => other?,
+    };
+    mount::move_mount_onto(state.slots.get(slot)?, target.raw())
+}
+
+/// mkdir -p, component by component, each opened beneath the root before the next (CVE-2024-45310, CVE-2026-87766).
+fn directories(root: i32, path: &CStr, mode: u32) -> Result<Fd> {
+    let mut buffer = [0u8; 4096];
+    let bytes = path.to_bytes();
+    let mut end = 0;
+    let mut last = Err(Errno::INVAL);
+    while end < bytes.len() {
+        end += bytes[end..].iter().take_while(|byte| **byte == b'/').count();
+        end += bytes[end..].iter().take_while(|byte| **byte != b'/').count();
+        buffer.get_mut(..end).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(&bytes[..end]);
+        buffer[end] = 0;
+        let prefix = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?;
+        last = match resolve(root, prefix, O_DIRECTORY) {
+            Err(Errno::NOENT) => {
+                let (parent, name) = split(root, prefix, &last)?;
+                fs::mkdirat(parent, name, mode)?;
+                resolve(root, prefix, O_DIRECTORY)
+            }
+            other => other,
+        };
+        if let Err(errno) = last {
+            return Err(errno);
+        }
+    }
+    last
+}
+
+/// The directory reached so far, and the name in it that is missing.
+fn split<'a>(root: i32, prefix: &'a CStr, reached: &Result<Fd>) -> Result<(i32, &'a CStr)> {
+    let bytes = prefix.to_bytes_with_nul();
+    let start = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let name = CStr::from_bytes_with_nul(&bytes[start..]).map_err(|_| Errno::INVAL)?;
+    Ok((reached.as_ref().map_or(root, Fd::raw), name))
+}
+
+fn parent_of<'a>(root: i32, path: &'a CStr, buffer: &mut [u8; 4096]) -> Result<(Fd, &'a CStr)> {
+    let bytes = path.to_bytes_with_nul();
+    let start = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let name = CStr::from_bytes_with_nul(&bytes[start..]).map_err(|_| Errno::INVAL)?;
+    let directory = &bytes[..start.saturating_sub(1)];
+    if directory.is_empty() {
+        return Ok((resolve(root, c".", O_DIRECTORY)?, name));
+    }
+    buffer.get_mut(..directory.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(directory);
+    buffer[directory.len()] = 0;
+    let directory = CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::NAMETOOLONG)?;
+    Ok((directories(root, directory, 0o755)?, name))
+}
+
+/// Hides a path: a file behind /dev/null (looked at after it was opened, CVE-2025-31133), a directory behind an empty one.
+fn mask(path: &CStr, state: &mut State<'_>) -> Result<()> {
+    let target = match resolve(state.root, path, O_NOFOLLOW) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        other => other?,
+    };
+    if fs::fstat(target.raw())?.kind() == S_IFDIR {
+        let empty = mount::open_tree_clone(empty_directory(state)?, c"", false);
+        // Before 6.15 a detached mount cannot be cloned; then each gets one of its own.
+        let empty = empty.or_else(|_| new_empty_directory())?;
+        return mount::move_mount_onto(empty.raw(), target.raw());
+    }
+    let null = fs::openat2(state.root, c"dev/null", O_PATH | O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)?;
+    let seen = fs::fstat(null.raw())?;
+    if seen.kind() != S_IFCHR || (seen.rdev_major, seen.rdev_minor) != (1, 3) {
+        return Err(Errno::NODATA);
+    }
+    let clone = mount::open_tree_clone(null.raw(), c"", false)?;
+    mount::move_mount_onto(clone.raw(), target.raw())
+}
+
+fn empty_directory(state: &mut State<'_>) -> Result<i32> {
+    if state.empty < 0 {
+        state.empty = new_empty_directory()?.release();
+    }
+    Ok(state.empty)
+}
+
+fn new_empty_directory() -> Result<Fd> {
+    kernel_fs(c"tmpfs", SAFE | MOUNT_ATTR_RDONLY, &[(c"size", c"4k"), (c"nr_inodes", c"2"), (c"mode", c"755")])
+}
+
+/// Read-only down to the last mount below it (H22), by a recursive clone over itself.
+fn read_only(path: &CStr, state: &State<'_>) -> Result<()> {
+    let target = match resolve(state.root, path, O_NOFOLLOW) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        other => other?,
+    };
+    let recursive = fs::fstat(target.raw())?.kind() == S_IFDIR;
+    let clone = mount::open_tree_clone(target.raw(), c"", recursive)?;
+    mount::mount_setattr(clone.raw(), recursive, &MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() })?;
+    mount::move_mount_onto(clone.raw(), target.raw())
+}
+
+/// Written through our own procfs, so that no mount of the image's can stand in the way (CVE-2025-52881).
+fn sysctl(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
+    let (path, value) = from.text().zip(from.bytes()).ok_or(Errno::PROTO)?;
+    match fs::write_file(state.proc, path, value) {
+        Err(Errno::NOENT) => Ok(()), // a kernel built without it
+        other => other,
+    }
+}
+
+/// A file of the caller's, there before the command starts, owned by its user.
+fn write(from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
+    let (path, mode) = from.text().zip(from.u32()).ok_or(Errno::PROTO)?;
+    let (mut offset, length) = from.u64().zip(from.u64()).ok_or(Errno::PROTO)?;
+    let identity = state.identity(plan).map_err(|(_, errno)| errno)?;
+    let (uid, gid) = (identity.uid, identity.gid);
+    let (parent, name) = parent_of(state.root, path, &mut [0; 4096])?;
+    let flags = O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY;
+    let file = fs::openat2(parent.raw(), name, flags, 0o600, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)?;
+    if fs::fstat(file.raw())?.kind() != S_IFREG {
+        return Err(Errno::EXIST);
+    }
+    let end = offset + length;
+    while offset < end {
+        let left = (end - offset) as usize;
+        if fs::sendfile(file.raw(), plan.fds.files, &mut offset, left)? == 0 {
+            return Err(Errno::NODATA);
+        }
+    }
+    fs::fchown(file.raw(), uid, gid)?;
+    fs::fchmod(file.raw(), mode)
+}
+
+fn make_directory(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
+    let (path, mode) = from.text().zip(from.u32()).ok_or(Errno::PROTO)?;
+    match resolve(state.root, path, O_DIRECTORY) {
+        Err(Errno::NOENT) => directories(state.root, path, mode).map(drop),
+        other => other.map(drop),
+    }
+}
+
+fn symlink(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
+    let (path, target) = from.text().zip(from.text()).ok_or(Errno::PROTO)?;
+    let (parent, name) = parent_of(state.root, path, &mut [0; 4096])?;
+    fs::symlinkat(target, parent.raw(), name)
+}
+
+/// A terminal of the container's own devpts; the outer end goes to the host, the inner one is the command's, without a path between.
+fn console(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
+    let strict = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+    let master = fs::openat2(state.root, c"dev/pts/ptmx", O_RDWR | O_NOCTTY, 0, strict)?;
+    let peer = fs::pty_peer(master.raw())?;
+    let identity = state.identity(plan).map_err(|(_, errno)| errno)?;
+    fs::fchown(peer.raw(), identity.uid, u32::MAX)?;
+    let clone = mount::open_tree_clone(peer.raw(), c"", false)?;
+    fs::openat2(state.root, c"dev/console", O_WRONLY | O_CREAT | O_EXCL, 0o600, strict)?;
+    let target = fs::openat2(state.root, c"dev/console", O_PATH | O_NOFOLLOW, 0, strict)?;
+    mount::move_mount_onto(clone.raw(), target.raw())?;
+    net::send(plan.fds.report, &[crate::wire::record::TERMINAL], &[master.raw()], 0)?;
+    state.terminal = peer.release();
+    Ok(())
+}

@@ -1,0 +1,437 @@
+//! The keeper's loop: requests of its one host, deaths, timers, clean-up. Never blocks on a container.
+
+use crate::cache::Cache;
+use crate::container::{Container, NEVER, Table};
+use crate::launch::{Failure, at, launch};
+use crate::plan;
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd};
+use crate::sys::net::{self, Credentials, Received};
+use crate::sys::process;
+use crate::sys::{Errno, Result, memory};
+use crate::wire::{self, Ended, Fixed, Reader, Write, cause, flag, outcome, phase, record, request, role, step};
+
+/// Where the host put our descriptors.
+const CONTROL: i32 = 3;
+const HOST: i32 = 4;
+pub const PLACES_MAX: usize = 16;
+/// Cached layers are let go after this long without work.
+const IDLE_MS: i32 = 1000;
+
+const KIND_CONTROL: u64 = 0;
+const KIND_HOST: u64 = 1;
+const KIND_DEATH: u64 = 2;
+const KIND_MESSAGE: u64 = 3;
+const KIND_OOM: u64 = 4;
+
+pub struct Keeper {
+    epoll: Fd,
+    host: Credentials,
+    rootless: bool,
+    places: [i32; PLACES_MAX],
+    table: &'static mut Table,
+    cache: &'static mut Cache,
+    message: &'static mut [u8],
+    report: Fixed<{ wire::EVIDENCE_MAX + 512 }>,
+}
+
+pub fn serve() -> i32 {
+    match start() {
+        Ok(mut keeper) => keeper.run(),
+        Err(errno) => errno.0,
+    }
+}
+
+fn start() -> Result<Keeper> {
+    let _ = process::set_name(c"pycontainer");
+    let _ = process::set_signal_mask(u64::MAX); // nothing but SIGKILL ends a keeper before its host
+    process::default_signals();
+    let _ = raise_file_limit();
+    fs::umask(0);
+    let epoll = process::epoll_create()?;
+    process::epoll_add(epoll.raw(), CONTROL, EPOLLIN, KIND_CONTROL)?;
+    process::epoll_add(epoll.raw(), HOST, EPOLLIN, KIND_HOST)?;
+    let mut keeper = Keeper {
+        epoll,
+        host: Credentials::default(),
+        rootless: false,
+        places: [-1; PLACES_MAX],
+        table: Table::create()?,
+        cache: Cache::create()?,
+        message: memory::map_bytes(wire::MESSAGE_MAX)?,
+        report: Fixed::new(),
+    };
+    keeper.greet()?;
+    Ok(keeper)
+}
+
+fn raise_file_limit() -> Result<()> {
+    const RLIMIT_NOFILE: u32 = 7;
+    let (_, hard) = process::getrlimit(RLIMIT_NOFILE)?;
+    process::setrlimit(RLIMIT_NOFILE, hard, hard)
+}
+
+impl Keeper {
+    /// The first message says whom we serve, and where the host's groups and directories are made.
+    fn greet(&mut self) -> Result<()> {
+        let received = net::receive(CONTROL, self.message, 0)?;
+        let sender = received.sender.ok_or(Errno::PROTO)?;
+        let mut from = Reader::new(&self.message[..received.length]);
+        let kind = from.u8().ok_or(Errno::PROTO)?;
+        let mode = from.u8().ok_or(Errno::PROTO)?;
+        if kind != request::HELLO || received.fd_count > PLACES_MAX {
+            return Err(Errno::PROTO);
+        }
+        self.host = sender;
+        if mode != 0 {
+            // The kernel tells senders in our user namespace, where the host is about to be id 0.
+            (self.host.uid, self.host.gid) = (0, 0);
+        }
+        self.places[..received.fd_count].copy_from_slice(&received.fds[..received.fd_count]);
+        self.rootless = mode != 0;
+        let ready = if self.rootless { crate::rootless::enter(&mut from) } else { become_privileged() };
+        let mut answer = Fixed::<16>::new();
+        answer.put_u8(record::READY);
+        let (step, errno) = ready.err().map_or((0, 0), |(step, errno)| (step, errno.0));
+        answer.put_u16(step);
+        answer.put_i32(errno);
+        net::send(CONTROL, answer.bytes(), &[], 0)?;
+        if errno == 0 { Ok(()) } else { Err(Errno(errno)) }
+    }
+
+    fn run(&mut self) -> i32 {
+        loop {
+            let event = process::epoll_wait(self.epoll.raw(), self.timeout());
+            match event {
+                Ok(Some((data, _))) => {
+                    if !self.handle(data & 7, (data >> 3) as usize) {
+                        self.end_all();
+                        return 0;
+                    }
+                }
+                Ok(None) if self.table.count == 0 => self.cache.drop_layers(),
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(errno) => return errno.0,
+            }
+            self.check_timers();
+        }
+    }
+
+    fn timeout(&mut self) -> i32 {
+        let next = self.table.live().map(|c| c.next_moment()).min().unwrap_or(NEVER);
+        if next != NEVER {
+            return next.saturating_sub(process::now()).div_ceil(1_000_000).min(i32::MAX as u64) as i32;
+        }
+        if self.table.count == 0 && !self.cache.is_empty() { IDLE_MS } else { -1 }
+    }
+
+    /// False where the host is gone.
+    fn handle(&mut self, kind: u64, index: usize) -> bool {
+        match kind {
+            KIND_CONTROL => return self.serve_request(),
+            KIND_HOST => return false,
+            KIND_DEATH => self.bury(index),
+            KIND_MESSAGE => self.hear(index),
+            KIND_OOM => self.kill(index, cause::MEMORY),
+            _ => {}
+        }
+        true
+    }
+
+    fn serve_request(&mut self) -> bool {
+        let message = core::mem::take(&mut self.message);
+        let received = net::receive(CONTROL, message, MSG_DONTWAIT);
+        if let Ok(received) = &received
+            // A forked copy of the host, or a host that changed its ids, has no power here.
+            && received.sender == Some(self.host)
+            && !received.truncated
+        {
+            self.dispatch(&message[..received.length], received);
+        }
+        self.message = message;
+        let received = match received {
+            Ok(received) if received.length > 0 => received,
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            _ => return false, // the host's end is closed: it ended, or became another program
+        };
+        received.fds[..received.fd_count].iter().for_each(|fd| fs::close(*fd));
+        true
+    }
+
+    fn dispatch(&mut self, message: &[u8], received: &Received) {
+        let mut from = Reader::new(message);
+        match from.u8() {
+            Some(request::SPAWN) => self.spawn(from.rest(), received),
+            Some(request::SPAWN_FILE) => self.spawn_from_file(from, received),
+            Some(request::KILL) => self.kill_request(from),
+            Some(request::SKELETON) => skeleton(from, received),
+            _ => {}
+        }
+    }
+
+    /// A plan too long for a message: its last descriptor is the memfd that holds it.
+    fn spawn_from_file(&mut self, mut from: Reader<'_>, received: &Received) {
+        let Some(length) = from.u64() else { return };
+        let Some(index) = received.fd_count.checked_sub(1) else { return };
+        let Ok(map) = memory::FileMap::of(received.fds[index], length as usize) else { return };
+        let mut others = Received { ..*received };
+        others.fd_count = index;
+        self.spawn(map.bytes(), &others);
+    }
+
+    fn spawn(&mut self, bytes: &[u8], received: &Received) {
+        let Some(plan) = plan::read(bytes, received) else { return };
+        let launched = match self.table.add(&plan.head, plan.name) {
+            Ok(index) => launch(&plan, self.cache, self.rootless).map(|launched| (index, launched)).map_err(|failure| (Some(index), failure)),
+            Err(errno) => Err((None, at(phase::KEEPER, step::TOO_MANY)(errno))),
+        };
+        match launched {
+            Ok((index, launched)) => {
+                let Some(container) = self.table.get(index) else { return };
+                container.pid = launched.pid;
+                container.pidfd = launched.pidfd.release();
+                container.control = launched.control.release();
+                container.upper = launched.upper;
+                keep_fds(container, &plan);
+                self.watch(index);
+            }
+            Err((index, failure)) => {
+                self.refuse(plan.fds.report, failure);
+                if let Some(index) = index {
+                    forget(self.table, index);
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, index: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        let add = |fd, kind| {
+            let _ = process::epoll_add(self.epoll.raw(), fd, EPOLLIN, kind | (index as u64) << 3);
+        };
+        add(container.pidfd, KIND_DEATH);
+        if container.flags & (flag::REPORT_START | flag::PID1) != 0 {
+            add(container.control, KIND_MESSAGE);
+        }
+        if container.oom_event >= 0 {
+            add(container.oom_event, KIND_OOM);
+        }
+    }
+
+    fn refuse(&mut self, report: i32, failure: Failure) {
+        let ended = Ended {
+            outcome: outcome::FAILED,
+            phase: failure.phase,
+            step: failure.step,
+            errno: failure.errno.0,
+            ..Ended::default()
+        };
+        self.report.clear();
+        self.report.put_u8(record::ENDED);
+        ended.write(&mut self.report);
+        let _ = net::send(report, self.report.bytes(), &[], MSG_DONTWAIT);
+    }
+
+    fn kill_request(&mut self, mut from: Reader<'_>) {
+        let Some((id, why)) = from.u64().zip(from.u8()) else { return };
+        if let Some(index) = self.table.index_of(id) {
+            self.kill(index, why);
+        }
+    }
+
+    /// The first cause counts. PID 1's death ends its whole namespace; where it has none of its own, the group's kill file does.
+    fn kill(&mut self, index: usize, why: u8) {
+        let Some(container) = self.table.get(index) else { return };
+        if container.killed {
+            return;
+        }
+        container.killed = true;
+        container.cause = why;
+        if container.cgroup_kill >= 0 {
+            let _ = fs::write(container.cgroup_kill, b"1");
+        }
+        let _ = process::pidfd_send_signal(container.pidfd, SIGKILL);
+        if container.oom_event >= 0 {
+            process::epoll_remove(self.epoll.raw(), container.oom_event);
+        }
+    }
+
+    /// The command runs: PID 1 said so, or became it (its end of the socket closed by exec).
+    fn hear(&mut self, index: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        process::epoll_remove(self.epoll.raw(), container.control);
+        if container.flags & flag::PID1 != 0 {
+            let mut record = Fixed::<{ wire::EVIDENCE_MAX }>::new();
+            record.put_u8(record::EVIDENCE);
+            crate::evidence::of_process(container.pid, &mut record);
+            let _ = net::send(container.report, record.bytes(), &[], MSG_DONTWAIT);
+        }
+        container.start(process::now());
+    }
+
+    fn check_timers(&mut self) {
+        if self.table.count == 0 {
+            return;
+        }
+        let now = process::now();
+        for index in 0..self.table.top {
+            let Some(container) = self.table.get(index) else { continue };
+            if container.next_moment() > now {
+                continue;
+            }
+            let why = if container.timeout <= now {
+                cause::TIMEOUT
+            } else if container.wall_time <= now {
+                cause::WALL_TIME
+            } else if spent_cpu_time(container, now) {
+                cause::CPU_TIME
+            } else {
+                continue;
+            };
+            self.kill(index, why);
+        }
+    }
+
+    /// PID 1 is dead, and with it everything inside: say how it went, and forget it.
+    fn bury(&mut self, index: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        let Ok((_, status, usage)) = process::wait4(container.pid, WALL) else { return };
+        let micros = |time: [i64; 2]| time[0] as u64 * 1_000_000 + time[1] as u64;
+        let mut ended = Ended {
+            outcome: outcome::DIED,
+            cause: container.cause,
+            status,
+            started: container.started,
+            ended: process::now(),
+            user: micros(usage.user),
+            system: micros(usage.system),
+            max_rss_kib: usage.max_rss_kib as u64,
+            blocks_in: usage.blocks_in as u64,
+            blocks_out: usage.blocks_out as u64,
+            ..Ended::default()
+        };
+        measure_upper(container.upper, &mut ended);
+        let length = last_words(container, self.message, &mut ended);
+        self.report.clear();
+        self.report.put_u8(record::ENDED);
+        ended.write(&mut self.report);
+        self.report.put_bytes(&self.message[..length]);
+        let _ = net::send(container.report, self.report.bytes(), &[], MSG_DONTWAIT);
+        forget(self.table, index);
+    }
+
+    /// The host is gone: nothing of its containers stays.
+    fn end_all(&mut self) {
+        for index in 0..self.table.top {
+            self.kill(index, cause::KILLED);
+        }
+        for index in 0..self.table.top {
+            let Some(container) = self.table.get(index) else { continue };
+            let _ = process::wait4(container.pid, WALL);
+            crate::remove::places(&self.places, container);
+        }
+    }
+}
+
+fn become_privileged() -> core::result::Result<(), (u16, Errno)> {
+    process::prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(|errno| (step::RANGE, errno))?;
+    let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
+    Ok(())
+}
+
+fn keep_fds(container: &mut Container, plan: &plan::Plan<'_>) {
+    let keep = |fd: i32| if fd < 0 { -1 } else { fs::dup_above(fd, 3).map_or(-1, Fd::release) };
+    container.report = keep(plan.fds.report);
+    container.oom_event = keep(plan.fds.oom_event);
+    container.cpu_usage = keep(plan.fds.cpu_usage);
+    container.cgroup_kill = keep(plan.fds.cgroup_kill);
+    container.upper_parent = keep(plan.fds.with_role(role::UPPER_PARENT).next().map_or(-1, |(fd, _)| fd));
+}
+
+fn forget(table: &mut Table, index: usize) {
+    table.remove(index);
+}
+
+/// An empty tmpfs for the host to fill with the files of `Image.host()`: held by descriptors only.
+fn skeleton(mut from: Reader<'_>, received: &Received) {
+    if received.fd_count != 1 {
+        return;
+    }
+    let made = crate::outside::tmpfs(&mut from);
+    let mut answer = Fixed::<16>::new();
+    answer.put_u8(record::SKELETON);
+    answer.put_i32(made.as_ref().err().map_or(0, |errno| errno.0));
+    let fds = made.as_ref().map_or(-1, Fd::raw);
+    let fds: &[i32] = if fds < 0 { &[] } else { &[fds] };
+    let _ = net::send(received.fds[0], answer.bytes(), fds, MSG_DONTWAIT);
+}
+
+fn measure_upper(upper: i32, ended: &mut Ended) {
+    if upper < 0 {
+        return;
+    }
+    if let Ok(seen) = fs::fstatfs(upper) {
+        ended.upper_bytes = seen.blocks * seen.block_size as u64;
+        ended.upper_free = seen.free * seen.block_size as u64;
+        ended.upper_files = seen.files;
+        ended.upper_files_free = seen.files_free;
+    }
+}
+
+/// What PID 1 had sent before it died: an error, or the command's status and the evidence, left in `buffer` at the returned length.
+fn last_words(container: &Container, buffer: &mut [u8], ended: &mut Ended) -> usize {
+    let mut kept = 0;
+    while let Ok(received) = net::receive(container.control, &mut buffer[kept..], MSG_DONTWAIT) {
+        if received.length == 0 {
+            break;
+        }
+        let mut from = Reader::new(&buffer[kept..kept + received.length]);
+        match from.u8() {
+            Some(record::ERROR) => {
+                ended.outcome = outcome::FAILED;
+                ended.phase = from.u8().unwrap_or(0);
+                ended.step = from.u16().unwrap_or(0);
+                ended.errno = from.i32().unwrap_or(0);
+            }
+            Some(record::EXITED) => {
+                let seen = read_exit(&mut from, ended);
+                let left = from.rest().len();
+                buffer.copy_within(kept + received.length - left..kept + received.length, kept);
+                kept += left;
+                ended.outcome = if seen.is_some() { outcome::EXITED } else { ended.outcome };
+            }
+            _ => {}
+        }
+    }
+    kept
+}
+
+/// The command's own status and times; where the command is PID 1 (or PID 1 was killed) the status is the one that was waited for.
+fn read_exit(from: &mut Reader<'_>, ended: &mut Ended) -> Option<()> {
+    let command_is_pid2 = from.u8()? == 1;
+    let (status, started, finished) = (from.i32()?, from.u64()?, from.u64()?);
+    if command_is_pid2 {
+        ended.status = status;
+        ended.ended = finished;
+    }
+    ended.started = if ended.started == 0 { started } else { ended.started };
+    Some(())
+}
+
+/// Reads the budget's counter; where something is left, the next look is when all CPUs together could have spent it.
+fn spent_cpu_time(container: &mut Container, now: u64) -> bool {
+    let mut text = [0u8; 256];
+    let length = fs::pread(container.cpu_usage, &mut text, 0).unwrap_or(0);
+    let scale = if container.flags & flag::CPU_V1 != 0 { 1 } else { 1000 };
+    let used = first_number(&text[..length]) * scale;
+    let left = container.cpu_time.saturating_sub(used);
+    container.next_cpu_check = now + (left / container.cpus.max(1) as u64).max(1_000_000);
+    left == 0
+}
+
+/// "usage_usec 123\n..." of cpu.stat, or "123\n" of cpuacct.usage.
+fn first_number(text: &[u8]) -> u64 {
+    let digits = text.iter().skip_while(|byte| !byte.is_ascii_digit()).take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + (digit - b'0') as u64)
+}
+

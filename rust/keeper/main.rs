@@ -1,0 +1,29 @@
+//! The helper: keeper of one interpreter's containers, PID 1 of each, and the set-up of each command. Static, no libc, no allocator.
+#![no_std]
+#![no_main]
+#![allow(dead_code)] // sys and wire are shared with the host, which uses more of them
+
+#[path = "../src/sys/mod.rs"]
+mod sys;
+#[path = "../src/wire.rs"]
+mod wire;
+
+mod cache;
+mod command;
+mod container;
+mod evidence;
+mod inside;
+mod keeper;
+mod launch;
+mod outside;
+mod overlay;
+mod pid1;
+mod plan;
+mod remove;
+mod rootless;
+mod users;
+
+#[unsafe(no_mangle)]
+fn keeper_main() -> i32 {
+    keeper::serve()
+}

@@ -1,0 +1,249 @@
+//! The mounts that need the keeper's privileges, made detached, one operation of the plan after another.
+
+use crate::cache::Cache;
+use crate::overlay;
+use crate::plan::{Fds, Plan};
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd};
+use crate::sys::mount::{self, MountAttr};
+use crate::sys::{Errno, Result};
+use crate::wire::{Decimal, Reader, idmap, outside as op};
+use core::ffi::CStr;
+
+pub const SLOTS: usize = 64;
+
+/// Detached mounts under way: owned ones are closed with this, borrowed ones (cached layers) are not.
+pub struct Slots {
+    owned: [i32; SLOTS],
+    borrowed: [i32; SLOTS],
+    /// The slot of the writable layer's file system, for `Usage.disk`.
+    pub upper: Option<usize>,
+}
+
+impl Slots {
+    pub fn new() -> Slots {
+        Slots { owned: [-1; SLOTS], borrowed: [-1; SLOTS], upper: None }
+    }
+
+    pub fn get(&self, slot: u8) -> Result<i32> {
+        let index = slot as usize;
+        let owned = *self.owned.get(index).ok_or(Errno::PROTO)?;
+        let fd = if owned >= 0 { owned } else { self.borrowed[index] };
+        if fd < 0 { Err(Errno::BADF) } else { Ok(fd) }
+    }
+
+    fn put(&mut self, slot: u8, fd: Fd) -> Result<()> {
+        let place = self.owned.get_mut(slot as usize).ok_or(Errno::PROTO)?;
+        *place = fd.release();
+        Ok(())
+    }
+
+    fn lend(&mut self, slot: u8, fd: i32) -> Result<()> {
+        *self.borrowed.get_mut(slot as usize).ok_or(Errno::PROTO)? = fd;
+        Ok(())
+    }
+
+    /// A descriptor of the writable layer that outlives the slots.
+    pub fn keep_upper(&self) -> i32 {
+        let upper = self.upper.and_then(|slot| self.get(slot as u8).ok());
+        upper.and_then(|fd| fs::dup_above(fd, 3).ok()).map_or(-1, Fd::release)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = i32> + '_ {
+        self.owned.iter().chain(&self.borrowed).copied().filter(|fd| *fd >= 0)
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        self.owned.iter().filter(|fd| **fd >= 0).for_each(|fd| fs::close(*fd));
+    }
+}
+
+/// Runs the list; an error carries the index of the operation.
+pub fn run(plan: &Plan<'_>, cache: &mut Cache, slots: &mut Slots) -> core::result::Result<(), (u16, Errno)> {
+    let mut from = plan.outside;
+    for index in 0.. {
+        let kind = from.u8().ok_or((index, Errno::PROTO))?;
+        if kind == op::END {
+            return Ok(());
+        }
+        one(kind, &mut from, plan, cache, slots).map_err(|errno| (index, errno))?;
+    }
+    Ok(())
+}
+
+fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slots: &mut Slots) -> Result<()> {
+    let slot = from.u8().ok_or(Errno::PROTO)?;
+    match kind {
+        op::TMPFS => {
+            let made = tmpfs(from)?;
+            slots.put(slot, made)
+        }
+        op::TREE => tree(slot, from, plan, cache, slots),
+        op::LAYER_FD => slots.lend(slot, passed_layer(&plan.fds, from)?),
+        op::MKDIR => {
+            let (name, mode) = from.text().zip(from.u32()).ok_or(Errno::PROTO)?;
+            fs::mkdirat(slots.get(slot)?, name, mode)
+        }
+        op::OVERLAY => {
+            let made = overlay::make(from, slots)?;
+            slots.put(slot, made)
+        }
+        op::DEV => {
+            let made = dev(from)?;
+            slots.put(slot, made)
+        }
+        op::DIRECTORY => {
+            let path = from.text().ok_or(Errno::PROTO)?;
+            slots.upper = Some(slot as usize);
+            slots.put(slot, fs::openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?)
+        }
+        _ => Err(Errno::PROTO),
+    }
+    .map(|()| {
+        if kind == op::TMPFS && slots.upper.is_none() {
+            slots.upper = Some(slot as usize);
+        }
+    })
+}
+
+fn passed_layer(fds: &Fds, from: &mut Reader<'_>) -> Result<i32> {
+    let wanted = from.u8().ok_or(Errno::PROTO)? as i32;
+    let found = fds.with_role(crate::wire::role::LAYER).find(|(_, number)| *number == wanted);
+    found.map(|(fd, _)| fd).ok_or(Errno::BADF)
+}
+
+/// A private tmpfs; what is made in it belongs to the keeper's uid of the moment, the container's root.
+pub fn tmpfs(from: &mut Reader<'_>) -> Result<Fd> {
+    let (size, inodes) = from.u64().zip(from.u64()).ok_or(Errno::PROTO)?;
+    let (mode, attributes) = from.u32().zip(from.u64()).ok_or(Errno::PROTO)?;
+    let context = mount::fsopen(c"tmpfs")?;
+    mount::fsconfig_string(context.raw(), c"mode", octal(mode, &mut [0; 8]))?;
+    if size != 0 {
+        mount::fsconfig_string(context.raw(), c"size", Decimal::new(size).text())?;
+    }
+    if inodes != 0 {
+        mount::fsconfig_string(context.raw(), c"nr_inodes", Decimal::new(inodes).text())?;
+    }
+    mount::fsconfig_create(context.raw())?;
+    mount::fsmount(context.raw(), attributes)
+}
+
+fn octal(mode: u32, buffer: &mut [u8; 8]) -> &CStr {
+    for (i, digit) in buffer[..5].iter_mut().enumerate() {
+        *digit = b'0' + (mode >> (3 * (4 - i as u32)) & 7) as u8;
+    }
+    CStr::from_bytes_until_nul(buffer).unwrap_or(c"0755")
+}
+
+struct Tree<'a> {
+    path: &'a CStr,
+    identity: (u64, u64),
+    idmap: u8,
+    owner: (u32, u32),
+    attributes: u64,
+    recursive: bool,
+    cached: bool,
+}
+
+fn read_tree<'a>(from: &mut Reader<'a>) -> Option<Tree<'a>> {
+    Some(Tree {
+        path: from.text()?,
+        identity: (from.u64()?, from.u64()?),
+        idmap: from.u8()?,
+        owner: (from.u32()?, from.u32()?),
+        attributes: from.u64()?,
+        recursive: from.u8()? != 0,
+        cached: from.u8()? != 0,
+    })
+}
+
+/// A directory or file of the host, cloned, with its attributes and its view of the owners.
+fn tree(slot: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slots: &mut Slots) -> Result<()> {
+    let tree = read_tree(from).ok_or(Errno::PROTO)?;
+    let key = (plan.head.base, tree.attributes | (tree.idmap as u64) << 32);
+    if tree.cached
+        && let Some(fd) = cache.layer(key.0, key.1, tree.identity)
+    {
+        return slots.lend(slot, fd);
+    }
+    let clone = clone_tree(&tree, plan, cache)?;
+    if !tree.cached {
+        return slots.put(slot, clone);
+    }
+    let kept = cache.keep_layer(key.0, key.1, tree.identity, clone);
+    slots.lend(slot, kept)
+}
+
+fn clone_tree(tree: &Tree<'_>, plan: &Plan<'_>, cache: &mut Cache) -> Result<Fd> {
+    let source = fs::openat2(AT_FDCWD, tree.path, O_PATH, 0, 0)?;
+    let seen = fs::fstat(source.raw())?;
+    // The host looked at this very object; another one under its name is somebody's race.
+    if (seen.dev(), seen.ino) != tree.identity {
+        return Err(Errno::STALE);
+    }
+    let recursive = tree.recursive && seen.kind() == S_IFDIR;
+    let clone = mount::open_tree_clone(source.raw(), c"", recursive)?;
+    let mut attr = MountAttr { set: tree.attributes, ..MountAttr::default() };
+    match tree.idmap {
+        idmap::RANGE | idmap::RANGE_IF_POSSIBLE => {
+            attr.set |= MOUNT_ATTR_IDMAP;
+            attr.userns_fd = cache.range(plan.head.base, plan.head.count)? as u64;
+        }
+        idmap::OWNER => {
+            attr.set |= MOUNT_ATTR_IDMAP;
+            attr.userns_fd = cache.owner(plan.head.base, tree.owner.0, tree.owner.1)? as u64;
+        }
+        _ => {}
+    }
+    match mount::mount_setattr(clone.raw(), recursive, &attr) {
+        Err(Errno::INVAL | Errno::PERM | Errno::OPNOTSUPP) if tree.idmap == idmap::RANGE_IF_POSSIBLE => {
+            let plain = MountAttr { set: tree.attributes, ..MountAttr::default() };
+            mount::mount_setattr(clone.raw(), recursive, &plain)?;
+        }
+        other => other?,
+    }
+    Ok(clone)
+}
+
+/// /dev: a tmpfs with nodes, links and mount points of our own making (H3: never anything of the image's).
+fn dev(from: &mut Reader<'_>) -> Result<Fd> {
+    const LINKS: [(&CStr, &CStr); 6] = [
+        (c"fd", c"/proc/self/fd"),
+        (c"stdin", c"/proc/self/fd/0"),
+        (c"stdout", c"/proc/self/fd/1"),
+        (c"stderr", c"/proc/self/fd/2"),
+        (c"core", c"/proc/kcore"),
+        (c"ptmx", c"pts/ptmx"),
+    ];
+    let dev = tmpfs(from)?;
+    let nodes = from.u8().ok_or(Errno::PROTO)?;
+    for _ in 0..nodes {
+        let (name, mode) = from.text().zip(from.u32()).ok_or(Errno::PROTO)?;
+        let (major, minor) = from.u32().zip(from.u32()).ok_or(Errno::PROTO)?;
+        node(dev.raw(), name, mode, major, minor)?;
+    }
+    LINKS.iter().try_for_each(|(name, target)| fs::symlinkat(target, dev.raw(), name))?;
+    [c"pts", c"shm", c"mqueue"].iter().try_for_each(|name| fs::mkdirat(dev.raw(), name, 0o755))?;
+    Ok(dev)
+}
+
+/// A device node, or (without a device number) the empty file onto which the host's node is bound.
+fn node(dev: i32, name: &CStr, mode: u32, major: u32, minor: u32) -> Result<()> {
+    if major == 0 {
+        return fs::openat(dev, name, O_WRONLY | O_CREAT | O_EXCL, 0o600).map(drop);
+    }
+    const DEPTH: usize = 64;
+    let mut parent = [0u8; DEPTH];
+    for (at, _) in name.to_bytes().iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at < DEPTH - 1) {
+        parent[..at].copy_from_slice(&name.to_bytes()[..at]);
+        parent[at] = 0;
+        match fs::mkdirat(dev, CStr::from_bytes_until_nul(&parent).unwrap_or(c""), 0o755) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    let number = (major as u64) << 8 & 0xfff00 | (minor as u64) & 0xff | (minor as u64 & 0xfff00) << 12;
+    fs::mknodat(dev, name, mode, number)
+}

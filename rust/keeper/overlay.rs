@@ -1,0 +1,142 @@
+//! One overlay mount, detached: layers by descriptor where the kernel can (6.15), else attached for a moment in a namespace of their own.
+
+use crate::outside::Slots;
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd};
+use crate::sys::mount;
+use crate::sys::process::{self, Cloned};
+use crate::sys::{Errno, Result};
+use crate::wire::Reader;
+use core::ffi::CStr;
+
+const LAYERS_MAX: usize = 60;
+
+struct Overlay<'a> {
+    lowers: [i32; LAYERS_MAX],
+    count: usize,
+    /// The mount that holds upper and work, and their names in it; none for a read-only union.
+    upper: i32,
+    upper_name: &'a CStr,
+    work_name: &'a CStr,
+    attributes: u64,
+    /// In a user namespace: user.* instead of trusted.* extended attributes (5.11).
+    userxattr: bool,
+}
+
+fn read<'a>(from: &mut Reader<'a>, slots: &Slots) -> Result<Overlay<'a>> {
+    let count = from.u8().ok_or(Errno::PROTO)? as usize;
+    let mut lowers = [-1; LAYERS_MAX];
+    for lower in lowers.get_mut(..count).ok_or(Errno::PROTO)? {
+        *lower = slots.get(from.u8().ok_or(Errno::PROTO)?)?;
+    }
+    let upper = slots.get(from.u8().ok_or(Errno::PROTO)?)?;
+    let (upper_name, work_name) = from.text().zip(from.text()).ok_or(Errno::PROTO)?;
+    let (attributes, userxattr) = from.u64().zip(from.u8()).ok_or(Errno::PROTO)?;
+    Ok(Overlay { lowers, count, upper, upper_name, work_name, attributes, userxattr: userxattr != 0 })
+}
+
+pub fn make(from: &mut Reader<'_>, slots: &Slots) -> Result<Fd> {
+    let overlay = read(from, slots)?;
+    match by_descriptor(&overlay) {
+        // Before 6.13 the options take no descriptors, before 6.15 detached layers are EINVAL.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => attached_for_a_moment(&overlay),
+        other => other,
+    }
+}
+
+fn by_descriptor(overlay: &Overlay<'_>) -> Result<Fd> {
+    let directory = O_PATH | O_DIRECTORY | O_NOFOLLOW;
+    let upper = fs::openat(overlay.upper, overlay.upper_name, directory, 0)?;
+    let work = fs::openat(overlay.upper, overlay.work_name, directory, 0)?;
+    let context = mount::fsopen(c"overlay")?;
+    let set = |key, fd| mount::fsconfig_fd(context.raw(), key, fd);
+    overlay.lowers[..overlay.count].iter().try_for_each(|lower| set(c"lowerdir+", *lower))?;
+    set(c"upperdir", upper.raw())?;
+    set(c"workdir", work.raw())?;
+    finish(&context, overlay)
+}
+
+fn finish(context: &Fd, overlay: &Overlay<'_>) -> Result<Fd> {
+    if overlay.userxattr {
+        mount::fsconfig_flag(context.raw(), c"userxattr")?;
+    }
+    mount::fsconfig_create(context.raw())?;
+    mount::fsmount(context.raw(), overlay.attributes)
+}
+
+/// A child that shares our descriptors, but has a mount namespace of its own, attaches the layers there, makes the overlay, and
+/// leaves its descriptor in our table. The kernel keeps private copies of the layers, and the namespace ends with the child.
+fn attached_for_a_moment(overlay: &Overlay<'_>) -> Result<Fd> {
+    let pid = match process::clone_copy(CLONE_FILES | CLONE_NEWNS, None)? {
+        Cloned::Child => process::exit_group(match in_private_namespace(overlay) {
+            Ok(fd) => fd,
+            Err(errno) => -errno.0,
+        } as u8 as i32),
+        Cloned::Parent { pid, .. } => pid,
+    };
+    let (_, status, _) = process::wait4(pid, WALL)?;
+    collect(status)
+}
+
+/// The child's status is a descriptor number (0 to 127) or an error, negative as a byte.
+fn collect(status: i32) -> Result<Fd> {
+    if status & 0x7f != 0 {
+        return Err(Errno::CHILD);
+    }
+    let code = (status >> 8) as u8 as i8;
+    if code < 0 { Err(Errno(-(code as i32))) } else { Ok(Fd::own(code as i32)) }
+}
+
+fn in_private_namespace(overlay: &Overlay<'_>) -> Result<i32> {
+    mount::make_root_private()?;
+    let scratch = scratch_root()?;
+    let mut lowerdir = [0u8; 256];
+    let mut used = 0;
+    for (i, lower) in overlay.lowers[..overlay.count].iter().enumerate() {
+        let name = [b'a' + (i / 26) as u8, b'a' + (i % 26) as u8, 0];
+        attach(scratch.raw(), *lower, CStr::from_bytes_until_nul(&name).unwrap_or(c""))?;
+        lowerdir[used..used + 2].copy_from_slice(&name[..2]);
+        lowerdir[used + 2] = b':';
+        used += 3;
+    }
+    lowerdir[used - 1] = 0;
+    attach(scratch.raw(), overlay.upper, c"upper")?;
+    let context = mount::fsopen(c"overlay")?;
+    let set = |key, value: &CStr| mount::fsconfig_string(context.raw(), key, value);
+    set(c"lowerdir", CStr::from_bytes_until_nul(&lowerdir).map_err(|_| Errno::NAMETOOLONG)?)?;
+    set(c"upperdir", beneath_upper(overlay.upper_name, &mut [0; 128])?)?;
+    set(c"workdir", beneath_upper(overlay.work_name, &mut [0; 128])?)?;
+    let made = finish(&context, overlay)?;
+    // The parent learns the number from an exit status, which has room for 7 bits.
+    let low = fs::dup_above(made.raw(), 3)?;
+    if low.raw() > 127 { Err(Errno::NFILE) } else { Ok(low.release()) }
+}
+
+/// An empty tmpfs over this namespace's root, as working directory: layers get short relative names in it.
+fn scratch_root() -> Result<Fd> {
+    let context = mount::fsopen(c"tmpfs")?;
+    mount::fsconfig_create(context.raw())?;
+    let scratch = mount::fsmount(context.raw(), 0)?;
+    mount::move_mount_at(scratch.raw(), AT_FDCWD, c"/")?;
+    fs::fchdir(scratch.raw())?;
+    Ok(scratch)
+}
+
+/// A copy of a layer, since an attached mount cannot be attached again.
+fn attach(scratch: i32, layer: i32, name: &CStr) -> Result<()> {
+    fs::mkdirat(scratch, name, 0o755)?;
+    let copy = mount::open_tree_clone(layer, c"", false);
+    match copy {
+        Ok(copy) => mount::move_mount_at(copy.raw(), scratch, name),
+        // Before 6.15 a detached mount cannot be cloned: the layer itself is attached, and its namespace's end detaches it.
+        Err(_) => mount::move_mount_at(layer, scratch, name),
+    }
+}
+
+fn beneath_upper<'a>(name: &CStr, buffer: &'a mut [u8; 128]) -> Result<&'a CStr> {
+    let name = name.to_bytes_with_nul();
+    let whole = buffer.get_mut(..6 + name.len()).ok_or(Errno::NAMETOOLONG)?;
+    whole[..6].copy_from_slice(b"upper/");
+    whole[6..].copy_from_slice(name);
+    CStr::from_bytes_with_nul(whole).map_err(|_| Errno::NAMETOOLONG)
+}

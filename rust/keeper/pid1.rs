@@ -1,0 +1,203 @@
+//! PID 1 of a container: waits for its maps, sets the root up, starts the command as pid 2, reaps, reports, ends with the keeper.
+
+use crate::command::{self, Command};
+use crate::evidence;
+use crate::inside;
+use crate::outside::Slots;
+use crate::plan::Plan;
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd};
+use crate::sys::process::{self, PollFd};
+use crate::sys::{Errno, net};
+use crate::wire::{self, Fixed, Write, flag, phase, record, role, step};
+
+/// What the keeper's copy hands to its child.
+pub struct Inside<'a> {
+    pub plan: &'a Plan<'a>,
+    pub control: Fd,
+    pub slots: &'a Slots,
+}
+
+/// A failed step: (phase, step, errno).
+pub type Failed = (u8, u16, Errno);
+
+pub fn enter(inside: Inside<'_>) -> ! {
+    let control = inside.control.raw();
+    let status = match run(&inside) {
+        Ok(status) => status,
+        Err(failed) => {
+            tell_error(control, failed);
+            1
+        }
+    };
+    process::exit_group(status)
+}
+
+fn tell_error(control: i32, (phase, step, errno): Failed) {
+    let mut record = Fixed::<16>::new();
+    record.put_u8(record::ERROR);
+    record.put_u8(phase);
+    record.put_u16(step);
+    record.put_i32(errno.0);
+    let _ = net::send(control, record.bytes(), &[], 0);
+}
+
+fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
+    let plan = inside.plan;
+    let failed = |step| move |errno| (phase::CLONE, step, errno);
+    keep_only_ours(inside).map_err(failed(step::RELEASE))?;
+    wait_for_release(inside.control.raw());
+    let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
+    for (procs, _) in plan.fds.with_role(role::JOIN_CGROUP) {
+        fs::write(procs, b"0").map_err(failed(step::JOIN_CGROUP))?;
+    }
+    become_root(plan).map_err(failed(step::BECOME_ROOT))?;
+    let _ = process::setsid();
+    let mut state = inside::State::new(plan, inside.slots);
+    inside::run(plan, &mut state)?;
+    let in_command = |(step, errno)| (phase::COMMAND, step, errno);
+    let command = Command::prepare(plan, &mut state).map_err(in_command)?;
+    close_spent(inside, &state);
+    let mut report = Fixed::<{ wire::EVIDENCE_MAX }>::new();
+    report.put_u8(record::EXITED);
+    if plan.head.has(flag::PID1) {
+        put_exit(&mut report, 0, 0, 0, 0);
+        evidence::of_mounts(plan, &state, &mut report);
+        net::send(inside.control.raw(), report.bytes(), &[], 0).map_err(failed(step::RELEASE))?;
+        return Err(in_command(command::become_it(&command)));
+    }
+    let pid = command.start().map_err(in_command)?;
+    let started = process::now();
+    if plan.head.has(flag::REPORT_START) {
+        let _ = net::send(inside.control.raw(), &[record::STARTED], &[], 0);
+    }
+    command.close_streams();
+    supervise(inside.control.raw(), pid, started, &mut report, plan, &state)
+}
+
+fn put_exit(report: &mut impl Write, is_pid2: u8, status: i32, started: u64, ended: u64) {
+    report.put_u8(is_pid2);
+    report.put_i32(status);
+    report.put_u64(started);
+    report.put_u64(ended);
+}
+
+/// Closes what this copy of the keeper got besides the plan's descriptors: other containers' sockets above all.
+fn keep_only_ours(inside: &Inside<'_>) -> crate::sys::Result<()> {
+    const FIRST_LISTED: usize = 1024;
+    let mut keep = [false; FIRST_LISTED];
+    let fds = &inside.plan.fds;
+    let wanted = fds.all[..fds.count].iter().copied().chain(inside.slots.all()).chain([inside.control.raw()]);
+    let mut highest = 0;
+    for fd in wanted {
+        let index = fd as usize;
+        // More than a thousand live containers: the numbers are high, and are kept by moving none; such plans keep everything above.
+        if index < FIRST_LISTED {
+            keep[index] = true;
+        }
+        highest = highest.max(index);
+    }
+    let mut first = 0;
+    for index in 0..FIRST_LISTED {
+        if keep[index] {
+            if index > first {
+                fs::close_range(first as u32, index as u32 - 1, false)?;
+            }
+            first = index + 1;
+        }
+    }
+    close_above(fds, inside, first.max(1), highest)
+}
+
+/// The same above the table's end, descriptor by descriptor, then everything beyond the highest.
+fn close_above(fds: &crate::plan::Fds, inside: &Inside<'_>, first: usize, highest: usize) -> crate::sys::Result<()> {
+    let mut next = first;
+    while next <= highest {
+        let wanted = fds.all[..fds.count].iter().copied().chain(inside.slots.all()).chain([inside.control.raw()]);
+        let following = wanted.filter(|fd| *fd as usize >= next).min().unwrap_or(i32::MAX) as usize;
+        if following > next {
+            fs::close_range(next as u32, following as u32 - 1, false)?;
+        }
+        next = following.saturating_add(1);
+    }
+    fs::close_range(next.max(highest + 1) as u32, u32::MAX, false)
+}
+
+/// One byte when the maps are written; the end of the socket is the keeper's death.
+fn wait_for_release(control: i32) {
+    if !matches!(crate::sys::errno::retry(|| fs::read(control, &mut [0u8; 1])), Ok(1)) {
+        process::exit_group(1);
+    }
+}
+
+fn become_root(plan: &Plan<'_>) -> crate::sys::Result<()> {
+    if plan.head.clone_flags & CLONE_NEWUSER == 0 {
+        return Ok(());
+    }
+    if plan.head.has(flag::SET_GROUPS) {
+        process::setgroups(&[])?;
+    }
+    process::setresgid(0)?;
+    process::setresuid(0)
+}
+
+/// Mount descriptors, group files and the report socket have done their work; the command must not see them.
+fn close_spent(inside: &Inside<'_>, state: &inside::State<'_>) {
+    let fds = &inside.plan.fds;
+    for i in 0..fds.count {
+        let spent = !matches!(fds.roles[i], role::STDIN | role::STDOUT | role::STDERR | role::PASS);
+        if spent {
+            fs::close(fds.all[i]);
+        }
+    }
+    inside.slots.all().filter(|fd| *fd != state.root).for_each(fs::close);
+}
+
+/// Reaps until the command ends, or the keeper does. Everything else inside dies with this process.
+fn supervise(
+    control: i32,
+    command: i32,
+    started: u64,
+    report: &mut Fixed<{ wire::EVIDENCE_MAX }>,
+    plan: &Plan<'_>,
+    state: &inside::State<'_>,
+) -> Result<i32, Failed> {
+    let failed = |errno| (phase::COMMAND, step::WAIT, errno);
+    let children = process::signalfd(1 << (SIGCHLD - 1)).map_err(failed)?;
+    let mut gathered = Fixed::<{ wire::EVIDENCE_MAX - 64 }>::new();
+    evidence::of_command(command, plan, state, &mut gathered);
+    loop {
+        while let Ok((pid, status, _)) = process::wait4(-1, WNOHANG | WALL) {
+            if pid == 0 {
+                break;
+            }
+            if pid == command {
+                put_exit(report, 1, status, started, process::now());
+                wire::Sink::put(report, gathered.bytes());
+                let _ = net::send(control, report.bytes(), &[], 0);
+                return Ok(0);
+            }
+        }
+        let mut fds = [children.raw(), control].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
+        let _ = process::poll(&mut fds, -1);
+        let _ = fs::read(children.raw(), &mut [0u8; 128 * 4]);
+        if fds[1].revents != 0 && serve(control, command).is_none() {
+            return Ok(1);
+        }
+    }
+}
+
+/// A request of the keeper: a signal for the command. None at the end of the socket.
+fn serve(control: i32, command: i32) -> Option<()> {
+    let mut message = [0u8; 8];
+    let received = net::receive(control, &mut message, MSG_DONTWAIT);
+    match received {
+        Ok(received) if received.length >= 4 => {
+            let signal = i32::from_le_bytes([message[0], message[1], message[2], message[3]]);
+            let _ = process::kill(command, signal);
+            Some(())
+        }
+        Err(Errno::AGAIN | Errno::INTR) => Some(()),
+        _ => None,
+    }
+}

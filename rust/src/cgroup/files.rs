@@ -1,0 +1,148 @@
+//! One directory of a cgroup file system: its files by name, relative to an open fd. Never follows a path twice.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Version;
+use crate::error::Error;
+
+/// linux/magic.h
+const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
+/// A group's directory. `path` is for messages only.
+#[derive(Debug)]
+pub(super) struct Directory {
+    fd: OwnedFd,
+    pub(super) path: String,
+}
+
+impl Directory {
+    /// Opens a directory for use as a parent, and checks that it lies on a cgroup file system and not on something mounted over it.
+    pub(super) fn open(path: &str, version: Version) -> Result<Directory, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        let magic = match version {
+            Version::V1 => CGROUP_SUPER_MAGIC,
+            Version::V2 => CGROUP2_SUPER_MAGIC,
+        };
+        if rustix::fs::fstatfs(&fd)?.f_type as u64 != magic {
+            return Err(Errno::NODEV);
+        }
+        Ok(Directory {
+            fd,
+            path: path.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// Opens the group `name` in this one. Not O_PATH: it can be listed, locked and given to clone3.
+    pub(super) fn child(&self, name: &str) -> Result<Directory, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
+        Ok(Directory {
+            fd,
+            path: format!("{}/{name}", self.path),
+        })
+    }
+
+    pub(super) fn make(&self, name: &str) -> Result<Directory, Errno> {
+        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))?;
+        self.child(name).inspect_err(|_| {
+            let _ = self.remove(name);
+        })
+    }
+
+    pub(super) fn remove(&self, name: &str) -> Result<(), Errno> {
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+    }
+
+    /// The names of the groups in this one; none where it cannot be read.
+    pub(super) fn children(&self) -> Vec<String> {
+        // Not Dir::read_from, which would repeat O_PATH.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
+        let Ok(listing) = opened.and_then(rustix::fs::Dir::new) else {
+            return Vec::new();
+        };
+        let is_group =
+            |entry: &rustix::fs::DirEntry| entry.file_type() == rustix::fs::FileType::Directory;
+        let names = listing.filter_map(Result::ok).filter(is_group);
+        names
+            .filter_map(|e| e.file_name().to_str().ok().map(str::to_owned))
+            .filter(|n| !n.starts_with('.'))
+            .collect()
+    }
+
+    pub(super) fn file(&self, name: &str, access: OFlags) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(
+            &self.fd,
+            name,
+            access | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    }
+
+    /// The kernel takes a value in one write or not at all.
+    pub(super) fn write(&self, name: &str, value: &str) -> Result<(), Errno> {
+        let file = self.file(name, OFlags::WRONLY)?;
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, value.as_bytes()))?;
+        if written == value.len() {
+            Ok(())
+        } else {
+            Err(Errno::IO)
+        }
+    }
+
+    pub(super) fn read(&self, name: &str) -> Option<String> {
+        let mut text = String::new();
+        File::from(self.file(name, OFlags::RDONLY).ok()?)
+            .read_to_string(&mut text)
+            .ok()?;
+        Some(text)
+    }
+
+    /// A file that holds one number.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.read(name)?.trim().parse().ok()
+    }
+
+    /// Whether groups can be made here, by the effective ids.
+    pub(super) fn writable(&self) -> Result<(), Errno> {
+        rustix::fs::accessat(
+            &self.fd,
+            ".",
+            Access::WRITE_OK | Access::EXEC_OK,
+            AtFlags::EACCESS,
+        )
+    }
+
+    /// What went wrong with a write, with the file and the value.
+    pub(super) fn write_error(
+        &self,
+        name: &str,
+        value: &str,
+        errno: Errno,
+        note: Option<String>,
+    ) -> Error {
+        let (step, path) = (
+            format!("write \"{value}\" to"),
+            Some(format!("{}/{name}", self.path)),
+        );
+        Error::Setup {
+            step,
+            path,
+            errno: errno.raw_os_error(),
+            note,
+        }
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,103 @@
+//! What the groups of a container counted. Reads only; None wherever the kernel does not tell.
+
+use super::files::Directory;
+use super::{Controller, Groups, Version, parse};
+
+/// Read after the last process has been reaped and before the groups are removed.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Counters {
+    pub cpu_usec: Option<u64>,
+    pub cpu_user_usec: Option<u64>,
+    pub cpu_system_usec: Option<u64>,
+    /// Bytes, page cache and tmpfs included.
+    pub memory_peak: Option<u64>,
+    pub pids_peak: Option<u64>,
+    /// Forks that the pids limit refused.
+    pub pids_denied: Option<u64>,
+    /// Processes that an OOM killer took, whichever limit it worked for. With memory.oom.group the kernel counts the first one twice.
+    pub oom_kills: Option<u64>,
+    /// This group's own memory limit was reached: tells its OOM from one of a group above or of the machine.
+    pub own_limit_hit: Option<bool>,
+    /// Bytes.
+    pub io_read: Option<u64>,
+    pub io_write: Option<u64>,
+    /// Stalled seconds: cpu some, memory some, memory full, io some, io full.
+    pub pressure: Option<[f64; 5]>,
+}
+
+impl Groups {
+    pub fn counters(&self) -> Counters {
+        let mut counters = Counters::default();
+        self.cpu(&mut counters);
+        if let Some((version, directory)) = self.counted(Controller::Memory) {
+            memory(version, directory, &mut counters);
+        }
+        if let Some((_, directory)) = self.counted(Controller::Pids) {
+            // pids.peak: Linux 6.1. pids.events: 4.3.
+            counters.pids_peak = directory.number("pids.peak");
+            counters.pids_denied = directory
+                .read("pids.events")
+                .and_then(|text| parse::keyed(&text, "max"));
+        }
+        if let Some((Version::V2, directory)) = self.counted(Controller::Io)
+            && let Some(text) = directory.read("io.stat")
+        {
+            let (read, write) = parse::io_bytes(&text);
+            (counters.io_read, counters.io_write) = (Some(read), Some(write));
+        }
+        counters.pressure = self
+            .counted(Controller::Unified)
+            .and_then(|(_, directory)| pressure(directory));
+        counters
+    }
+
+    fn cpu(&self, counters: &mut Counters) {
+        if let Some((_, directory)) = self.counted(Controller::Unified) {
+            let text = directory.read("cpu.stat").unwrap_or_default();
+            counters.cpu_usec = parse::keyed(&text, "usage_usec");
+            counters.cpu_user_usec = parse::keyed(&text, "user_usec");
+            counters.cpu_system_usec = parse::keyed(&text, "system_usec");
+        } else if let Some((_, directory)) = self.counted(Controller::Cpuacct) {
+            let usec = |file| directory.number(file).map(|nsec| nsec / 1000);
+            counters.cpu_usec = usec("cpuacct.usage");
+            counters.cpu_user_usec = usec("cpuacct.usage_user");
+            counters.cpu_system_usec = usec("cpuacct.usage_sys");
+        }
+    }
+}
+
+fn memory(version: Version, directory: &Directory, counters: &mut Counters) {
+    let keyed = |file, key| parse::keyed(&directory.read(file)?, key);
+    match version {
+        Version::V1 => {
+            counters.memory_peak = directory.number("memory.max_usage_in_bytes");
+            // Linux 4.13.
+            counters.oom_kills = keyed("memory.oom_control", "oom_kill");
+            let failures =
+                ["memory.failcnt", "memory.memsw.failcnt"].map(|file| directory.number(file));
+            counters.own_limit_hit = failures
+                .into_iter()
+                .flatten()
+                .reduce(u64::max)
+                .map(|count| count > 0);
+        }
+        Version::V2 => {
+            // Linux 5.19.
+            counters.memory_peak = directory.number("memory.peak");
+            counters.oom_kills = keyed("memory.events", "oom_kill");
+            // "oom" is counted at the group whose limit it was; "oom_kill" at the victim's; "max" also where reclaim helped.
+            counters.own_limit_hit = keyed("memory.events", "oom").map(|count| count > 0);
+        }
+    }
+}
+
+fn pressure(directory: &Directory) -> Option<[f64; 5]> {
+    let stalled = |file, kind| parse::stalled(&directory.read(file)?, kind);
+    Some([
+        stalled("cpu.pressure", "some")?,
+        stalled("memory.pressure", "some")?,
+        stalled("memory.pressure", "full")?,
+        stalled("io.pressure", "some")?,
+        stalled("io.pressure", "full")?,
+    ])
+}

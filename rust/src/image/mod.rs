@@ -1,0 +1,4 @@
+//! Where root file systems come from: directories, archives, and this machine itself.
+
+
+pub mod skeleton;

@@ -1,0 +1,25 @@
+//! pycontainer's native side: one road from a plan to a running container. Only module lines and the Python module here.
+
+pub mod cgroup;
+pub mod error;
+pub mod image;
+pub mod mount;
+mod py;
+pub mod security;
+pub mod spawn;
+#[allow(dead_code)] // shared with the keeper, which uses the rest
+pub mod sys;
+pub mod wire;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::py::child::Outcome;
+    #[pymodule_export]
+    use crate::py::functions::{
+        fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile, seccomp_program,
+        set_packaged_keeper,
+    };
+}

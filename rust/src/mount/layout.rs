@@ -1,0 +1,278 @@
+//! The root file system of one container, described: which mounts, in which order, on what. Pure; the kernel's part is elsewhere.
+
+use super::list::{Inside, Outside, Source, View};
+use crate::spawn::spec::{MountKind, Space, Spec};
+use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, S_IFCHR};
+use crate::wire::{Write, create, idmap, inside};
+
+pub const DEFAULT_UPPER: u64 = 256 << 20;
+const SHM: u64 = 64 << 20;
+const SAFE: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// What the engine and this kernel are.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    pub rootless: bool,
+    /// A user namespace with one id only: no group 5 for terminals, no other users.
+    pub one_id: bool,
+    pub user_namespace: bool,
+    /// Detached mounts can be layers, and can be cloned again (6.15).
+    pub detached_layers: bool,
+    /// Pure cgroup v2: shown read-only inside. v1 hierarchies never are (release_agent, CVE-2022-0492).
+    pub unified_only: bool,
+    /// /sys/devices/system/cpu/cpuN/thermal_throttle of this machine.
+    pub throttles: Vec<String>,
+}
+
+/// What was looked up on the host for this plan.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    pub root: RootSource,
+    /// One per mount of the spec; None for a tmpfs.
+    pub mounts: Vec<Option<Source>>,
+    /// (name below /dev, mode, major, minor, the host's node).
+    pub devices: Vec<(String, u32, u32, u32, Source)>,
+    /// The host's nodes of `DEVICES`, where device nodes cannot be made.
+    pub nodes: Vec<Source>,
+    /// /proc, /sys and /dev/mqueue of the host, where its namespaces are shared.
+    pub shared: Vec<(&'static str, Source)>,
+    /// Offset and length of each file's content, and its mode.
+    pub files: Vec<(u64, u64, u32)>,
+    /// The directory with `upper` and `work`, where the writable layer lies on the disk.
+    pub upper_directory: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone)]
+pub enum RootSource {
+    Directory(Source),
+    /// Read-only trees over a skeleton whose descriptor travels with the plan as layer 0.
+    Host(Vec<Source>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    pub outside: Vec<u8>,
+    pub inside: Vec<u8>,
+    pub outside_labels: Vec<String>,
+    pub inside_labels: Vec<String>,
+}
+
+pub fn describe(spec: &Spec, facts: &Facts, sources: &Sources, upper_size: u64) -> Layout {
+    let mut build = Build { spec, facts, sources, outside: Outside::default(), inside: Inside::default() };
+    let root = build.root(upper_size);
+    build.begin(root);
+    build.kernel_file_systems();
+    build.devices();
+    if let RootSource::Host(trees) = &sources.root {
+        build.trees(trees);
+    }
+    build.mounts();
+    build.files();
+    build.settings();
+    build.walls();
+    let (outside, outside_labels) = build.outside.finish();
+    let (inside, inside_labels) = build.inside.finish();
+    Layout { outside, inside, outside_labels, inside_labels }
+}
+
+struct Build<'a> {
+    spec: &'a Spec,
+    facts: &'a Facts,
+    sources: &'a Sources,
+    outside: Outside,
+    inside: Inside,
+}
+
+impl Build<'_> {
+    fn image_attributes(&self) -> u64 {
+        MOUNT_ATTR_NODEV | if self.spec.no_new_privileges { MOUNT_ATTR_NOSUID } else { 0 }
+    }
+
+    /// Layers show the container's ids where the keeper may say so; a plain user's own files are root's inside anyway.
+    fn range(&self) -> u8 {
+        if self.facts.rootless || !self.facts.user_namespace { idmap::NONE } else { idmap::RANGE }
+    }
+
+    fn root(&mut self, upper_size: u64) -> u8 {
+        let host = matches!(self.sources.root, RootSource::Host(_));
+        let upper = match &self.sources.upper_directory {
+            Some(path) => self.outside.directory(path),
+            None => {
+                let slot = self.outside.tmpfs(upper_size, (upper_size / 4096).max(64), 0o755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, "the writable layer");
+                let mode = if let RootSource::Directory(source) = &self.sources.root { source.mode & 0o7777 } else { 0o755 };
+                self.outside.mkdir(slot, "upper", mode);
+                self.outside.mkdir(slot, "work", 0o755);
+                slot
+            }
+        };
+        if host && self.sources.upper_directory.is_none() {
+            for (name, mode) in super::host::WRITABLE {
+                self.outside.mkdir(upper, &format!("upper/{name}"), mode);
+            }
+        }
+        let lower = match &self.sources.root {
+            RootSource::Directory(source) => {
+                let view = View { idmap: self.range(), recursive: false, cached: self.facts.detached_layers, ..View::PLAIN };
+                self.outside.tree(source, view)
+            }
+            RootSource::Host(_) => self.outside.layer_fd(0),
+        };
+        let attributes = self.image_attributes();
+        self.outside.overlay(&[lower], upper, ("upper", "work"), attributes, self.facts.rootless, "/")
+    }
+
+    fn begin(&mut self, root: u8) {
+        self.inside.step(inside::KEYRING, "join a session keyring");
+        if self.spec.spaces.cgroup == Space::New {
+            self.inside.step(inside::CGROUP_NAMESPACE, "unshare the cgroup namespace");
+        }
+        self.inside.root(root);
+    }
+
+    fn shared(&mut self, path: &str) -> bool {
+        let Some((_, source)) = self.sources.shared.iter().find(|(name, _)| *name == path) else { return false };
+        let slot = self.outside.tree(source, View::PLAIN);
+        self.inside.attach_own(slot, path);
+        true
+    }
+
+    fn kernel_file_systems(&mut self) {
+        if !self.shared("/proc") {
+            self.inside.step(inside::PROC, "mount proc on /proc");
+        }
+        if !self.shared("/sys") {
+            self.inside.step(inside::SYSFS, "mount sysfs on /sys");
+            if self.facts.unified_only && self.spec.spaces.cgroup == Space::New {
+                self.inside.step(inside::CGROUP2, "mount cgroup2 on /sys/fs/cgroup");
+            }
+        }
+    }
+
+    fn devices(&mut self) {
+        let number = |major, minor| if self.facts.rootless { (0, 0) } else { (major, minor) };
+        let standard = DEVICES.iter().map(|(name, major, minor)| (name.to_string(), S_IFCHR | 0o666, number(*major, *minor)));
+        let asked = self.sources.devices.iter().map(|(name, mode, major, minor, _)| (name.clone(), *mode, number(*major, *minor)));
+        let nodes: Vec<_> = standard.chain(asked).map(|(name, mode, (major, minor))| (name, mode, major, minor)).collect();
+        let dev = self.outside.dev(&nodes, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+        self.inside.attach_own(dev, "/dev");
+        if self.facts.rootless {
+            let asked = self.sources.devices.iter().map(|device| &device.4);
+            let sources: Vec<&Source> = self.sources.nodes.iter().chain(asked).collect();
+            for (source, (name, ..)) in sources.iter().zip(&nodes) {
+                let view = View { read_only: false, devices: true, recursive: false, ..View::PLAIN };
+                let slot = self.outside.tree(source, view);
+                self.inside.attach(slot, &format!("/dev/{name}"), create::NOTHING, format!("bind the device /dev/{name}"));
+            }
+        }
+        let with_group = !self.facts.one_id;
+        self.inside.step(inside::DEVPTS, "mount devpts on /dev/pts").put_u8(with_group as u8);
+        let shm = self.outside.tmpfs(SHM, 0, 0o1777, SAFE, "/dev/shm");
+        self.inside.attach_own(shm, "/dev/shm");
+        if !self.shared("/dev/mqueue") {
+            self.inside.step(inside::MQUEUE, "mount mqueue on /dev/mqueue");
+        }
+    }
+
+    fn trees(&mut self, trees: &[Source]) {
+        for source in trees {
+            let slot = self.outside.tree(source, View::PLAIN);
+            let target = String::from_utf8_lossy(&source.path).into_owned();
+            self.inside.attach(slot, &target, create::DIRECTORY, format!("mount {target} of this machine"));
+        }
+    }
+
+    fn mounts(&mut self) {
+        let mut order: Vec<usize> = (0..self.spec.mounts.len()).collect();
+        order.sort_by_key(|i| self.spec.mounts[*i].target.matches('/').count());
+        for index in order {
+            let mount = &self.spec.mounts[index];
+            let source = self.sources.mounts[index].as_ref();
+            let (slot, missing) = match (&mount.kind, source) {
+                (MountKind::Bind { read_only, owner, .. }, Some(source)) => self.bind(source, *read_only, *owner),
+                (MountKind::Overlay { .. }, Some(source)) => (self.view(source, &mount.target), create::DIRECTORY),
+                (MountKind::Tmpfs { size, mode }, _) => {
+                    let size = size.unwrap_or(SHM);
+                    (self.outside.tmpfs(size, (size / 4096).max(64), *mode, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, &mount.target), create::DIRECTORY)
+                }
+                _ => continue,
+            };
+            self.inside.attach(slot, &mount.target, missing, format!("mount on {}", mount.target));
+        }
+        if self.spec.read_only {
+            self.small_tmpfs();
+        }
+    }
+
+    /// read_only leaves /tmp and /run writable, in memory, unless something was mounted there.
+    fn small_tmpfs(&mut self) {
+        for (target, mode) in [("/tmp", 0o1777), ("/run", 0o755)] {
+            if !self.spec.mounts.iter().any(|mount| mount.target == target) {
+                let slot = self.outside.tmpfs(SHM, 16384, mode, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, target);
+                self.inside.attach(slot, target, create::DIRECTORY, format!("mount a tmpfs on {target}"));
+            }
+        }
+    }
+
+    /// A writable bind shows one owner as the container's root and nobody else: a set-id file planted there gains nothing (K32).
+    fn bind(&mut self, source: &Source, read_only: bool, owner: Option<u32>) -> (u8, u8) {
+        let mapped = self.range() != idmap::NONE;
+        let idmap = match (mapped, read_only) {
+            (false, _) => idmap::NONE,
+            (true, true) => idmap::RANGE_IF_POSSIBLE,
+            (true, false) => idmap::OWNER,
+        };
+        let uid = owner.unwrap_or(source.uid);
+        let gid = if source.gid == 0 && uid != 0 { uid } else { source.gid };
+        let view = View { idmap, owner: (uid, gid), read_only, ..View::PLAIN };
+        let slot = self.outside.tree(source, view);
+        (slot, if source.is_directory { create::DIRECTORY } else { create::FILE })
+    }
+
+    fn view(&mut self, source: &Source, target: &str) -> u8 {
+        let scratch = self.outside.tmpfs(DEFAULT_UPPER, DEFAULT_UPPER / 4096, 0o755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, target);
+        self.outside.mkdir(scratch, "upper", source.mode & 0o7777);
+        self.outside.mkdir(scratch, "work", 0o755);
+        let view = View { idmap: self.range(), recursive: false, ..View::PLAIN };
+        let lower = self.outside.tree(source, view);
+        let attributes = self.image_attributes();
+        self.outside.overlay(&[lower], scratch, ("upper", "work"), attributes, self.facts.rootless, target)
+    }
+
+    fn files(&mut self) {
+        for (file, (offset, length, mode)) in self.spec.files.iter().zip(&self.sources.files) {
+            self.inside.write(&file.target, *mode, *offset, *length);
+        }
+    }
+
+    fn settings(&mut self) {
+        let spaces = &self.spec.spaces;
+        if spaces.net == Space::New && spaces.pid == Space::New {
+            // A range of ids has 65,536 of them: docker's 0 to 2147483647 is EINVAL there (K31).
+            let ping = if self.facts.one_id { "0 0" } else { "0 65535" };
+            self.inside.sysctl("net.ipv4.ping_group_range", ping);
+            self.inside.sysctl("net.ipv4.ip_unprivileged_port_start", "0");
+        }
+        if spaces.net == Space::New {
+            self.inside.step(inside::LOOPBACK, "bring the loopback interface up");
+        }
+        if spaces.uts == Space::New {
+            self.inside.step(inside::HOSTNAME, "set the host name").put_bytes(&self.spec.hostname);
+        }
+        if self.spec.tty {
+            self.inside.step(inside::CONSOLE, "open a terminal");
+        }
+    }
+
+    /// Masks come after the kernel's file systems were mounted: a masked /proc would forbid that (mount_too_revealing).
+    fn walls(&mut self) {
+        let throttles = self.facts.throttles.iter().filter(|_| !self.spec.masked_paths.is_empty());
+        self.spec.masked_paths.iter().chain(throttles).for_each(|path| self.inside.mask(path));
+        self.spec.readonly_paths.iter().for_each(|path| self.inside.read_only(path));
+        if self.spec.read_only {
+            self.inside.step(inside::ROOT_READ_ONLY, "make the root read-only");
+        }
+        self.inside.step(inside::PIVOT, "pivot_root");
+    }
+}

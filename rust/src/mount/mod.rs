@@ -1,0 +1,5 @@
+//! Root file systems as lists of operations: what the keeper makes outside, and what PID 1 does inside. Pure: no system calls.
+
+pub mod host;
+pub mod layout;
+pub mod list;

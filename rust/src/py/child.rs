@@ -1,0 +1,100 @@
+//! What a run came to, as Python reads it: one frozen object of plain values.
+
+use crate::spawn::outcome::{reason, returncode};
+use crate::spawn::run::Finished;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+/// The raw result of one run; `pycontainer._run` makes a Result of it.
+#[pyclass(frozen, module = "pycontainer._core")]
+pub struct Outcome {
+    #[pyo3(get)]
+    returncode: i32,
+    #[pyo3(get)]
+    reason: &'static str,
+    #[pyo3(get)]
+    stdout: Py<PyBytes>,
+    #[pyo3(get)]
+    stderr: Py<PyBytes>,
+    #[pyo3(get)]
+    truncated: (bool, bool),
+    finished: Finished,
+}
+
+impl Outcome {
+    pub fn new(py: Python<'_>, mut finished: Finished) -> Outcome {
+        let bytes = |data: &mut Vec<u8>| PyBytes::new(py, &std::mem::take(data)).unbind();
+        Outcome {
+            returncode: returncode(finished.ended.status),
+            reason: reason(&finished.ended, &finished.counters).word(),
+            stdout: bytes(&mut finished.stdout),
+            stderr: bytes(&mut finished.stderr),
+            truncated: (finished.truncated[0], finished.truncated[1]),
+            finished,
+        }
+    }
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+#[pymethods]
+impl Outcome {
+    /// The fields of `Usage`: seconds and bytes, None for what this kernel did not tell.
+    fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (ended, counters) = (&self.finished.ended, &self.finished.counters);
+        let user = counters.cpu_user_usec.unwrap_or(ended.user);
+        let system = counters.cpu_system_usec.unwrap_or(ended.system);
+        let usage = PyDict::new(py);
+        usage.set_item("wall", ended.ended.saturating_sub(ended.started) as f64 / 1e9)?;
+        usage.set_item("cpu", seconds(counters.cpu_usec.unwrap_or(user + system)))?;
+        usage.set_item("cpu_user", seconds(user))?;
+        usage.set_item("cpu_system", seconds(system))?;
+        usage.set_item("memory_peak", counters.memory_peak.unwrap_or(ended.max_rss_kib * 1024))?;
+        usage.set_item("pids_peak", counters.pids_peak)?;
+        usage.set_item("pids_denied", counters.pids_denied)?;
+        usage.set_item("io_read", counters.io_read)?;
+        usage.set_item("io_write", counters.io_write)?;
+        usage.set_item("oom_kills", counters.oom_kills)?;
+        usage.set_item("pressure", counters.pressure.map(|p| (p[0], p[1], p[2], p[3], p[4])))?;
+        let measured = ended.upper_bytes > 0 && self.finished.upper_in_memory;
+        usage.set_item("disk", measured.then(|| ended.upper_bytes.saturating_sub(ended.upper_free)))?;
+        let full = ended.upper_free == 0 || ended.upper_files > 0 && ended.upper_files_free == 0;
+        usage.set_item("disk_full", measured.then_some(full))?;
+        Ok(usage)
+    }
+
+    /// What the kernel said after exec, for the rows of `Result.enforced`.
+    fn evidence<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let seen = &self.finished.evidence;
+        let facts = PyDict::new(py);
+        facts.set_item("status", PyBytes::new(py, &seen.status))?;
+        facts.set_item("uid_map", PyBytes::new(py, &seen.uid_map))?;
+        facts.set_item("cgroup", PyBytes::new(py, &seen.cgroup))?;
+        let names = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+        for (name, inode) in names.iter().zip(seen.namespaces) {
+            facts.set_item(format!("ns:{name}"), inode)?;
+        }
+        facts.set_item("mount_flags", seen.mount_flags)?;
+        facts.set_item("nproc", seen.nproc)?;
+        facts.set_item("landlock", seen.landlock)?;
+        facts.set_item("uncovered", seen.uncovered.clone())?;
+        facts.set_item("upper_in_memory", self.finished.upper_in_memory)?;
+        facts.set_item("rootless", self.finished.rootless)?;
+        facts.set_item("group_paths", self.finished.group_paths.clone())?;
+        Ok(facts)
+    }
+
+    /// Rows (name, state, by, why, fix) of the limits that control groups hold.
+    fn held(&self) -> Vec<(&str, &str, &str, &str, &str)> {
+        let rows = self.finished.held.iter();
+        rows.map(|row| (row.name, row.state.as_str(), row.by.as_str(), row.why.as_str(), row.fix.as_str())).collect()
+    }
+
+    /// Nanoseconds of this call before the command started and after it ended.
+    fn overhead(&self) -> (u64, u64) {
+        let (ended, finished) = (&self.finished.ended, &self.finished);
+        (ended.started.saturating_sub(finished.called), finished.answered.saturating_sub(ended.ended))
+    }
+}

@@ -1,0 +1,101 @@
+//! The functions of `pycontainer._core`.
+
+use super::child::Outcome;
+use super::errors::raise;
+use crate::security::seccomp::{self, Action, Arch, ArgCmp, Op, Rule, Rules};
+use crate::spawn::{engine, gate, run};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyBytes};
+
+/// Runs one container to its end. The GIL is released; signals of the main thread are served.
+#[pyfunction(name = "run")]
+pub fn run_(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Outcome> {
+    let spec = super::spec::read(spec)?;
+    let mut interruption = None;
+    let finished = py.detach(|| {
+        let mut check = || {
+            Python::attach(|py| match py.check_signals() {
+                Ok(()) => false,
+                Err(error) => {
+                    interruption = Some(error);
+                    true
+                }
+            })
+        };
+        run::run(&spec, &mut check)
+    });
+    if let Some(error) = interruption {
+        return Err(error);
+    }
+    finished.map(|finished| Outcome::new(py, finished)).map_err(|error| raise(py, error))
+}
+
+/// (pid, start time) of this interpreter's keeper; None where none runs.
+#[pyfunction]
+pub fn keeper_pid() -> Option<(i32, u64)> {
+    let engine = engine::running()?;
+    engine.keeper.is_alive().then_some((engine.keeper.pid, engine.keeper.start_time))
+}
+
+#[pyfunction]
+pub fn fork_before(py: Python<'_>) {
+    py.detach(gate::before_fork);
+}
+
+#[pyfunction]
+pub fn fork_after_parent() {
+    gate::after_fork_in_parent();
+}
+
+#[pyfunction]
+pub fn fork_after_child() {
+    engine::forget_in_forked_copy();
+    gate::after_fork_in_child();
+}
+
+/// Rows (name, state, by, why, fix) of what control groups can hold here; tried for real.
+#[pyfunction]
+pub fn group_support(py: Python<'_>) -> PyResult<Vec<(String, String, String, String, String)>> {
+    let rows = py.detach(|| crate::cgroup::Place::discover(rustix::process::geteuid().is_root()).describe());
+    Ok(rows.into_iter().map(|row| (row.name.to_string(), row.state.as_str().to_string(), row.by, row.why, row.fix)).collect())
+}
+
+/// Where the wheel's copy of the keeper lies; said once at import.
+#[pyfunction]
+pub fn set_packaged_keeper(path: std::path::PathBuf) {
+    let _ = engine::PACKAGED.set(path);
+}
+
+/// The default filter as classic BPF instructions of 8 bytes.
+#[pyfunction]
+pub fn seccomp_program<'py>(py: Python<'py>, capabilities: u64, deny_setid_bits: bool) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, &seccomp::to_bytes(&seccomp::default_program(Arch::native(), capabilities, deny_setid_bits)))
+}
+
+/// (names, action, errno, [(index, op, value, value_two)])
+type RuleTuple = (Vec<String>, String, Option<u16>, Vec<(u8, String, u64, u64)>);
+
+/// A profile's rules as a filter, and the names that this architecture does not have.
+#[pyfunction]
+pub fn seccomp_compile<'py>(
+    py: Python<'py>,
+    default: (String, Option<u16>),
+    rules: Vec<RuleTuple>,
+) -> PyResult<(Bound<'py, PyBytes>, Vec<String>)> {
+    let rules = Rules { default: action(&default.0, default.1)?, rules: rules.into_iter().map(rule).collect::<PyResult<_>>()? };
+    let (program, ignored) = seccomp::compile(Arch::native(), &rules).map_err(|error| raise(py, error))?;
+    Ok((PyBytes::new(py, &seccomp::to_bytes(&program)), ignored))
+}
+
+fn action(word: &str, errno: Option<u16>) -> PyResult<Action> {
+    Action::parse(word, errno).ok_or_else(|| PyValueError::new_err(format!("seccomp: unknown action {word:?}")))
+}
+
+fn rule((names, word, errno, args): RuleTuple) -> PyResult<Rule> {
+    let args = args.into_iter().map(|(index, op, value, value_two)| {
+        let op = Op::parse(&op).ok_or_else(|| PyValueError::new_err(format!("seccomp: unknown comparison {op:?}")))?;
+        Ok(ArgCmp { index, op, value, value_two })
+    });
+    Ok(Rule { names, action: action(&word, errno)?, args: args.collect::<PyResult<_>>()? })
+}

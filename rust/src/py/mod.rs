@@ -1,0 +1,6 @@
+//! THE ONLY room that names pyo3: arguments in, frozen objects and exceptions out.
+
+pub mod child;
+pub mod errors;
+pub mod functions;
+pub mod spec;

@@ -1,0 +1,170 @@
+//! A frozen `_Spec` of Python becomes a `Spec`: one read of each attribute, nothing checked that Python has checked.
+
+use crate::cgroup::{Cap, IoRule};
+use crate::spawn::spec::{Content, File, Filter, Limits, Mount, MountKind, Root, Space, Spaces, Spec, Stream, UserSpace, Who};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyAny;
+use std::path::PathBuf;
+
+struct Attributes<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl<'py> Attributes<'_, 'py> {
+    fn get<T>(&self, name: &str) -> PyResult<T>
+    where
+        T: for<'a> FromPyObject<'a, 'py>,
+        for<'a> <T as FromPyObject<'a, 'py>>::Error: Into<PyErr>,
+    {
+        self.0.getattr(name)?.extract::<T>().map_err(Into::into)
+    }
+}
+
+pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
+    let from = Attributes(object);
+    Ok(Spec {
+        argv: from.get("argv")?,
+        env: from.get("env")?,
+        set_home: from.get("set_home")?,
+        path: from.get("path")?,
+        cwd: from.get("cwd")?,
+        user: who(from.get("user")?),
+        group: who(from.get("group")?),
+        groups: from.get::<Vec<String>>("groups")?.into_iter().map(|group| who(Some(group))).collect(),
+        umask: from.get("umask")?,
+        hostname: from.get("hostname")?,
+        root: root(&from)?,
+        mounts: from.get::<Vec<MountTuple>>("mounts")?.into_iter().map(mount).collect::<PyResult<_>>()?,
+        files: from.get::<Vec<FileTuple>>("files")?.into_iter().map(file).collect(),
+        spaces: spaces(&from)?,
+        capabilities: from.get("capabilities")?,
+        filter: filter(from.get("seccomp")?),
+        no_new_privileges: from.get("no_new_privileges")?,
+        user_space: user_space(from.get("user_namespace")?),
+        landlock: from.get("landlock")?,
+        masked_paths: from.get("masked_paths")?,
+        readonly_paths: from.get("readonly_paths")?,
+        devices: from.get("devices")?,
+        limits: limits(&from)?,
+        read_only: from.get("read_only")?,
+        upper_on_disk: from.get("upper_on_disk")?,
+        pid1: from.get("pid1")?,
+        tty: from.get("tty")?,
+        stdin: stream(from.get("stdin")?)?,
+        stdout: stream(from.get("stdout")?)?,
+        stderr: stream(from.get("stderr")?)?,
+        input: from.get::<Option<Vec<u8>>>("input")?,
+        pass_fds: from.get("pass_fds")?,
+        timeout: from.get("timeout")?,
+        degrade: from.get("degrade")?,
+    })
+}
+
+/// Digits are a number, and nothing else is (CVE-2016-3697): the Python side has checked the grammar and the range.
+fn who(text: Option<String>) -> Who {
+    match text {
+        None => Who::Unsaid,
+        Some(text) => text.parse().map_or(Who::Name(text), Who::Number),
+    }
+}
+
+fn root(from: &Attributes<'_, '_>) -> PyResult<Root> {
+    let (kind, directory, directories, writable): (String, PathBuf, Vec<PathBuf>, bool) = from.get("root")?;
+    Ok(match kind.as_str() {
+        "host" => Root::Host { directories, writable },
+        _ => Root::Directory(directory),
+    })
+}
+
+/// (kind, target, source, read_only, owner, size, mode)
+type MountTuple = (String, String, PathBuf, bool, Option<u32>, Option<u64>, u32);
+
+fn mount((kind, target, source, read_only, owner, size, mode): MountTuple) -> PyResult<Mount> {
+    let kind = match kind.as_str() {
+        "bind" => MountKind::Bind { source, read_only, owner },
+        "overlay" => MountKind::Overlay { source },
+        "tmpfs" => MountKind::Tmpfs { size, mode },
+        other => return Err(PyValueError::new_err(format!("mounts: unknown kind {other:?}"))),
+    };
+    Ok(Mount { kind, target })
+}
+
+/// (target, data, path, mode): data or path.
+type FileTuple = (String, Option<Vec<u8>>, Option<PathBuf>, Option<u32>);
+
+fn file((target, data, path, mode): FileTuple) -> File {
+    let content = data.map_or_else(|| Content::Path(path.unwrap_or_default()), Content::Bytes);
+    File { target, content, mode }
+}
+
+fn spaces(from: &Attributes<'_, '_>) -> PyResult<Spaces> {
+    let (cgroup, ipc, net, pid, time, uts): (i32, i32, i32, i32, i32, i32) = from.get("namespaces")?;
+    let space = |code| match code {
+        0 => Space::New,
+        -1 => Space::Host,
+        pid => Space::Of(pid),
+    };
+    Ok(Spaces { cgroup: space(cgroup), ipc: space(ipc), net: space(net), pid: space(pid), time: space(time), uts: space(uts) })
+}
+
+fn filter(program: Option<Vec<u8>>) -> Filter {
+    match program {
+        None => Filter::Default,
+        Some(program) if program.is_empty() => Filter::Unconfined,
+        Some(program) => Filter::Custom(program),
+    }
+}
+
+fn user_space(said: Option<(u32, u32)>) -> UserSpace {
+    match said {
+        None => UserSpace::Auto,
+        Some((_, 0)) => UserSpace::Host,
+        Some((base, count)) => UserSpace::Map { base, count },
+    }
+}
+
+fn stream((kind, fd): (String, i32)) -> PyResult<Stream> {
+    Ok(match kind.as_str() {
+        "null" => Stream::Null,
+        "capture" => Stream::Capture,
+        "stdout" => Stream::Stdout,
+        "fd" => Stream::Fd(fd),
+        "terminal" => Stream::Terminal(fd),
+        other => return Err(PyValueError::new_err(format!("unknown stream {other:?}"))),
+    })
+}
+
+fn cap(value: Option<f64>) -> Option<Cap> {
+    value.map(|value| if value.is_infinite() { Cap::Max } else { Cap::Value(value as u64) })
+}
+
+/// ((major, minor), read_bps, write_bps, read_iops, write_iops)
+type IoTuple = ((u32, u32), Option<u64>, Option<u64>, Option<u64>, Option<u64>);
+
+fn limits(from: &Attributes<'_, '_>) -> PyResult<Limits> {
+    let io: Vec<IoTuple> = from.get("io")?;
+    let rule = |(device, read_bps, write_bps, read_iops, write_iops)| IoRule { device, read_bps, write_bps, read_iops, write_iops };
+    let group = crate::cgroup::Limits {
+        memory: cap(from.get("memory")?),
+        swap: cap(from.get("swap")?),
+        memory_high: cap(from.get("memory_high")?),
+        cpus: from.get("cpus")?,
+        cpu_weight: from.get("cpu_weight")?,
+        cpuset: from.get("cpuset")?,
+        pids: cap(from.get("pids")?),
+        io: io.into_iter().map(rule).collect(),
+        io_weight: from.get("io_weight")?,
+        oom_group: from.get("oom_group")?,
+        ..Default::default()
+    };
+    Ok(Limits {
+        group,
+        cpu_time: from.get("cpu_time")?,
+        wall_time: from.get("wall_time")?,
+        disk: from.get("disk")?,
+        output: from.get("output")?,
+        output_kills: from.get("output_kills")?,
+        rlimits: from.get("rlimits")?,
+        oom_score_adj: from.get("oom_score_adj")?,
+        pids_unbounded: from.get::<Option<f64>>("pids")?.is_some_and(f64::is_infinite),
+    })
+}

@@ -1,0 +1,5 @@
+//! What a command may do: capabilities, the seccomp profile, ranges of ids. Pure but for the claims of ranges.
+
+pub mod capabilities;
+pub mod ids;
+pub mod seccomp;

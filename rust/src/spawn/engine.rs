@@ -1,0 +1,220 @@
+//! The engine of this process: its keeper, its id ranges, where groups go. Made at first use, made anew where it no longer fits.
+
+use super::keeper::{Keeper, Privileges};
+use super::runtime;
+use crate::cgroup::{self, Place};
+use crate::error::{Error, Result};
+use crate::image::skeleton;
+use crate::mount::layout::Facts;
+use crate::security::ids::{self, Pool};
+use crate::sys::host::ForkCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub struct Engine {
+    pub keeper: Keeper,
+    pub place: Place,
+    pub facts: Facts,
+    pub has_time: bool,
+    pub kernel: (u32, u32),
+    /// Ranges for containers of their own ids; a plain user has none.
+    pool: Option<Pool>,
+    /// How many ids the keeper of a plain user has.
+    pub ids: u32,
+    identity: Identity,
+    next: AtomicU64,
+    skeletons: Mutex<Vec<Skeleton>>,
+}
+
+type Skeleton = (Vec<PathBuf>, Arc<OwnedFd>);
+
+/// A keeper serves one process under one identity; another one needs another keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    pid: i32,
+    uid: u32,
+    gid: u32,
+    root: bool,
+}
+
+fn identity() -> Identity {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Identity { pid: rustix::process::getpid().as_raw_nonzero().get(), uid, gid, root: uid == 0 && has_admin() }
+}
+
+/// CAP_SYS_ADMIN in the effective set: uid 0 alone says nothing inside somebody's container.
+fn has_admin() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|caps| caps >> 21 & 1 == 1)
+}
+
+type Current = Mutex<Option<Arc<Engine>>>;
+static ENGINE: ForkCell<Current> = ForkCell::new(Current::default);
+
+/// The engine of this process, started where there is none that fits.
+pub fn current() -> Result<Arc<Engine>> {
+    let mut slot = ENGINE.get().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(engine) = slot.as_ref()
+        && engine.identity.fits()
+        && engine.keeper.is_alive()
+    {
+        return Ok(engine.clone());
+    }
+    *slot = None;
+    let engine = Arc::new(Engine::start()?);
+    *slot = Some(engine.clone());
+    Ok(engine)
+}
+
+/// The one that runs, if any: for looking, never for starting.
+pub fn running() -> Option<Arc<Engine>> {
+    ENGINE.get().lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+}
+
+pub fn forget_in_forked_copy() {
+    ENGINE.replace();
+}
+
+impl Identity {
+    /// Cheap, since it is asked before every run: the ids by system call, not the capabilities.
+    fn fits(&self) -> bool {
+        let now = (rustix::process::getpid().as_raw_nonzero().get(), rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        now == (self.pid, self.uid, self.gid)
+    }
+}
+
+impl Engine {
+    fn start() -> Result<Engine> {
+        let _gate = super::gate::spawning();
+        let identity = identity();
+        let place = Place::discover(identity.root);
+        let (privileges, ids) = if identity.root { (Privileges::Privileged, 0) } else { rootless_privileges(identity) };
+        let keeper = match Keeper::start(&privileges, &place.parents()) {
+            // A broken subuid set-up is no reason to have no containers: one id always works.
+            Err(Error::NotSupported { .. }) if matches!(privileges, Privileges::Range(_)) => Keeper::start(&Privileges::OneId, &place.parents()).map(|keeper| (keeper, 1)),
+            other => other.map(|keeper| (keeper, ids)),
+        };
+        let (keeper, ids) = keeper?;
+        let pool = identity.root.then(open_pool).transpose()?;
+        let kernel = kernel_version();
+        cgroup::sweep(&place, |pid, start| super::keeper::start_time(pid as i32) == Some(start));
+        let facts = Facts {
+            rootless: !identity.root,
+            one_id: ids == 1,
+            user_namespace: true,
+            detached_layers: kernel >= (6, 15),
+            unified_only: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+            throttles: throttles(),
+        };
+        let has_time = Path::new("/proc/self/ns/time").exists();
+        let (next, skeletons) = (AtomicU64::new(1), Mutex::default());
+        Ok(Engine { keeper, place, facts, has_time, kernel, pool, ids, identity, next, skeletons })
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.identity.root
+    }
+
+    pub fn pool(&self) -> Option<&Pool> {
+        self.pool.as_ref()
+    }
+
+    pub fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The name of a container's directories: a later engine sweeps those whose keeper is gone.
+    pub fn group_name(&self, id: u64) -> String {
+        cgroup::group_name(self.keeper.pid as u32, self.keeper.start_time, &id.to_string())
+    }
+
+    /// The skeleton for these trees: made once, held by its descriptor.
+    pub fn skeleton(&self, trees: &[PathBuf]) -> Result<Arc<OwnedFd>> {
+        let mut kept = self.skeletons.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((_, fd)) = kept.iter().find(|(of, _)| of == trees) {
+            return Ok(fd.clone());
+        }
+        let fd = Arc::new(self.keeper.skeleton(skeleton::SIZE, skeleton::INODES)?);
+        skeleton::fill(fd.as_fd(), trees)?;
+        kept.truncate(7);
+        kept.insert(0, (trees.to_vec(), fd.clone()));
+        Ok(fd)
+    }
+}
+
+fn open_pool() -> Result<Pool> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let reserved = ids::reserved(&[&read("/etc/subuid"), &read("/etc/subgid")], &[&read("/etc/passwd"), &read("/etc/group")]);
+    Pool::open(&runtime::directory(0).join("ids"), reserved)
+}
+
+/// newuidmap with the caller's subuid range where both are there, else one id.
+fn rootless_privileges(identity: Identity) -> (Privileges, u32) {
+    let helpers = ["newuidmap", "newgidmap"].map(find_program);
+    let name = account_name(identity.uid);
+    let range = |file: &str| ids::subordinate(&std::fs::read_to_string(file).unwrap_or_default(), &name, identity.uid);
+    match (helpers, range("/etc/subuid"), range("/etc/subgid")) {
+        ([Some(uidmap), Some(gidmap)], Some(uids), Some(gids)) => {
+            let line = |own: u32, range: (u32, u32)| -> Vec<String> {
+                ["0".into(), own.to_string(), "1".into(), "1".into(), range.0.to_string(), range.1.to_string()].to_vec()
+            };
+            let helpers = vec![(uidmap, line(identity.uid, uids)), (gidmap, line(identity.gid, gids))];
+            (Privileges::Range(helpers), uids.1.min(gids.1).saturating_add(1))
+        }
+        _ => (Privileges::OneId, 1),
+    }
+}
+
+fn find_program(name: &str) -> Option<String> {
+    ["/usr/bin", "/bin", "/usr/local/bin"].iter().map(|directory| format!("{directory}/{name}")).find(|path| Path::new(path).exists())
+}
+
+fn account_name(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
+    line.and_then(|line| line.split(':').next()).unwrap_or_default().to_string()
+}
+
+pub fn kernel_version() -> (u32, u32) {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn throttles() -> Vec<String> {
+    let of = |cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
+    (0..4096).map(of).take_while(|path| Path::new(path).exists()).collect()
+}
+
+/// Where memfds may not be executed (vm.memfd_noexec=2): the file that the wheel carries beside the extension.
+pub fn packaged_program() -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let path = PACKAGED.get().cloned().unwrap_or_default();
+    let fix = "set vm.memfd_noexec to 0 or 1, or reinstall the wheel";
+    let missing = |errno: rustix::io::Errno| {
+        Error::unsupported("keeper", format!("memfds cannot be executed here, and {} cannot be opened: {errno}", path.display()), fix)
+    };
+    let file = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).map_err(missing)?;
+    read_only_clone(&file).map_or(Ok(file), Ok)
+}
+
+/// A detached, read-only view: what runs from it cannot be written through /proc/PID/exe (CVE-2019-5736). Needs CAP_SYS_ADMIN;
+/// without it the file is the user's own, and the container's root is that user.
+fn read_only_clone(file: &OwnedFd) -> Option<OwnedFd> {
+    use crate::sys::{constants, host, mount};
+    use std::os::fd::AsRawFd;
+    let clone = mount::open_tree_clone(file.as_raw_fd(), c"", false).ok()?;
+    let attr = mount::MountAttr { set: constants::MOUNT_ATTR_RDONLY | constants::MOUNT_ATTR_NOSUID, ..Default::default() };
+    mount::mount_setattr(clone.raw(), false, &attr).ok()?;
+    Some(host::adopt(clone.release()))
+}
+
+/// Set once by the Python side, which knows where the package lies.
+pub static PACKAGED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+
+pub fn user_namespace_fix() -> &'static str {
+    "allow unprivileged user namespaces: sysctl user.max_user_namespaces above 0, kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 23.10 and later), kernel.unprivileged_userns_clone=1 (old Debian); inside docker: --security-opt seccomp=unconfined"
+}

@@ -1,0 +1,172 @@
+//! The host's side of one keeper: its start, its messages, its death.
+
+use super::gate::Ours;
+use crate::error::{Error, Result};
+use crate::sys;
+use crate::wire::{self, Reader, Write, record, request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Built by build.rs from rust/keeper.
+pub static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pycontainer-keeper"));
+const READY_WITHIN_SECONDS: i64 = 10;
+
+/// The keeper of this interpreter.
+#[derive(Debug)]
+pub struct Keeper {
+    pub pid: i32,
+    /// Clock ticks after boot (field 22 of /proc/PID/stat): with the pid it names one process for ever.
+    pub start_time: u64,
+    pidfd: Ours,
+    control: Ours,
+}
+
+/// What a keeper without privileges does first; see rust/keeper/rootless.rs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Privileges {
+    Privileged,
+    OneId,
+    /// newuidmap and newgidmap with their arguments after the pid.
+    Range(Vec<(String, Vec<String>)>),
+}
+
+impl Keeper {
+    pub fn start(mode: &Privileges, places: &[BorrowedFd<'_>]) -> Result<Keeper> {
+        let fail = |errno: sys::Errno| Error::setup("start the keeper", errno.0);
+        let image = program_file()?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|e| ("open /dev/null", e))?;
+        let host = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
+            .map_err(|errno| ("pidfd_open of this process", errno))?;
+        let (ours, theirs) = sys::net::socketpair().map_err(fail)?;
+        // Before the first message is sent: one without credentials would be refused.
+        sys::net::pass_credentials(theirs.raw()).map_err(fail)?;
+        let (ours, theirs) = (sys::host::adopt(ours.release()), sys::host::adopt(theirs.release()));
+        let started = sys::host::start_keeper(image.as_fd(), theirs.as_fd(), host.as_fd(), null.as_fd()).map_err(fail)?;
+        drop(theirs);
+        let keeper = Keeper {
+            pid: started.pid,
+            start_time: start_time(started.pid).unwrap_or(0),
+            pidfd: Ours::new(started.pidfd),
+            control: Ours::new(ours),
+        };
+        keeper.greet(mode, places)?;
+        Ok(keeper)
+    }
+
+    fn greet(&self, mode: &Privileges, places: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut hello = Vec::new();
+        hello.put_u8(request::HELLO);
+        hello.put_u8((*mode != Privileges::Privileged) as u8);
+        let helpers: &[_] = if let Privileges::Range(helpers) = mode { helpers } else { &[] };
+        hello.put_u8(helpers.len() as u8);
+        for (program, arguments) in helpers {
+            hello.put_bytes(program.as_bytes());
+            hello.put_u8(arguments.len() as u8);
+            arguments.iter().for_each(|argument| hello.put_bytes(argument.as_bytes()));
+        }
+        self.send(&hello, &places.iter().map(|place| place.as_raw_fd()).collect::<Vec<_>>())?;
+        self.await_ready(mode)
+    }
+
+    fn await_ready(&self, mode: &Privileges) -> Result<()> {
+        let mut fds = [PollFd::new(&self.control, PollFlags::IN), PollFd::new(&self.pidfd, PollFlags::IN)];
+        let time = Timespec { tv_sec: READY_WITHIN_SECONDS, tv_nsec: 0 };
+        rustix::io::retry_on_intr(|| poll(&mut fds, Some(&time))).map_err(|errno| ("wait for the keeper", errno))?;
+        let mut answer = [0u8; 16];
+        let length = rustix::net::recv(&self.control, &mut answer[..], rustix::net::RecvFlags::DONTWAIT)
+            .map_or(0, |(length, _)| length);
+        let mut from = Reader::new(&answer[..length]);
+        match (from.u8(), from.u16(), from.i32()) {
+            (Some(record::READY), _, Some(0)) => Ok(()),
+            (Some(record::READY), Some(step), Some(errno)) => Err(refused(mode, step, errno)),
+            _ => Err(Error::setup("start the keeper: it ended before it was ready", 3)),
+        }
+    }
+
+    /// One message, whole, to the keeper. Its death shows as EPIPE or ECONNREFUSED.
+    pub fn send(&self, message: &[u8], fds: &[i32]) -> Result<()> {
+        match sys::errno::retry(|| sys::net::send(self.control.as_raw_fd(), message, fds, 0)) {
+            Ok(_) => Ok(()),
+            Err(errno) if matches!(errno.0, 32 | 104 | 107 | 111) => Err(died()),
+            Err(errno) => Err(Error::setup("send to the keeper", errno.0)),
+        }
+    }
+
+    pub fn kill(&self, id: u64, cause: u8) -> Result<()> {
+        let mut message = Vec::with_capacity(10);
+        message.put_u8(request::KILL);
+        message.put_u64(id);
+        message.put_u8(cause);
+        self.send(&message, &[])
+    }
+
+    /// An empty tmpfs, held by its descriptor only.
+    pub fn skeleton(&self, size: u64, inodes: u64) -> Result<OwnedFd> {
+        let (ours, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
+        let mut message = Vec::new();
+        message.put_u8(request::SKELETON);
+        message.put_u64(size);
+        message.put_u64(inodes);
+        message.put_u32(0o755);
+        message.put_u64(sys::constants::MOUNT_ATTR_NOSUID | sys::constants::MOUNT_ATTR_NODEV);
+        self.send(&message, &[theirs.raw()])?;
+        drop(theirs);
+        let mut answer = [0u8; 16];
+        let received = sys::errno::retry(|| sys::net::receive(ours.raw(), &mut answer, 0));
+        let received = received.map_err(|errno| Error::setup("make a tmpfs", errno.0))?;
+        let mut from = Reader::new(&answer[..received.length]);
+        match (from.u8(), from.i32()) {
+            (Some(record::SKELETON), Some(0)) if received.fd_count == 1 => Ok(sys::host::adopt(received.fds[0])),
+            (Some(record::SKELETON), Some(errno)) => Err(Error::setup("make a tmpfs", errno)),
+            _ => Err(died()),
+        }
+    }
+
+    pub fn pidfd(&self) -> &Ours {
+        &self.pidfd
+    }
+
+    pub fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+    }
+}
+
+pub fn died() -> Error {
+    let note = Some("the keeper of this interpreter's containers died, and all of them with it; the next call starts a new one".into());
+    Error::Setup { step: "run a container".into(), path: None, errno: 32, note }
+}
+
+/// The sealed memfd; where the machine forbids executable ones, the copy that the wheel carries.
+fn program_file() -> Result<OwnedFd> {
+    match sys::host::sealed_program(PROGRAM) {
+        Ok(file) => Ok(file),
+        Err(sys::Errno(13 | 1)) => super::engine::packaged_program(),
+        Err(errno) => Err(Error::setup("memfd_create", errno.0)),
+    }
+}
+
+fn refused(mode: &Privileges, step: u16, errno: i32) -> Error {
+    let cause = format!("{} ({})", describe(step), std::io::Error::from_raw_os_error(errno));
+    match mode {
+        Privileges::Privileged => Error::setup(format!("start the keeper: {}", describe(step)), errno),
+        _ => Error::unsupported("user_namespace", cause, crate::spawn::engine::user_namespace_fix()),
+    }
+}
+
+fn describe(step: u16) -> &'static str {
+    match step {
+        wire::step::CLONE => "unshare(CLONE_NEWUSER) was refused",
+        wire::step::UID_MAP => "the user namespace's maps could not be written",
+        wire::step::GID_MAP => "newuidmap or newgidmap failed",
+        wire::step::RANGE => "the keeper could not keep its capabilities",
+        _ => "the keeper refused its first message",
+    }
+}
+
+/// Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so the count starts after its last parenthesis.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}

@@ -1,0 +1,14 @@
+//! One container from its specification to its outcome: plan, keeper, waiting. The calling thread waits; no thread of ours.
+
+pub mod engine;
+pub mod explain;
+pub mod gate;
+pub mod keeper;
+pub mod outcome;
+pub mod plan;
+pub mod prepare;
+pub mod run;
+pub mod runtime;
+pub mod spec;
+pub mod streams;
+pub mod upper;

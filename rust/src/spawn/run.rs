@@ -1,0 +1,388 @@
+//! One run from specification to result, in the calling thread: prepare, send, wait, count, remove. Whatever fails, nothing is left.
+
+use super::engine::{self, Engine};
+use super::gate::{self, Ours};
+use super::outcome::Evidence;
+use super::plan::{self, Descriptors};
+use super::prepare::{self, Prepared};
+use super::spec::Spec;
+use super::streams::{Read, Streams};
+use crate::cgroup::{Counters, CpuFormat, Groups};
+use crate::error::{Error, Result};
+use crate::security::ids::Range;
+use crate::sys;
+use crate::wire::{self, Ended, Reader, Write, cause, outcome, record, request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+/// Everything that the Python side makes a Result of.
+#[derive(Debug)]
+pub struct Finished {
+    pub ended: Ended,
+    pub counters: Counters,
+    pub evidence: Evidence,
+    pub held: Vec<crate::cgroup::Guarantee>,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub truncated: [bool; 2],
+    pub upper_in_memory: bool,
+    pub rootless: bool,
+    pub group_paths: Vec<String>,
+    /// Nanoseconds of CLOCK_MONOTONIC around the whole call.
+    pub called: u64,
+    pub answered: u64,
+}
+
+/// Asked when a signal came, and about once a second: true ends the run.
+pub type Interrupted<'a> = &'a mut dyn FnMut() -> bool;
+
+const TICK_SECONDS: i64 = 1;
+
+pub fn run(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
+    let called = sys::process::now();
+    let engine = engine::current()?;
+    let mut live = Live::start(&engine, spec)?;
+    let waited = live.wait(interrupted);
+    live.finish(called, waited)
+}
+
+/// A container between its start and its end, with all that must be undone.
+struct Live<'a> {
+    engine: &'a Arc<Engine>,
+    spec: &'a Spec,
+    id: u64,
+    report: Ours,
+    streams: Streams,
+    prepared: Prepared,
+    groups: Option<Groups>,
+    range: Option<Range>,
+    evidence: Evidence,
+    ended: Option<Ended>,
+    killed: bool,
+}
+
+impl<'a> Live<'a> {
+    fn start(engine: &'a Arc<Engine>, spec: &'a Spec) -> Result<Live<'a>> {
+        let prepared = prepare::prepare(engine, spec)?;
+        let id = engine.next_id();
+        let name = engine.group_name(id);
+        let groups = Groups::create(&engine.place, &name, &prepared.group_limits)?;
+        let range = engine.pool().filter(|_| prepared.own_range).map(|pool| pool.claim()).transpose();
+        let range = match range {
+            Ok(range) => range,
+            Err(error) => {
+                let _ = groups.remove();
+                return Err(error);
+            }
+        };
+        let undo = Undo { engine, groups: Some(groups), range };
+        let ids = prepared.ids(engine, spec, undo.range.as_ref());
+        prepared.make_upper(engine, spec, &name, ids)?;
+        let _gate = gate::spawning();
+        let mut streams = Streams::open(spec)?;
+        let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
+        let report = Ours::new(sys::host::adopt(report.release()));
+        let order = Order { engine, spec, prepared: &prepared, undo: &undo, id, ids, name: &name };
+        order.send(&streams, theirs.raw())?;
+        drop(theirs);
+        streams.hand_over();
+        let (groups, range) = undo.keep();
+        let evidence = Evidence::default();
+        Ok(Live { engine, spec, id, report, streams, prepared, groups, range, evidence, ended: None, killed: false })
+    }
+
+    /// Serves the pipes until the keeper's last record is here.
+    fn wait(&mut self, interrupted: Interrupted<'_>) -> Result<()> {
+        let mut next_tick = sys::process::now() + TICK_SECONDS as u64 * 1_000_000_000;
+        while self.ended.is_none() {
+            let ready = self.poll_once();
+            let now = sys::process::now();
+            if (ready.is_none() || now > next_tick) && !self.killed {
+                next_tick = now + TICK_SECONDS as u64 * 1_000_000_000;
+                if interrupted() {
+                    self.kill(cause::KILLED)?;
+                }
+            }
+            for index in ready.into_iter().flat_map(Ready::indices) {
+                self.serve(index)?;
+            }
+        }
+        // All processes are gone: what is still in the pipes is all there will ever be.
+        self.drain();
+        Ok(())
+    }
+
+    /// None where a signal ended the wait.
+    fn poll_once(&self) -> Option<Ready> {
+        let events = [PollFlags::IN, PollFlags::IN, PollFlags::IN, PollFlags::IN, PollFlags::OUT];
+        let keeper = Some(self.engine.keeper.pidfd());
+        let stdin = self.streams.stdin.as_ref().map(|(fd, ..)| fd);
+        let wanted = [Some(&self.report), keeper, self.streams.stdout.as_ref(), self.streams.stderr.as_ref(), stdin];
+        let mut fds = Vec::with_capacity(5);
+        let mut which = [0usize; 5];
+        for (index, fd) in wanted.iter().enumerate() {
+            if let Some(fd) = fd {
+                which[fds.len()] = index;
+                fds.push(PollFd::new(*fd, events[index]));
+            }
+        }
+        let time = Timespec { tv_sec: TICK_SECONDS, tv_nsec: 0 };
+        poll(&mut fds, Some(&time)).ok()?;
+        let mut ready = Ready([false; 5]);
+        for (fd, index) in fds.iter().zip(which) {
+            ready.0[index] = !fd.revents().is_empty();
+        }
+        Some(ready)
+    }
+
+    fn serve(&mut self, index: usize) -> Result<()> {
+        match index {
+            0 => self.hear(),
+            1 if self.ended.is_none() => {
+                // Its last words may have come together with its end.
+                self.hear()?;
+                if self.ended.is_none() { Err(super::keeper::died()) } else { Ok(()) }
+            }
+            2 => self.read(0),
+            3 => self.read(1),
+            4 => {
+                self.feed();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One record of the keeper (or of PID 1: the terminal).
+    fn hear(&mut self) -> Result<()> {
+        let mut message = [0u8; wire::EVIDENCE_MAX + 1024];
+        let received = match sys::net::receive(self.report.as_raw_fd(), &mut message, sys::constants::MSG_DONTWAIT) {
+            Ok(received) if received.length > 0 => received,
+            Err(sys::Errno(4 | 11)) => return Ok(()),
+            _ => return Err(super::keeper::died()),
+        };
+        let mut from = Reader::new(&message[..received.length]);
+        match from.u8() {
+            Some(record::TERMINAL) if received.fd_count == 1 => {
+                let master = sys::host::adopt(received.fds[0]);
+                self.streams.take_terminal(master, self.spec.input.clone())
+            }
+            Some(record::EVIDENCE) => {
+                self.evidence.absorb(from.rest());
+                Ok(())
+            }
+            Some(record::ENDED) => {
+                let ended = Ended::read(&mut from).ok_or_else(|| Error::setup("read the keeper's record", 71))?;
+                self.evidence.absorb(from.bytes().unwrap_or_default());
+                self.ended = Some(ended);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&mut self, index: usize) -> Result<()> {
+        let streams = &mut self.streams;
+        let (stream, capture) = match index {
+            0 => (&mut streams.stdout, &mut streams.captured[0]),
+            _ => (&mut streams.stderr, &mut streams.captured[1]),
+        };
+        let Some(fd) = stream.as_ref() else { return Ok(()) };
+        let before = capture.data.len();
+        let came = capture.read(fd);
+        if let Some(copy) = streams.copies[index] {
+            copy_out(copy, &capture.data[before..]);
+            capture.data.clear();
+        }
+        match came {
+            Read::Ended => *stream = None,
+            Read::OverCap if self.spec.limits.output_kills => self.kill(cause::OUTPUT)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self) {
+        let Some((fd, data, done)) = self.streams.stdin.as_mut() else { return };
+        match rustix::io::write(&*fd, &data[*done..]) {
+            Ok(count) => *done += count,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(_) => *done = data.len(), // EPIPE: nobody reads any more, which is the command's right
+        }
+        if *done == data.len() {
+            self.streams.stdin = None;
+        }
+    }
+
+    fn drain(&mut self) {
+        for index in 0..2 {
+            let limit = 1 << 20; // more than a pipe holds; a stranger's open end must not keep us here
+            for _ in 0..limit {
+                let stream = if index == 0 { &self.streams.stdout } else { &self.streams.stderr };
+                let Some(fd) = stream.as_ref() else { break };
+                let before = self.streams.captured[index].data.len();
+                let came = self.streams.captured[index].read(fd);
+                if let Some(copy) = self.streams.copies[index] {
+                    copy_out(copy, &self.streams.captured[index].data[before..]);
+                    self.streams.captured[index].data.clear();
+                }
+                if matches!(came, Read::Drained | Read::Ended) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn kill(&mut self, cause: u8) -> Result<()> {
+        if !self.killed {
+            self.killed = true;
+            self.engine.keeper.kill(self.id, cause)?;
+        }
+        Ok(())
+    }
+
+    /// Counters after the reap and before the rmdir; everything that was made is removed, whatever went wrong.
+    fn finish(mut self, called: u64, waited: Result<()>) -> Result<Finished> {
+        if waited.is_err() && self.ended.is_none() {
+            // The keeper is dead or mute: PID 1 ends with it; its groups can be removed when it has.
+            let _ = self.engine.keeper.kill(self.id, cause::KILLED);
+        }
+        let counters = self.groups.as_ref().map(Groups::counters).unwrap_or_default();
+        let held = self.groups.as_ref().map(|groups| groups.held().to_vec()).unwrap_or_default();
+        let group_paths = self.groups.as_ref().map(Groups::paths).unwrap_or_default();
+        let upper_in_memory = !self.prepared.upper_is_on_disk();
+        let removed = self.groups.take().map_or(Ok(()), Groups::remove);
+        self.prepared.remove_upper();
+        if let (Some(range), Some(pool)) = (self.range.take(), self.engine.pool()) {
+            pool.give_back(range);
+        }
+        waited?;
+        let ended = self.ended.ok_or_else(super::keeper::died)?;
+        if ended.outcome == outcome::FAILED {
+            return Err(self.prepared.explain(self.spec, &ended));
+        }
+        // A group that cannot be removed now is removed by the next engine; the run itself was sound.
+        let _ = removed;
+        let [stdout, stderr] = std::mem::take(&mut self.streams.captured);
+        Ok(Finished {
+            ended,
+            counters,
+            evidence: std::mem::take(&mut self.evidence),
+            held,
+            truncated: [stdout.truncated, stderr.truncated],
+            stdout: stdout.data,
+            stderr: stderr.data,
+            upper_in_memory,
+            rootless: !self.engine.is_root(),
+            group_paths,
+            called,
+            answered: sys::process::now(),
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Ready([bool; 5]);
+
+impl Ready {
+    /// Streams first, the last record after them.
+    fn indices(self) -> impl Iterator<Item = usize> {
+        [2, 3, 4, 0, 1].into_iter().filter(move |index| self.0[*index])
+    }
+}
+
+/// What must be undone where a start fails half-way.
+struct Undo<'a> {
+    engine: &'a Engine,
+    groups: Option<Groups>,
+    range: Option<Range>,
+}
+
+impl Undo<'_> {
+    fn keep(mut self) -> (Option<Groups>, Option<Range>) {
+        (self.groups.take(), self.range.take())
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if let Some(groups) = self.groups.take() {
+            let _ = groups.remove();
+        }
+        if let (Some(range), Some(pool)) = (self.range.take(), self.engine.pool()) {
+            pool.give_back(range);
+        }
+    }
+}
+
+/// Writes to a terminal of the caller's, whole, however slow it is.
+fn copy_out(fd: i32, mut data: &[u8]) {
+    let target = sys::host::borrow(fd);
+    while !data.is_empty() {
+        match rustix::io::write(target, data) {
+            Ok(count) => data = &data[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                let mut fds = [PollFd::new(&target, PollFlags::OUT)];
+                let _ = poll(&mut fds, None);
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// A plan on its way to the keeper.
+struct Order<'a> {
+    engine: &'a Engine,
+    spec: &'a Spec,
+    prepared: &'a Prepared,
+    undo: &'a Undo<'a>,
+    id: u64,
+    ids: (u32, u32),
+    name: &'a str,
+}
+
+impl Order<'_> {
+    fn send(&self, streams: &Streams, report: i32) -> Result<()> {
+        let groups = self.undo.groups.as_ref();
+        let mut descriptors = Descriptors::default();
+        let mut flags = plan::flags(self.spec, self.engine.facts.one_id);
+        descriptors.add(wire::role::REPORT, report, 0);
+        for (index, (fd, own)) in streams.ends.iter().enumerate() {
+            let (role, flag) = plan::stream_role(index);
+            descriptors.add(role, *fd, 0);
+            flags |= if *own { flag } else { 0 };
+        }
+        if groups.and_then(Groups::cpu_clock).is_some_and(|clock| clock.format == CpuFormat::UsageNsec) {
+            flags |= wire::flag::CPU_V1;
+        }
+        let held = self.prepared.add_descriptors(self.spec, groups, self.undo.range.as_ref(), &mut descriptors)?;
+        let head = self.prepared.head(self.engine, self.spec, self.id, flags, self.ids, groups.map_or(0, Groups::mask));
+        let command = plan::command(self.spec, prepare::hard_limit, self.prepared.one_id_pids(self.engine, self.spec));
+        let layout = self.prepared.layout(self.spec);
+        let body = plan::encode(&head, &descriptors, self.name, &layout, &command);
+        let sent = deliver(self.engine, &body, descriptors);
+        drop(held);
+        self.prepared.remember(layout);
+        sent
+    }
+}
+
+/// One message where it fits, else the plan in a sealed memfd as the last descriptor.
+fn deliver(engine: &Engine, body: &[u8], mut descriptors: Descriptors) -> Result<()> {
+    if descriptors.fds.len() + 1 > sys::net::MAX_FDS {
+        return Err(Error::Value(format!("pass_fds: at most {} descriptors can be passed", sys::net::MAX_FDS - 16)));
+    }
+    let mut message = Vec::with_capacity(body.len() + 1);
+    if body.len() < wire::MESSAGE_MAX {
+        message.put_u8(request::SPAWN);
+        message.extend_from_slice(body);
+        return engine.keeper.send(&message, &descriptors.fds);
+    }
+    let file = prepare::memory_file(body)?;
+    message.put_u8(request::SPAWN_FILE);
+    message.put_u64(body.len() as u64);
+    descriptors.fds.push(file.as_raw_fd());
+    engine.keeper.send(&message, &descriptors.fds)
+}

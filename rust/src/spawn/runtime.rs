@@ -1,0 +1,42 @@
+//! The directories that engines of one user share: private, made on first use.
+
+use crate::error::{Error, Result};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// $XDG_RUNTIME_DIR/pycontainer, or one in /run (root) or /tmp (a user without a session), always of mode 0700 and the user's own.
+pub fn directory(uid: u32) -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        _ if uid == 0 => PathBuf::from("/run/pycontainer"),
+        Some(given) if Path::new(&given).is_absolute() => Path::new(&given).join("pycontainer"),
+        _ => PathBuf::from(format!("/tmp/pycontainer-{uid}")),
+    }
+}
+
+/// Where layers on the disk lie: $PYCONTAINER_STORE, /var/lib/pycontainer for root, $XDG_DATA_HOME/pycontainer or its default for a user.
+pub fn store(uid: u32) -> PathBuf {
+    if let Some(given) = std::env::var_os("PYCONTAINER_STORE") {
+        return PathBuf::from(given);
+    }
+    if uid == 0 {
+        return PathBuf::from("/var/lib/pycontainer");
+    }
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/share");
+    std::env::var_os("XDG_DATA_HOME").map_or_else(home, PathBuf::from).join("pycontainer")
+}
+
+/// Makes a directory (and its parents) of mode 0700, or takes an existing one of ours; somebody else's is refused (H19).
+pub fn make_private_directory(path: &Path) -> Result<()> {
+    let fail = |error: std::io::Error| Error::setup_at("make directory", path.display().to_string(), error.raw_os_error().unwrap_or(5));
+    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(fail(error)),
+    }
+    let seen = std::fs::symlink_metadata(path).map_err(fail)?;
+    if !seen.is_dir() || seen.uid() != rustix::process::geteuid().as_raw() || seen.mode() & 0o022 != 0 {
+        let note = Some("it must be a directory of this user that nobody else can write to".to_string());
+        return Err(Error::Setup { step: "use directory".into(), path: Some(path.display().to_string()), errno: 1, note });
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! What the caller asked for, checked by the Python side and taken over as plain values. No system calls.
+
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    Unsaid,
+    Number(u32),
+    Name(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// A root file system in a directory.
+    Directory(PathBuf),
+    /// This machine's programs: read-only directories, and a skeleton for everything else.
+    Host { directories: Vec<PathBuf>, writable: bool },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    Bind { source: PathBuf, read_only: bool, owner: Option<u32> },
+    Overlay { source: PathBuf },
+    Tmpfs { size: Option<u64>, mode: u32 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    pub kind: MountKind,
+    pub target: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    Bytes(Vec<u8>),
+    Path(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub target: String,
+    pub content: Content,
+    pub mode: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Null,
+    Capture,
+    /// stderr only: where stdout goes.
+    Stdout,
+    /// A descriptor of the caller's, lent for the run.
+    Fd(i32),
+    /// A terminal of the caller's: never handed on; we copy.
+    Terminal(i32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    New,
+    Host,
+    /// The one of the process with this pid.
+    Of(i32),
+}
+
+/// The namespaces that can be chosen one by one; mount and user have rules of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spaces {
+    pub cgroup: Space,
+    pub ipc: Space,
+    pub net: Space,
+    pub pid: Space,
+    pub time: Space,
+    pub uts: Space,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    Default,
+    Unconfined,
+    Custom(Vec<u8>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserSpace {
+    Auto,
+    Host,
+    /// Exactly these ids: container id 0 to count-1 from base.
+    Map { base: u32, count: u32 },
+}
+
+#[derive(Debug, Clone)]
+pub struct Spec {
+    pub argv: Vec<Vec<u8>>,
+    /// The whole environment but HOME, which the container's passwd may decide.
+    pub env: Vec<Vec<u8>>,
+    pub set_home: bool,
+    /// Directories in which a command without a slash is looked for.
+    pub path: Vec<Vec<u8>>,
+    pub cwd: Vec<u8>,
+    pub user: Who,
+    pub group: Who,
+    pub groups: Vec<Who>,
+    pub umask: u32,
+    pub hostname: Vec<u8>,
+    pub root: Root,
+    pub mounts: Vec<Mount>,
+    pub files: Vec<File>,
+    pub spaces: Spaces,
+    pub capabilities: u64,
+    pub filter: Filter,
+    pub no_new_privileges: bool,
+    pub user_space: UserSpace,
+    /// None: where the kernel has it.
+    pub landlock: Option<bool>,
+    pub masked_paths: Vec<String>,
+    pub readonly_paths: Vec<String>,
+    pub devices: Vec<PathBuf>,
+    pub limits: Limits,
+    pub read_only: bool,
+    pub upper_on_disk: bool,
+    pub pid1: bool,
+    pub tty: bool,
+    pub stdin: Stream,
+    pub stdout: Stream,
+    pub stderr: Stream,
+    pub input: Option<Vec<u8>>,
+    pub pass_fds: Vec<i32>,
+    pub timeout: Option<f64>,
+    pub degrade: Vec<String>,
+}
+
+/// Limits that the keeper or the command's set-up holds; those of control groups are `cgroup::Limits`.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    pub group: crate::cgroup::Limits,
+    pub cpu_time: Option<f64>,
+    pub wall_time: Option<f64>,
+    pub disk: Option<u64>,
+    /// Bytes captured per stream, and whether more ends the run.
+    pub output: Option<u64>,
+    pub output_kills: bool,
+    pub rlimits: Vec<(u32, u64, u64)>,
+    pub oom_score_adj: Option<i32>,
+    /// The default bound on tasks was lifted by `pids="max"`.
+    pub pids_unbounded: bool,
+}

@@ -1,0 +1,181 @@
+//! The pipes of one run: made, handed over, read and fed by the calling thread alone.
+
+use super::gate::Ours;
+use super::spec::{Spec, Stream};
+use crate::error::{Error, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Captured bytes of one stream, up to its cap.
+#[derive(Debug, Default)]
+pub struct Capture {
+    pub data: Vec<u8>,
+    pub truncated: bool,
+    cap: Option<u64>,
+}
+
+/// The caller's side of the three streams, and the container's side until it has been sent.
+#[derive(Debug)]
+pub struct Streams {
+    pub stdin: Option<(Ours, Vec<u8>, usize)>,
+    pub stdout: Option<Ours>,
+    pub stderr: Option<Ours>,
+    pub captured: [Capture; 2],
+    /// Where what is read is copied to, instead of being captured: a terminal of the caller's.
+    pub copies: [Option<i32>; 2],
+    theirs: Vec<OwnedFd>,
+    /// (descriptor, whether it is a pipe of ours).
+    pub ends: [(i32, bool); 3],
+}
+
+impl Streams {
+    pub fn open(spec: &Spec) -> Result<Streams> {
+        let cap = spec.limits.output;
+        let capture = || Capture { data: Vec::new(), truncated: false, cap };
+        let mut streams = Streams {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            captured: [capture(), capture()],
+            copies: [None, None],
+            theirs: Vec::new(),
+            ends: [(-1, false); 3],
+        };
+        streams.open_stdin(spec)?;
+        streams.stdout = streams.open_output(1, spec.stdout)?;
+        streams.stderr = streams.open_output(2, spec.stderr)?;
+        Ok(streams)
+    }
+
+    fn open_stdin(&mut self, spec: &Spec) -> Result<()> {
+        if spec.tty {
+            // The terminal's outer end arrives later; input is written to it then.
+            self.ends[0] = (self.null()?, false);
+            return Ok(());
+        }
+        match (spec.stdin, &spec.input) {
+            (_, Some(input)) => {
+                let (read, write) = pipe()?;
+                set_nonblocking(&write)?;
+                self.ends[0] = (read.as_raw_fd(), true);
+                self.theirs.push(read);
+                self.stdin = Some((Ours::new(write), input.clone(), 0));
+            }
+            (Stream::Fd(fd) | Stream::Terminal(fd), None) => self.ends[0] = (fd, false),
+            _ => self.ends[0] = (self.null()?, false),
+        }
+        Ok(())
+    }
+
+    fn open_output(&mut self, index: usize, stream: Stream) -> Result<Option<Ours>> {
+        match stream {
+            Stream::Capture | Stream::Terminal(_) => {
+                if let Stream::Terminal(fd) = stream {
+                    self.copies[index - 1] = Some(fd);
+                }
+                let (read, write) = pipe()?;
+                set_nonblocking(&read)?;
+                self.ends[index] = (write.as_raw_fd(), true);
+                self.theirs.push(write);
+                return Ok(Some(Ours::new(read)));
+            }
+            Stream::Stdout => self.ends[index] = self.ends[1],
+            Stream::Fd(fd) => self.ends[index] = (fd, false),
+            Stream::Null => self.ends[index] = (self.null()?, false),
+        }
+        Ok(None)
+    }
+
+    fn null(&mut self) -> Result<i32> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|e| ("open /dev/null", e))?;
+        let fd = null.as_raw_fd();
+        self.theirs.push(null);
+        Ok(fd)
+    }
+
+    /// The container has its ends: ours of them are closed, so that its end shows as end of file.
+    pub fn hand_over(&mut self) {
+        self.theirs.clear();
+    }
+
+    /// A terminal stands for all three streams.
+    pub fn take_terminal(&mut self, master: OwnedFd, input: Option<Vec<u8>>) -> Result<()> {
+        set_nonblocking(&master)?;
+        let again = rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(|errno| ("dup of the terminal", errno))?;
+        self.stdin = input.map(|data| (Ours::new(again), data, 0));
+        self.stdout = Some(Ours::new(master));
+        Ok(())
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|errno| ("make a pipe", errno).into())
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd).map_err(|errno| ("fcntl of a pipe", errno))?;
+    rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK).map_err(|errno| Error::from(("fcntl of a pipe", errno)))
+}
+
+/// What reading a stream came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    More,
+    Drained,
+    Ended,
+    OverCap,
+}
+
+impl Capture {
+    const FIRST: usize = 16 * 1024;
+    const MOST: usize = 1 << 20;
+
+    /// Reads once into free room that grows with the stream; at the cap the rest is dropped.
+    pub fn read(&mut self, fd: &Ours) -> Read {
+        let room = self.room();
+        if room == 0 {
+            return self.discard(fd);
+        }
+        let spare = self.data.len();
+        if self.data.capacity() - spare < room {
+            self.data.reserve(room.max(self.data.len()));
+        }
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut self.data)) {
+            Ok(0) => Read::Ended,
+            Ok(_) => self.clip(),
+            Err(rustix::io::Errno::AGAIN) => Read::Drained,
+            Err(rustix::io::Errno::INTR) => Read::More,
+            Err(_) => Read::Ended, // EIO: the last holder of a terminal's inner end is gone
+        }
+    }
+
+    fn room(&self) -> usize {
+        let grown = self.data.len().clamp(Self::FIRST, Self::MOST);
+        self.cap.map_or(grown, |cap| grown.min((cap as usize).saturating_sub(self.data.len())))
+    }
+
+    fn clip(&mut self) -> Read {
+        let cap = self.cap.map_or(usize::MAX, |cap| cap as usize);
+        if self.data.len() <= cap {
+            return Read::More;
+        }
+        self.data.truncate(cap);
+        self.truncated = true;
+        Read::OverCap
+    }
+
+    fn discard(&mut self, fd: &Ours) -> Read {
+        let mut sink = [0u8; 64 * 1024];
+        match rustix::io::read(fd, &mut sink[..]) {
+            Ok(0) => Read::Ended,
+            Ok(_) => {
+                self.truncated = true;
+                Read::OverCap
+            }
+            Err(rustix::io::Errno::AGAIN) => Read::Drained,
+            Err(rustix::io::Errno::INTR) => Read::More,
+            Err(_) => Read::Ended,
+        }
+    }
+}

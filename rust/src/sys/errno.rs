@@ -1,0 +1,47 @@
+//! Error numbers as the kernel returns them. No text: that is the host's business.
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+pub type Result<T> = core::result::Result<T, Errno>;
+
+impl Errno {
+    pub const PERM: Errno = Errno(1);
+    pub const NOENT: Errno = Errno(2);
+    pub const INTR: Errno = Errno(4);
+    pub const NOEXEC: Errno = Errno(8);
+    pub const BADF: Errno = Errno(9);
+    pub const CHILD: Errno = Errno(10);
+    pub const AGAIN: Errno = Errno(11);
+    pub const NOMEM: Errno = Errno(12);
+    pub const ACCES: Errno = Errno(13);
+    pub const EXIST: Errno = Errno(17);
+    pub const NOTDIR: Errno = Errno(20);
+    pub const ISDIR: Errno = Errno(21);
+    pub const INVAL: Errno = Errno(22);
+    pub const NFILE: Errno = Errno(23);
+    pub const FBIG: Errno = Errno(27);
+    pub const NAMETOOLONG: Errno = Errno(36);
+    pub const NOSYS: Errno = Errno(38);
+    pub const LOOP: Errno = Errno(40);
+    pub const PROTO: Errno = Errno(71);
+    pub const OPNOTSUPP: Errno = Errno(95);
+    pub const STALE: Errno = Errno(116);
+    pub const TIMEDOUT: Errno = Errno(110);
+    pub const NODATA: Errno = Errno(61);
+}
+
+/// What a raw call returned, as a Result.
+pub(super) fn check(returned: isize) -> Result<usize> {
+    if returned < 0 { Err(Errno(-returned as i32)) } else { Ok(returned as usize) }
+}
+
+/// Repeats a call that a signal interrupted.
+pub fn retry<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => continue,
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Memory from the kernel in whole pages. No allocator.
+
+use super::{Result, call, nr};
+
+const PROT_READ: usize = 1;
+const PROT_WRITE: usize = 2;
+const MAP_PRIVATE: usize = 2;
+const MAP_ANONYMOUS: usize = 0x20;
+
+/// Types for which all bytes zero is a value.
+///
+/// # Safety
+/// Implementors promise exactly that.
+pub unsafe trait Zeroed: Sized {}
+
+/// A zeroed object of its own, for the life of the process: pages come into being as they are touched.
+pub fn map_zeroed<T: Zeroed>() -> Result<&'static mut T> {
+    let at = map(size_of::<T>(), None)?;
+    // SAFETY: fresh private pages, aligned to a page, zero, never unmapped; `T: Zeroed`.
+    Ok(unsafe { &mut *(at as *mut T) })
+}
+
+/// Zeroed pages that live until the process ends.
+pub fn map_bytes(length: usize) -> Result<&'static mut [u8]> {
+    let at = map(length, None)?;
+    // SAFETY: fresh private pages of that length, never unmapped.
+    Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, length) })
+}
+
+/// An array of words that lives until the process ends (for argv and envp).
+pub fn map_words(count: usize) -> Result<&'static mut [usize]> {
+    let at = map(count * size_of::<usize>(), None)?;
+    // SAFETY: fresh private pages of that length, aligned to a page, never unmapped.
+    Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut usize, count) })
+}
+
+/// A private copy of a file's first bytes.
+pub struct FileMap {
+    at: usize,
+    length: usize,
+}
+
+impl FileMap {
+    pub fn of(fd: i32, length: usize) -> Result<FileMap> {
+        Ok(FileMap { at: map(length, Some(fd))?, length })
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped in `of`, unmapped in `drop`; the file is sealed by the host, so it does not shrink below us.
+        unsafe { core::slice::from_raw_parts(self.at as *const u8, self.length) }
+    }
+}
+
+impl Drop for FileMap {
+    fn drop(&mut self) {
+        // SAFETY: the range is the one mapping of `of`, and nothing borrows it any more.
+        let _ = unsafe { call(nr::MUNMAP, [self.at, self.length.max(1)]) };
+    }
+}
+
+fn map(length: usize, file: Option<i32>) -> Result<usize> {
+    let flags = MAP_PRIVATE | if file.is_none() { MAP_ANONYMOUS } else { 0 };
+    let fd = file.unwrap_or(-1) as usize;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no object.
+    unsafe { call(nr::MMAP, [0, length.max(1), PROT_READ | PROT_WRITE, flags, fd, 0]) }
+}
+
+/// Declares that all bytes zero is a value of a type of plain numbers, bools and arrays of them.
+#[allow(unused_macros)] // used by the keeper only
+macro_rules! zeroed {
+    ($kind:ty) => {
+        // SAFETY: the type holds numbers, bools and arrays of such only, as the macro's name asks of its users.
+        unsafe impl $crate::sys::memory::Zeroed for $kind {}
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use zeroed;

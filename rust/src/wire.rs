@@ -1,0 +1,503 @@
+//! Plan, requests and records as bytes: the one format between the host and its keeper. No system calls, no policy.
+//!
+//! Both sides are built from this file at the same time, so there are no versions. Numbers are little-endian; text carries its
+//! length and a closing zero, so that the reader uses it in place as a C string.
+
+use core::ffi::CStr;
+
+/// A message is at most this long; a longer plan travels in a memfd (kind `SPAWN_FILE`).
+pub const MESSAGE_MAX: usize = 64 * 1024;
+
+/// Requests of the host.
+pub mod request {
+    pub const HELLO: u8 = 1;
+    pub const SPAWN: u8 = 2;
+    pub const SPAWN_FILE: u8 = 3;
+    pub const KILL: u8 = 4;
+    pub const SKELETON: u8 = 5;
+}
+
+/// What each descriptor of a SPAWN message is for.
+pub mod role {
+    pub const REPORT: u8 = 1;
+    pub const STDIN: u8 = 2;
+    pub const STDOUT: u8 = 3;
+    pub const STDERR: u8 = 4;
+    pub const INTO_CGROUP: u8 = 5;
+    pub const JOIN_CGROUP: u8 = 6;
+    pub const FILES: u8 = 7;
+    pub const PASS: u8 = 8;
+    pub const LAYER: u8 = 9;
+    pub const NAMESPACE: u8 = 10;
+    pub const OOM_EVENT: u8 = 11;
+    pub const CPU_USAGE: u8 = 12;
+    pub const CGROUP_KILL: u8 = 13;
+    pub const RANGE_LOCK: u8 = 14;
+    /// The directory of upper directories on the disk; the container's is removed where the host is gone.
+    pub const UPPER_PARENT: u8 = 15;
+}
+
+/// Flags of a plan.
+pub mod flag {
+    pub const PID1: u32 = 1;
+    pub const TTY: u32 = 2;
+    pub const REPORT_START: u32 = 4;
+    pub const NO_NEW_PRIVS: u32 = 8;
+    pub const LANDLOCK: u32 = 16;
+    pub const SET_GROUPS: u32 = 32;
+    pub const OWN_STDIN: u32 = 64;
+    pub const OWN_STDOUT: u32 = 128;
+    pub const OWN_STDERR: u32 = 256;
+    pub const SET_HOME: u32 = 512;
+    pub const NESTED: u32 = 1024;
+    pub const CPU_V1: u32 = 2048;
+    pub const LANDLOCK_REQUIRED: u32 = 4096;
+    pub const CAPS_UNMAPPED: u32 = 8192;
+}
+
+/// Mounts that the keeper makes, detached, into numbered slots.
+pub mod outside {
+    pub const TMPFS: u8 = 1;
+    pub const TREE: u8 = 2;
+    pub const LAYER_FD: u8 = 3;
+    pub const MKDIR: u8 = 4;
+    pub const OVERLAY: u8 = 5;
+    pub const DEV: u8 = 6;
+    pub const DIRECTORY: u8 = 7;
+    pub const END: u8 = 0;
+}
+
+/// How a TREE is seen: as it is, through the container's whole range, or one owner as the container's root.
+pub mod idmap {
+    pub const NONE: u8 = 0;
+    pub const RANGE: u8 = 1;
+    pub const OWNER: u8 = 2;
+    /// As RANGE, but left out where the file system cannot.
+    pub const RANGE_IF_POSSIBLE: u8 = 3;
+}
+
+/// Steps inside the new namespaces, by PID 1.
+pub mod inside {
+    pub const END: u8 = 0;
+    pub const ROOT: u8 = 1;
+    pub const PROC: u8 = 2;
+    pub const SYSFS: u8 = 3;
+    pub const CGROUP2: u8 = 4;
+    pub const MQUEUE: u8 = 5;
+    pub const DEVPTS: u8 = 6;
+    pub const ATTACH: u8 = 7;
+    pub const MASK: u8 = 8;
+    pub const READ_ONLY: u8 = 9;
+    pub const SYSCTL: u8 = 10;
+    pub const WRITE: u8 = 11;
+    pub const MKDIR: u8 = 12;
+    pub const HOSTNAME: u8 = 13;
+    pub const LOOPBACK: u8 = 14;
+    pub const KEYRING: u8 = 15;
+    pub const CGROUP_NAMESPACE: u8 = 16;
+    pub const PIVOT: u8 = 17;
+    pub const ROOT_READ_ONLY: u8 = 18;
+    pub const CONSOLE: u8 = 19;
+    pub const SYMLINK: u8 = 20;
+}
+
+/// ATTACH: what to do where the target is missing.
+pub mod create {
+    pub const NOTHING: u8 = 0;
+    pub const DIRECTORY: u8 = 1;
+    pub const FILE: u8 = 2;
+    /// A mount point of ours: a real directory, made where missing; a link is refused.
+    pub const OWN: u8 = 3;
+}
+
+/// Where a set-up failed.
+pub mod phase {
+    pub const KEEPER: u8 = 1;
+    pub const OUTSIDE: u8 = 2;
+    pub const CLONE: u8 = 3;
+    pub const INSIDE: u8 = 4;
+    pub const COMMAND: u8 = 5;
+}
+
+/// The steps of phases KEEPER, CLONE and COMMAND, which are not in a list of the plan.
+pub mod step {
+    pub const DECODE: u16 = 1;
+    pub const RANGE: u16 = 2;
+    pub const IDMAP_NAMESPACE: u16 = 3;
+    pub const CLONE: u16 = 4;
+    pub const UID_MAP: u16 = 5;
+    pub const GID_MAP: u16 = 6;
+    pub const OWN_STREAM: u16 = 7;
+    pub const OOM_SCORE: u16 = 8;
+    pub const RELEASE: u16 = 9;
+    pub const JOIN_CGROUP: u16 = 10;
+    pub const BECOME_ROOT: u16 = 11;
+    pub const JOIN_NAMESPACE: u16 = 12;
+    pub const NPROC: u16 = 13;
+    pub const SOCKET: u16 = 14;
+    pub const TOO_MANY: u16 = 15;
+    pub const RLIMIT: u16 = 20;
+    pub const USER: u16 = 21;
+    pub const GROUP: u16 = 22;
+    pub const SETGROUPS: u16 = 23;
+    pub const SETGID: u16 = 24;
+    pub const SETUID: u16 = 25;
+    pub const BOUNDING_SET: u16 = 26;
+    pub const CAPABILITIES: u16 = 27;
+    pub const NO_NEW_PRIVS: u16 = 28;
+    pub const LANDLOCK: u16 = 29;
+    pub const SECCOMP: u16 = 30;
+    pub const CWD: u16 = 31;
+    pub const STREAMS: u16 = 32;
+    pub const TERMINAL: u16 = 33;
+    pub const MEMORY: u16 = 34;
+    pub const FORK: u16 = 35;
+    pub const EXEC: u16 = 36;
+    pub const WAIT: u16 = 37;
+    pub const NESTED: u16 = 38;
+}
+
+/// Records, first byte.
+pub mod record {
+    // PID 1 to keeper
+    pub const STARTED: u8 = 1;
+    pub const ERROR: u8 = 2;
+    pub const EXITED: u8 = 3;
+    // keeper to host
+    pub const ENDED: u8 = 4;
+    pub const TERMINAL: u8 = 5;
+    pub const SKELETON: u8 = 6;
+    pub const READY: u8 = 7;
+    /// What the keeper itself saw of a container whose command is PID 1.
+    pub const EVIDENCE: u8 = 8;
+}
+
+/// How far a container came.
+pub mod outcome {
+    pub const EXITED: u8 = 1;
+    pub const FAILED: u8 = 2;
+    pub const DIED: u8 = 3;
+}
+
+/// Who ended a container, if not the command itself.
+pub mod cause {
+    pub const NONE: u8 = 0;
+    pub const TIMEOUT: u8 = 1;
+    pub const WALL_TIME: u8 = 2;
+    pub const CPU_TIME: u8 = 3;
+    pub const MEMORY: u8 = 4;
+    pub const OUTPUT: u8 = 5;
+    pub const STOPPED: u8 = 6;
+    pub const KILLED: u8 = 7;
+}
+
+/// What PID 1 read from the kernel after exec, in the order of `Evidence` on the host.
+pub mod evidence {
+    pub const STATUS: u8 = 1;
+    pub const NAMESPACES: u8 = 2;
+    pub const UID_MAP: u8 = 3;
+    pub const MOUNT_FLAGS: u8 = 4;
+    pub const CGROUP: u8 = 5;
+    pub const MASKED: u8 = 6;
+    pub const UPPER: u8 = 7;
+    pub const LIMITS: u8 = 8;
+    pub const LANDLOCK: u8 = 9;
+}
+
+/// Room for the evidence of one container.
+pub const EVIDENCE_MAX: usize = 8 * 1024;
+
+/// Reads what `Writer` wrote; None where the bytes end early.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(head)
+    }
+
+    pub fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|b| b[0])
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        self.take(2)?.try_into().ok().map(u16::from_le_bytes)
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
+    }
+
+    pub fn i32(&mut self) -> Option<i32> {
+        self.u32().map(|value| value as i32)
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    pub fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.u32()? as usize;
+        let body = self.take(length)?;
+        self.take(1)?;
+        Some(body)
+    }
+
+    /// Text in place as a C string: None also where it has a zero inside.
+    pub fn text(&mut self) -> Option<&'a CStr> {
+        let length = self.u32()? as usize;
+        CStr::from_bytes_with_nul(self.take(length + 1)?).ok()
+    }
+
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
+/// Where a writer puts its bytes.
+pub trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+/// A sink of fixed size; what does not fit is dropped and remembered.
+pub struct Fixed<const N: usize> {
+    bytes: [u8; N],
+    used: usize,
+    pub overflowed: bool,
+}
+
+impl<const N: usize> Fixed<N> {
+    pub const fn new() -> Self {
+        Fixed { bytes: [0; N], used: 0, overflowed: false }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+
+    pub fn free(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.used..]
+    }
+
+    pub fn advance(&mut self, count: usize) {
+        self.used = (self.used + count).min(N);
+    }
+
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.overflowed = false;
+    }
+}
+
+impl<const N: usize> Sink for Fixed<N> {
+    fn put(&mut self, bytes: &[u8]) {
+        match self.bytes.get_mut(self.used..self.used + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.used += bytes.len();
+            }
+            None => self.overflowed = true,
+        }
+    }
+}
+
+#[cfg(not(keeper))]
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// The writing half, on any sink.
+pub trait Write: Sink {
+    fn put_u8(&mut self, value: u8) {
+        self.put(&[value]);
+    }
+    fn put_u16(&mut self, value: u16) {
+        self.put(&value.to_le_bytes());
+    }
+    fn put_u32(&mut self, value: u32) {
+        self.put(&value.to_le_bytes());
+    }
+    fn put_i32(&mut self, value: i32) {
+        self.put(&value.to_le_bytes());
+    }
+    fn put_u64(&mut self, value: u64) {
+        self.put(&value.to_le_bytes());
+    }
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        self.put_u32(bytes.len() as u32);
+        self.put(bytes);
+        self.put(&[0]);
+    }
+}
+
+impl<S: Sink> Write for S {}
+
+/// A number in decimal with a closing zero, without allocation.
+pub struct Decimal {
+    digits: [u8; 21],
+    start: usize,
+}
+
+impl Decimal {
+    pub fn new(mut value: u64) -> Decimal {
+        let mut digits = [0u8; 21];
+        let mut start = 20;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (value % 10) as u8;
+            value /= 10;
+            if value == 0 {
+                return Decimal { digits, start };
+            }
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.digits[self.start..20]
+    }
+
+    pub fn text(&self) -> &CStr {
+        CStr::from_bytes_with_nul(&self.digits[self.start..]).unwrap_or(c"")
+    }
+}
+
+/// Why a plan could not be read; the host built it, so this is a defect, never a user's mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+/// The numbers at the head of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    pub id: u64,
+    pub flags: u32,
+    /// The container's ids: `count` of them, from `base` in the keeper's user namespace.
+    pub base: u32,
+    pub count: u32,
+    pub clone_flags: u64,
+    /// The default bound on tasks, as RLIMIT_NPROC of the creator; u64::MAX leaves the host's.
+    pub nproc: u64,
+    /// Nanoseconds after the command's start; u64::MAX is never.
+    pub timeout: u64,
+    pub wall_time: u64,
+    /// Nanoseconds of CPU time of the whole tree, and how many CPUs can spend it at once.
+    pub cpu_time: u64,
+    pub cpus: u32,
+    pub oom_score_adj: i32,
+    /// Which of the places (HELLO) have a directory of this container.
+    pub places: u32,
+}
+
+impl Head {
+    pub fn write(&self, out: &mut impl Write) {
+        out.put_u64(self.id);
+        out.put_u32(self.flags);
+        out.put_u32(self.base);
+        out.put_u32(self.count);
+        out.put_u64(self.clone_flags);
+        out.put_u64(self.nproc);
+        out.put_u64(self.timeout);
+        out.put_u64(self.wall_time);
+        out.put_u64(self.cpu_time);
+        out.put_u32(self.cpus);
+        out.put_i32(self.oom_score_adj);
+        out.put_u32(self.places);
+    }
+
+    pub fn read(from: &mut Reader<'_>) -> Option<Head> {
+        Some(Head {
+            id: from.u64()?,
+            flags: from.u32()?,
+            base: from.u32()?,
+            count: from.u32()?,
+            clone_flags: from.u64()?,
+            nproc: from.u64()?,
+            timeout: from.u64()?,
+            wall_time: from.u64()?,
+            cpu_time: from.u64()?,
+            cpus: from.u32()?,
+            oom_score_adj: from.i32()?,
+            places: from.u32()?,
+        })
+    }
+
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// The last record of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ended {
+    pub outcome: u8,
+    pub cause: u8,
+    pub phase: u8,
+    pub step: u16,
+    pub errno: i32,
+    /// Wait status of the command; of PID 1 where the command's was never seen.
+    pub status: i32,
+    pub started: u64,
+    pub ended: u64,
+    /// Microseconds of the whole tree.
+    pub user: u64,
+    pub system: u64,
+    pub max_rss_kib: u64,
+    pub blocks_in: u64,
+    pub blocks_out: u64,
+    /// Of the writable layer: bytes and inodes, in all and free.
+    pub upper_bytes: u64,
+    pub upper_free: u64,
+    pub upper_files: u64,
+    pub upper_files_free: u64,
+}
+
+impl Ended {
+    pub fn write(&self, out: &mut impl Write) {
+        for byte in [self.outcome, self.cause, self.phase] {
+            out.put_u8(byte);
+        }
+        out.put_u16(self.step);
+        out.put_i32(self.errno);
+        out.put_i32(self.status);
+        let times = [self.started, self.ended, self.user, self.system, self.max_rss_kib, self.blocks_in, self.blocks_out];
+        let upper = [self.upper_bytes, self.upper_free, self.upper_files, self.upper_files_free];
+        for number in times.iter().chain(&upper) {
+            out.put_u64(*number);
+        }
+    }
+
+    pub fn read(from: &mut Reader<'_>) -> Option<Ended> {
+        Some(Ended {
+            outcome: from.u8()?,
+            cause: from.u8()?,
+            phase: from.u8()?,
+            step: from.u16()?,
+            errno: from.i32()?,
+            status: from.i32()?,
+            started: from.u64()?,
+            ended: from.u64()?,
+            user: from.u64()?,
+            system: from.u64()?,
+            max_rss_kib: from.u64()?,
+            blocks_in: from.u64()?,
+            blocks_out: from.u64()?,
+            upper_bytes: from.u64()?,
+            upper_free: from.u64()?,
+            upper_files: from.u64()?,
+            upper_files_free: from.u64()?,
+        })
+    }
+}

@@ -1,0 +1,181 @@
+"""What all tests share: requirements and skips, the small root file system, the watch for leaks, the probe."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import leaks as leak_watch
+import requirements
+import rootfs as rootfs_builder
+import skiplist
+
+HERE = Path(__file__).parent
+# One core of an emulated kernel is twenty times slower than what hypothesis takes for normal.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
+WATCHED = {"native", "integration", "privileged", "hostile", "faults", "reliability"}
+STRICT = os.environ.get("CI") == "true" or os.environ.get("PYCONTAINER_STRICT_SKIPS") == "1"
+SKIPS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+RAN: pytest.StashKey[set[str]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="a tenth of the repetitions, with the same assertions")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SKIPS], config.stash[RAN] = {}, set()
+    skiplist.parse(skiplist.LIST.read_text())  # a bad line is found before an hour of tests, not after
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    strict = "an unlisted skip fails" if STRICT else "skips are free"
+    return f"run: {requirements.kind()}, Linux {os.uname().release}, {strict}"
+
+
+# ---- requirements and skips --------------------------------------------------------------------------------------
+
+
+def reason_to_skip(item: pytest.Item) -> str | None:
+    for marker in item.iter_markers("requires"):
+        for word in marker.args:
+            try:
+                why = requirements.missing(word)
+            except LookupError as error:
+                raise pytest.UsageError(f"{item.nodeid}: {error.args[0]}") from None
+            if why is not None:
+                return f"requires {word}: {why}"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if why := reason_to_skip(item):
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
+def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    where = report.longrepr
+    return str(where[2] if isinstance(where, tuple) else where).removeprefix("Skipped: ")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report: pytest.TestReport = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        item.config.stash[SKIPS][item.nodeid] = reason_of(report)
+    elif report.when == "call":
+        item.config.stash[RAN].add(item.nodeid)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """A module that skips itself (importorskip) is a skip like any other."""
+    report: pytest.CollectReport = yield
+    if report.skipped:
+        collector.config.stash[SKIPS][collector.nodeid] = reason_of(report)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if STRICT and exitstatus == pytest.ExitCode.OK and unlisted(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def unlisted(config: pytest.Config) -> dict[str, str]:
+    entries = skiplist.parse(skiplist.LIST.read_text())
+    return skiplist.unlisted(entries, requirements.kind(), config.stash[SKIPS])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    ran, skipped = config.stash[RAN], config.stash[SKIPS]
+    terminalreporter.write_line(f"{requirements.kind()}: {len(ran)} run, {len(skipped)} skipped")
+    surprises = unlisted(config)
+    if not surprises:
+        return
+    verdict = "FAILED" if STRICT else "would fail in CI"
+    terminalreporter.write_line(f"{verdict}: {len(surprises)} skips are not listed in tests/{skiplist.LIST.name}:")
+    for test, why in sorted(surprises.items()):
+        terminalreporter.write_line(f"  {requirements.kind()} {test}  {why}")
+
+
+# ---- fixtures ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A directory on a real file system that everyone may pass through, gone at the end."""
+    path = Path(tempfile.mkdtemp(prefix="pycontainer-test-", dir=requirements.scratch()))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def rootfs(scratch: Path) -> Path:
+    """A directory image: bin/busybox and its applets, empty proc sys dev tmp etc; treat it as read-only."""
+    return rootfs_builder.build(scratch / "rootfs")
+
+
+@pytest.fixture
+def fresh_rootfs(rootfs: Path, scratch: Path) -> Iterator[Path]:
+    """A copy of `rootfs` that the test may change."""
+    path = Path(tempfile.mkdtemp(prefix="rootfs-", dir=scratch))
+    yield shutil.copytree(rootfs, path, symlinks=True, dirs_exist_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def probe(scratch: Path) -> Path:
+    """The program of tests/probe, static: it runs inside and prints as JSON what it sees there."""
+    if built := os.environ.get("PYCONTAINER_PROBE"):
+        return Path(built)
+    target = scratch / "probe"
+    if (source := HERE / "probe/probe.c").exists():
+        argv = ["cc", "-O1", "-static", "-Wall", "-o", str(target), str(source)]
+    else:
+        source = HERE / "probe/probe.rs"
+        argv = ["rustc", "--edition=2024", "-O", "-C", "target-feature=+crt-static", "-o", str(target), str(source)]
+    subprocess.run(argv, check=True)
+    target.chmod(0o755)
+    return target
+
+
+@pytest.fixture(scope="session")
+def warm_engine(rootfs: Path) -> None:
+    """One container before the first snapshot: the keeper and its socket live as long as this interpreter."""
+    import pycontainer
+
+    pycontainer.run(["/bin/true"], image=rootfs)
+
+
+@pytest.fixture
+def leaks(warm_engine: None) -> Iterator[None]:
+    """After the test nothing of a container is left; automatic in the directories that start containers."""
+    before = leak_watch.take()
+    yield
+    if rows := leak_watch.left_since(before):
+        pytest.fail("left behind by this test:\n  " + "\n  ".join(rows))
+
+
+@pytest.fixture(autouse=True)
+def leaks_where_containers_start(request: pytest.FixtureRequest) -> None:
+    relative = request.path.relative_to(HERE).parts if request.path.is_relative_to(HERE) else ()
+    if relative and relative[0] in WATCHED and not request.node.get_closest_marker("leaks_by_design"):
+        request.getfixturevalue("leaks")
+
+
+@pytest.fixture
+def times(request: pytest.FixtureRequest) -> Callable[[int], range]:
+    """range(n), or with --quick a tenth of it (at least one): the repetitions of a reliability test."""
+    quick = request.config.getoption("--quick")
+    return lambda n: range(max(1, -(-n // 10)) if quick else n)

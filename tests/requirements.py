@@ -1,0 +1,376 @@
+"""What a test can ask of the machine, in one vocabulary; every answer is probed for real, none is read from a version.
+
+A test says `@pytest.mark.requires("root", "cgroup1:memory", "kernel>=5.14")`. `missing(word)` is None where
+the machine has it, else the reason that a skip prints. Imports pycontainer only to ask for its test build.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+OPEN_TREE_CLONE, AT_EMPTY_PATH, MOUNT_ATTR_IDMAP = 1, 0x1000, 0x100000
+LANDLOCK_CREATE_RULESET_VERSION = 1
+# The same on every architecture: these were added to the shared table.
+SYS_OPEN_TREE, SYS_MOUNT_SETATTR, SYS_LANDLOCK_CREATE_RULESET = 428, 442, 444
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def called(result: int, name: str) -> int:
+    """The result of a libc call, or its errno as an OSError."""
+    if result < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"{name}: {os.strerror(errno)}")
+    return result
+
+
+def in_child(body: Callable[[], object]) -> str | None:
+    """Run `body` in a forked child; None when it returned, else what it raised."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            body()
+            os._exit(0)
+        except BaseException as error:
+            os.write(write, str(error).encode()[:4000])
+        finally:
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        message = pipe.read().decode()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return None if status == 0 else message or f"the probe ended with {status}"
+
+
+def unshare(flags: int) -> None:
+    called(libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    words = [word if word is None else word.encode() for word in (source, target, kind)]
+    called(libc.mount(*words, ctypes.c_ulong(flags), data if data is None else data.encode()), f"mount {kind}")
+
+
+# ---- words without an argument -----------------------------------------------------------------------------------
+
+
+def root() -> str | None:
+    return None if os.geteuid() == 0 else "runs as a plain user"
+
+
+def user() -> str | None:
+    return None if os.geteuid() else "runs as root"
+
+
+def userns() -> str | None:
+    return in_child(lambda: unshare(CLONE_NEWUSER))
+
+
+def overlay_userns() -> str | None:
+    uid, gid = os.geteuid(), os.getegid()
+
+    def overlay() -> None:
+        unshare(CLONE_NEWUSER | CLONE_NEWNS)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+            Path("/proc/self", name).write_text(text)
+        mount("none", "/", None, MS_REC | MS_PRIVATE)
+        mount("tmpfs", "/tmp", "tmpfs", 0)
+        for name in "luw":
+            os.mkdir(f"/tmp/{name}")
+        mount("overlay", "/tmp", "overlay", 0, "lowerdir=/tmp/l,upperdir=/tmp/u,workdir=/tmp/w,userxattr")
+
+    return in_child(overlay)
+
+
+def mounts_of(kind: str) -> list[tuple[Path, str]]:
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [(Path(row[1]), row[3]) for row in rows if row[2] == kind]
+
+
+def unified() -> str | None:
+    return None if mounts_of("cgroup2") else "no cgroup2 file system is mounted"
+
+
+def cgroup2() -> str | None:
+    if CGROUP not in [path for path, _ in mounts_of("cgroup2")]:
+        return f"{CGROUP} is not cgroup2"
+    return None if (CGROUP / "cgroup.controllers").read_text().strip() else "cgroup2 has no controllers"
+
+
+def hybrid() -> str | None:
+    if not any("memory" in options.split(",") for _, options in mounts_of("cgroup")):
+        return "the memory controller is not on cgroup v1"
+    return unified()
+
+
+def own_group() -> Path | None:
+    """This process's group on the unified hierarchy, as a directory."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    paths = [line[3:] for line in lines if line.startswith("0::")]
+    places = mounts_of("cgroup2")
+    return places[0][0] / paths[0].lstrip("/") if paths and places else None
+
+
+def delegated() -> str | None:
+    """A group above ours that we may fill, with at least memory and pids in it; ours is a leaf of it."""
+    group = own_group()
+    if group is None or group.parent == group or not (group.parent / "cgroup.procs").exists():
+        return "this process sits in the root group"
+    probe = group.parent / f"probe-{os.getpid()}"
+    try:
+        probe.mkdir()
+    except OSError as error:
+        return f"cannot make a group beside {group}: {error.strerror}"
+    probe.rmdir()
+    have = set((group.parent / "cgroup.controllers").read_text().split())
+    lacking = {"memory", "pids"} - have
+    return f"{group.parent} was not given {', '.join(sorted(lacking))}" if lacking else None
+
+
+def subuid() -> str | None:
+    """newuidmap writes a range for this user: the set-id bit or capability, /etc/subuid and the kernel agree."""
+    if not shutil.which("newuidmap"):
+        return "newuidmap is not installed"
+    import pwd
+
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    rows = [row.split(":") for row in Path("/etc/subuid").read_text().split()] if Path("/etc/subuid").exists() else []
+    mine = [row for row in rows if row[0] in (name, str(os.geteuid()))]
+    if not mine:
+        return f"/etc/subuid has no range for {name}"
+    with waiting_user_namespace() as pid:
+        argv = ["newuidmap", str(pid), "0", str(os.geteuid()), "1", "1", mine[0][1], "10"]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    return None if done.returncode == 0 else f"newuidmap: {done.stderr.strip()}"
+
+
+class waiting_user_namespace:
+    """The pid of a child in a new user namespace, until the block ends."""
+
+    def __enter__(self) -> int:
+        read, write = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                unshare(CLONE_NEWUSER)
+                os.write(write, b"1")
+                signal.pause()
+            finally:
+                os._exit(1)
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            pipe.read(1)
+        return self.pid
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def idmap() -> str | None:
+    """The file system of the tests' scratch directory can be mounted with shifted ids (root only)."""
+    if os.geteuid():
+        return "an idmapped mount needs root"
+    with tempfile.TemporaryDirectory(dir=scratch()) as source, waiting_user_namespace() as pid:
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{pid}/{name}").write_text("0 1879048192 65536")
+        namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return in_child(lambda: idmapped(source.encode(), namespace))
+        finally:
+            os.close(namespace)
+
+
+def idmapped(source: bytes, namespace: int) -> None:
+    fd = called(libc.syscall(SYS_OPEN_TREE, -100, source, OPEN_TREE_CLONE | os.O_CLOEXEC), "open_tree")
+    attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_IDMAP, 0, 0, namespace)
+    called(libc.syscall(SYS_MOUNT_SETATTR, fd, b"", AT_EMPTY_PATH, attributes, 32), "mount_setattr")
+
+
+def landlock() -> str | None:
+    return at_least("landlock", ">=", "1")
+
+
+def ptrace() -> str | None:
+    if not shutil.which("strace"):
+        return "strace is not installed"
+    done = subprocess.run(["strace", "-f", "-o", "/dev/null", "/bin/true"], check=False, capture_output=True, text=True)
+    return None if done.returncode == 0 else f"strace: {done.stderr.strip()[-200:]}"
+
+
+def loop() -> str | None:
+    try:
+        with open("/dev/loop-control", "rb"):
+            return None
+    except OSError as error:
+        return f"/dev/loop-control: {error.strerror}"
+
+
+def swap() -> str | None:
+    """Swap can be limited: v1 swap accounting, or the memory.swap.max of a cgroup2 group that has memory."""
+    if (CGROUP / "memory" / "memory.memsw.limit_in_bytes").exists():
+        return None
+    if reason := cgroup_v2("memory"):
+        return reason
+    group = own_group()
+    if os.geteuid() and group is not None:
+        return existing(str(group.parent / "memory.swap.max"))
+    (CGROUP / "cgroup.subtree_control").write_text("+memory")  # as the engine does it
+    probe = CGROUP / f"probe-{os.getpid()}"
+    probe.mkdir()
+    try:
+        return existing(str(probe / "memory.swap.max"))
+    finally:
+        probe.rmdir()
+
+
+def docker() -> str | None:
+    if not shutil.which("docker"):
+        return "docker is not installed"
+    done = subprocess.run(["docker", "info"], check=False, capture_output=True, text=True)
+    return None if done.returncode == 0 else "no docker daemon answers"
+
+
+def seams() -> str | None:
+    """The installed extension was built with the feature `test-seams`."""
+    try:
+        from pycontainer import _core
+    except ImportError as error:
+        return f"pycontainer is not installed: {error}"
+    return None if getattr(_core, "TEST_SEAMS", False) else "pycontainer was built without its test seams"
+
+
+# ---- words with an argument --------------------------------------------------------------------------------------
+
+
+def cgroup_v1(controller: str) -> str | None:
+    """A v1 hierarchy with this controller, in which we can make a group."""
+    for path, options in mounts_of("cgroup"):
+        if controller in options.split(","):
+            probe = path / f"probe-{os.getpid()}"
+            try:
+                probe.mkdir()
+            except OSError as error:
+                return f"{path}: {error.strerror}"
+            probe.rmdir()
+            return None
+    return f"no cgroup v1 hierarchy has {controller}"
+
+
+def cgroup_v2(controller: str) -> str | None:
+    """A unified group that we make can have it: below the root of the hierarchy as root, else beside our own group."""
+    if reason := unified():
+        return reason
+    if os.geteuid() and (reason := delegated()):
+        return reason
+    group = own_group()
+    place = mounts_of("cgroup2")[0][0] if os.geteuid() == 0 or group is None else group.parent
+    have = (place / "cgroup.controllers").read_text().split()
+    return None if controller in have else f"{place} does not have {controller}"
+
+
+def program(name: str) -> str | None:
+    return None if shutil.which(name) else f"{name} is not installed"
+
+
+def module(name: str) -> str | None:
+    return None if importlib.util.find_spec(name) else f"the Python module {name} is not installed"
+
+
+def library(name: str) -> str | None:
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def existing(path: str) -> str | None:
+    return None if os.path.exists(path) else f"{path} does not exist"
+
+
+def architecture(name: str) -> str | None:
+    return None if platform.machine() == name else f"this machine is {platform.machine()}"
+
+
+CAPABILITIES = {"DAC_READ_SEARCH": 2, "NET_ADMIN": 12, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYS_RESOURCE": 24}
+
+
+def capability(name: str) -> str | None:
+    held = re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if held and int(held[1], 16) >> CAPABILITIES[name] & 1:
+        return None
+    return f"this process lacks CAP_{name}"
+
+
+def figures() -> dict[str, tuple[int, ...]]:
+    """What the words with a comparison are compared with."""
+    release = re.findall(r"\d+", platform.release())
+    abi = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return {
+        "kernel": tuple(int(part) for part in release[:2]),
+        "python": sys.version_info[:2],
+        "landlock": (max(abi, 0),),
+        "cpus": (len(os.sched_getaffinity(0)),),
+        "memory_mib": (memory,),
+    }
+
+
+def at_least(name: str, sign: str, wanted: str) -> str | None:
+    have, want = figures()[name], tuple(int(part) for part in wanted.split("."))
+    holds = have[: len(want)] >= want if sign == ">=" else have[: len(want)] < want
+    return None if holds else f"{name} is {'.'.join(map(str, have))}, wanted {sign}{wanted}"
+
+
+PLAIN: dict[str, Callable[[], str | None]] = {
+    "root": root, "user": user, "userns": userns, "overlay-userns": overlay_userns, "unified": unified,
+    "cgroup2": cgroup2, "hybrid": hybrid, "delegated": delegated, "subuid": subuid, "idmap": idmap,
+    "landlock": landlock, "ptrace": ptrace, "loop": loop, "swap": swap, "docker": docker, "seams": seams,
+    "seccomp.json": lambda: existing("/usr/share/containers/seccomp.json"),
+}  # fmt: skip
+WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {
+    "cgroup1": cgroup_v1, "cgroup2": cgroup_v2, "program": program, "module": module, "library": library,
+    "path": existing, "arch": architecture, "cap": capability,
+}  # fmt: skip
+COMPARISON = re.compile(r"(kernel|python|landlock|cpus|memory_mib)(>=|<)(\d+(?:\.\d+)?)")
+
+
+@functools.cache
+def missing(word: str) -> str | None:
+    """None where this machine has `word`; else why not. LookupError: no such word."""
+    if word in PLAIN:
+        return PLAIN[word]()
+    if compared := COMPARISON.fullmatch(word):
+        return at_least(*compared.groups())
+    name, colon, argument = word.partition(":")
+    if colon and argument and name in WITH_ARGUMENT and (name != "cap" or argument in CAPABILITIES):
+        return WITH_ARGUMENT[name](argument)
+    raise LookupError(f"unknown requirement {word!r}; the words are in tests/requirements.py")
+
+
+def scratch() -> str:
+    """Where tests put layers: in the emulated kernel / is an overlay, and this a real file system."""
+    return os.environ.get("PYCONTAINER_TEST_TMP", "/var/tmp")
+
+
+def kind() -> str:
+    """The kind of this run, as the list of skips names it: root or user, and the machine's cgroups."""
+    groups = "v2" if cgroup2() is None else "hybrid" if hybrid() is None else "v1"
+    return f"{'root' if os.geteuid() == 0 else 'user'}-{groups}"

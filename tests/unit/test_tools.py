@@ -1,0 +1,202 @@
+"""The tooling's own tests: skips by name, the sum of the runners, the examples of the pages, the watch for leaks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import doc_examples
+import junit
+import leaks
+import requirements
+import skiplist
+
+
+def test_list_of_skips_names_kind_test_and_reason():
+    entries = skiplist.parse("# a comment\n\nuser-* tests/a.py::test_x[a-1]  no subuid range\n")
+    assert entries == [skiplist.Entry("user-*", "tests/a.py::test_x[a-1]", "no subuid range")]
+    with pytest.raises(ValueError, match=r"skips\.txt:1: expected KIND TEST reason"):
+        skiplist.parse("user-* tests/a.py::test_x\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "test", "covered"),
+    [
+        ("user-hybrid", "tests/a.py::test_x[a-1]", True),
+        ("user-v2", "tests/a.py::test_x[a-1]", True),
+        ("root-v2", "tests/a.py::test_x[a-1]", False),
+        ("user-v2", "tests/a.py::test_x[b-1]", False),  # brackets are no character class
+        ("user-v2", "tests/b.py::test_anything", True),
+    ],
+)
+def test_a_skip_is_listed_by_kind_and_name(kind, test, covered):
+    entries = skiplist.parse("user-* tests/a.py::test_x[a-1] why\nuser-v2 tests/b.py::* why\n")
+    assert (skiplist.unlisted(entries, kind, {test: "why"}) == {}) is covered
+
+
+def test_the_list_of_this_checkout_can_be_read():
+    skiplist.parse(skiplist.LIST.read_text())
+
+
+@pytest.mark.parametrize(("strict", "status"), [("1", 1), ("0", 0)])
+def test_an_unlisted_skip_fails_a_strict_run(tmp_path, strict, status):
+    page = tmp_path / "test_one.py"
+    mark = "import pytest\n@pytest.mark.requires('path:/nonexistent')\n"
+    page.write_text(f"{mark}def test_x(): pass\ndef test_y(): pass\n")
+    done = nested_pytest(page, PYCONTAINER_STRICT_SKIPS=strict)
+    assert done.returncode == status, done.stdout
+    assert "1 passed, 1 skipped" in done.stdout
+    assert "test_x  requires path:/nonexistent: /nonexistent does not exist" in done.stdout
+
+
+def test_an_unknown_requirement_stops_the_run(tmp_path):
+    page = tmp_path / "test_one.py"
+    page.write_text("import pytest\n@pytest.mark.requires('moon')\ndef test_x(): pass\n")
+    done = nested_pytest(page)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "unknown requirement 'moon'" in done.stdout + done.stderr
+
+
+def nested_pytest(page, **environ):
+    """pytest on one page outside of the checkout, with this checkout's conftest."""
+    plain = {name: value for name, value in os.environ.items() if name not in {"CI", "PYCONTAINER_STRICT_SKIPS"}}
+    here = os.path.dirname(requirements.__file__)
+    argv = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider"]
+    places = os.pathsep.join([here, f"{here}/../tools"])
+    return subprocess.run(
+        [*argv, "-c", f"{here}/../pyproject.toml", "--rootdir", str(page.parent), "--noconftest", str(page)],
+        check=False, capture_output=True, text=True, cwd=page.parent, env=plain | {"PYTHONPATH": places} | environ,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "held"),
+    [("kernel>=3.0", True), ("kernel>=99.1", False), ("kernel<99", True), ("program:sh", True), ("path:/nope", False)],
+)
+def test_requirements_with_an_argument(word, held):
+    assert (requirements.missing(word) is None) is held
+
+
+@pytest.mark.parametrize("word", ["", "moon", "cap:", "cap:CAP_MOON", "kernel>=x", "kernel==5", "program:"])
+def test_unknown_requirements_are_refused(word):
+    with pytest.raises(LookupError):
+        requirements.missing(word)
+
+
+def test_either_root_or_user():
+    assert (requirements.missing("root") is None) != (requirements.missing("user") is None)
+
+
+def test_in_child_tells_what_the_child_raised():
+    def fails():
+        raise RuntimeError("the reason")
+
+    assert requirements.in_child(lambda: None) is None
+    assert requirements.in_child(fails) == "the reason"
+    assert requirements.in_child(lambda: os.kill(os.getpid(), 9)) == "the probe ended with -9"
+
+
+def test_counts_of_junit_files_are_by_case(tmp_path):
+    text = (
+        '<testsuites><testsuite tests="9"><testcase name="a"/><testcase name="b"><failure/></testcase>'
+        '<testcase name="c"><skipped/></testcase><testcase name="d"><error/></testcase></testsuite></testsuites>'
+    )
+    assert str(junit.count(text)) == "1 passed, 2 failed, 1 skipped"
+    path = tmp_path / "made.xml"
+    junit.write(path, "made", {"a": None, "b": "why"}, {"c": "no reason"})
+    assert str(junit.count(path.read_text())) == "1 passed, 1 failed, 1 skipped"
+
+
+@pytest.mark.parametrize(
+    ("results", "status", "code", "line"),
+    [
+        ({"a": None}, 0, 0, "1 passed, 0 failed, 0 skipped"),
+        ({"a": None, "b": "why"}, 1, 1, "1 passed, 1 failed, 0 skipped"),
+        ({"a": None}, 1, 1, "1 passed, 1 failed, 0 skipped"),  # a session without tests failed
+        ({}, 0, 1, "0 passed, 0 failed, 0 skipped"),
+    ],
+)
+def test_closing_line(tmp_path, capsys, results, status, code, line):
+    junit.write(tmp_path / "one.xml", "one", results)
+    assert junit.main([str(tmp_path), str(status)]) == code
+    assert capsys.readouterr().out.splitlines()[-1] == line
+
+
+PAGE = """# A page
+```python
+x = 1
+```
+```console
+$ not python
+```
+<!-- no-run: needs a registry -->
+
+```python
+boom
+```
+- in a list:
+
+  ```python
+  assert x == 1
+  ```
+
+```python
+raise SystemExit(3)
+```
+"""
+
+
+def test_blocks_of_a_page():
+    found = doc_examples.blocks("p.md", PAGE)
+    assert [block.line for block in found] == [3, 11, 16, 20]
+    assert [block.no_run for block in found] == [None, "needs a registry", None, None]
+    assert found[2].code == "assert x == 1\n"
+
+
+def test_a_failing_example_fails_and_names_its_line(tmp_path):
+    (tmp_path / "p.md").write_text(PAGE)
+    argv = [sys.executable, doc_examples.__file__, "--junit", str(tmp_path / "docs.xml"), str(tmp_path / "p.md")]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "p.md:20" in done.stdout
+    assert done.stdout.splitlines()[-1] == "2 passed, 1 failed, 1 skipped"
+    assert str(junit.count((tmp_path / "docs.xml").read_text())) == "2 passed, 1 failed, 1 skipped"
+
+
+def test_the_watch_sees_an_fd_and_a_child():
+    before = leaks.take()
+    assert leaks.left_since(before, settle=0) == []
+    fd = os.open("/dev/null", os.O_RDONLY)
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        rows = leaks.left_since(before, settle=0.1)
+    finally:
+        child.kill()
+        child.wait()
+        os.close(fd)
+    assert f"children: child {child.pid}" in rows
+    assert f"fds: fd {fd} -> /dev/null" in rows
+    assert leaks.left_since(before) == []
+
+
+@pytest.mark.requires("root")
+def test_the_watch_sees_a_mount_and_a_contained_process(tmp_path):
+    before = leaks.take()
+    subprocess.run(["mount", "-t", "tmpfs", "leaktest", tmp_path], check=True)
+    child = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "sleep", "60"])
+    deadline = time.monotonic() + 10
+    try:
+        while not leaks.contained() - before.contained and time.monotonic() < deadline:
+            time.sleep(0.01)
+        rows = leaks.left_since(before, settle=0)
+    finally:
+        child.kill()
+        child.wait()
+        subprocess.run(["umount", tmp_path], check=True)
+    assert f"mounts: {tmp_path} (tmpfs leaktest)" in rows
+    assert any(row.startswith("contained: pid") for row in rows)
+    assert leaks.left_since(before) == []

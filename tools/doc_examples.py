@@ -1,0 +1,122 @@
+"""Runs the Python examples of README.md and docs: what the pages show must work.
+
+    doc_examples.py [--junit FILE] PAGE...
+
+The ```python blocks of one page share one namespace and run in order, in an interpreter of their own. A block that
+cannot run stands below a line `<!-- no-run: reason -->`; such blocks are counted and listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import junit
+
+FENCE = re.compile(r"^(?P<indent> *)```python\b[^\n]*\n(?P<code>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL)
+NO_RUN = re.compile(r"<!-- no-run: (?P<reason>.+?) -->\s*\Z")
+TIMEOUT = 300  # seconds for one page
+
+
+@dataclass(frozen=True)
+class Block:
+    """One example: where it stands, its code, and why it does not run (None: it does)."""
+
+    page: str
+    line: int
+    code: str
+    no_run: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: str, text: str) -> list[Block]:
+    """The ```python blocks of one page, in order; `line` is that of the first line of code."""
+    found = []
+    for match in FENCE.finditer(text):
+        reason = NO_RUN.search(text[: match.start()])
+        width = len(match["indent"])
+        code = "".join(line[width:] if line.strip() else line for line in match["code"].splitlines(keepends=True))
+        line = text.count("\n", 0, match.start("code")) + 1
+        found.append(Block(page, line, code, reason["reason"] if reason else None))
+    return found
+
+
+def run_page(page: list[Block], reports: Path) -> None:
+    """In the child: run the blocks and write {name: None or traceback} after each, so that a crash names its block."""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    done: dict[str, str | None] = {}
+    for block in page:
+        done[block.name] = "the interpreter ended in this block"
+        reports.write_text(json.dumps(done))
+        print(f"--- {block.name}", flush=True)
+        try:
+            # The line numbers of a traceback are those of the page.
+            exec(compile("\n" * (block.line - 1) + block.code, block.page, "exec"), namespace)
+            done[block.name] = None
+        except BaseException:
+            done[block.name] = traceback.format_exc()
+        reports.write_text(json.dumps(done))
+
+
+def run_apart(page: list[Block]) -> dict[str, str | None]:
+    """Run one page's blocks in an interpreter and a working directory of their own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        reports = Path(scratch, "reports.json")
+        argv = [sys.executable, __file__, "--child", str(reports), str(Path(page[0].page).resolve())]
+        work = Path(scratch, "work")
+        work.mkdir()
+        try:
+            subprocess.run(argv, cwd=work, timeout=TIMEOUT, check=False)
+        except subprocess.TimeoutExpired:
+            print(f"{page[0].page}: not done after {TIMEOUT} s")
+        done = json.loads(reports.read_text()) if reports.exists() else {}
+    by_line = {name.rpartition(":")[2]: failure for name, failure in done.items()}
+    return {block.name: by_line.get(str(block.line), "not reached") for block in page}
+
+
+def runnable(path: Path) -> list[Block]:
+    return [block for block in blocks(str(path), path.read_text()) if block.no_run is None]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--junit", type=Path)
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("pages", nargs="+", type=Path)
+    options = parser.parse_args()
+    if options.child:
+        run_page(runnable(options.pages[0]), options.child)
+        return 0
+    results: dict[str, str | None] = {}
+    passed_over: dict[str, str] = {}
+    for path in options.pages:
+        passed_over |= {block.name: block.no_run for block in blocks(str(path), path.read_text()) if block.no_run}
+        if page := runnable(path):
+            results |= run_apart(page)
+    return report(results, passed_over, options.junit)
+
+
+def report(results: dict[str, str | None], passed_over: dict[str, str], junit_file: Path | None) -> int:
+    failures = {name: failure for name, failure in results.items() if failure is not None}
+    for name, reason in passed_over.items():
+        print(f"not run: {name}: {reason}")
+    for name, failure in failures.items():
+        print(f"FAILED: {name}\n{failure}")
+    if junit_file:
+        junit.write(junit_file, "docs", results, passed_over)
+    print(junit.Count(len(results) - len(failures), len(failures), len(passed_over)))
+    return 1 if failures or not results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What the sessions of noxfile.py share: the wheel that is built once, the staged copies that each user can read.
+
+Knows nothing of nox: paths, hashes, copies, and the words of command lines; what runs a command is a session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DIST = ROOT / "dist"
+JUNIT = DIST / "junit"
+USER = "pycontainer-test"
+SOURCES = ("Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "LICENSE", "rust", "python", ".cargo")
+NOT_STAGED = shutil.ignore_patterns(
+    ".git", ".nox", ".venv*", "target", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.so"
+)
+TEST_PACKAGES = ("pytest>=9.0", "pytest-timeout>=2.4", "hypothesis>=6.150")
+INTERPRETERS = ("/usr/bin/python3", "/usr/local/bin/python3", *(f"/usr/bin/python3.{n}" for n in range(15, 10, -1)))
+SUITABLE = "import sys, sysconfig; sys.exit(sys.version_info < (3, 11))"
+
+
+def files_under(name: str) -> list[Path]:
+    path = ROOT / name
+    if path.is_file():
+        return [path]
+    return sorted(found for found in path.rglob("*") if found.is_file() and found.suffix not in {".pyc", ".so"})
+
+
+def source_hash(features: str) -> str:
+    """Of all that a wheel is made from, its features and the compiler: equal means that the wheel can be used again."""
+    digest = hashlib.sha256(features.encode())
+    digest.update(subprocess.run(["rustc", "-Vv"], capture_output=True, check=True).stdout)
+    for path in [path for name in SOURCES if (ROOT / name).exists() for path in files_under(name)]:
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def wheel_directory(features: str) -> Path:
+    return DIST / f"wheel-{source_hash(features)}{'-' + features if features else ''}"
+
+
+def wheel_in(directory: Path) -> Path | None:
+    return next(directory.glob("*.whl"), None)
+
+
+# ---- who runs the tests ------------------------------------------------------------------------------------------
+
+
+def as_user(command: list[str], user: str = USER, **environ: str) -> list[str]:
+    """`command` as the plain user: his ids and groups, his HOME, no variable of ours but those given."""
+    drop = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--inh-caps=-all", "--reset-env"]
+    return [*drop, "env", *(f"{name}={value}" for name, value in environ.items()), *command]
+
+
+def user_exists() -> bool:
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        return False
+    return True
+
+
+def python_for_user() -> str | None:
+    """An interpreter that the plain user can start (one below /root he cannot)."""
+    for candidate in (*INTERPRETERS, os.path.realpath(sys.executable)):
+        command = as_user([candidate, "-c", SUITABLE])
+        if (
+            Path(candidate).exists()
+            and subprocess.run(command, check=False, capture_output=True, cwd="/").returncode == 0
+        ):
+            return candidate
+    return None
+
+
+# ---- staging: outside of the checkout, which may lie where a plain user cannot look ------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run's copy of the checkout, its virtual environment and its results; `owner` is a user's name or None."""
+
+    name: str
+    owner: str | None = None
+
+    @property
+    def path(self) -> Path:
+        return stages() / self.name
+
+    @property
+    def checkout(self) -> Path:
+        return self.path / "checkout"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def python(self) -> Path:
+        return self.path / "venv/bin/python"
+
+    @property
+    def stamp(self) -> Path:
+        """Names the wheel and packages that are in the virtual environment."""
+        return self.path / "installed"
+
+    def refresh(self) -> None:
+        """Copy the checkout anew and make the results empty; the virtual environment stays."""
+        for old in (self.checkout, self.results):
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(ROOT, self.checkout, symlinks=True, ignore=NOT_STAGED)
+        self.results.mkdir()
+        if self.owner:
+            give(self.checkout, self.owner)
+            give(self.results, self.owner)
+
+
+def stages() -> Path:
+    """This checkout's directory below /var/tmp, ours: another user could have made one of the same name first."""
+    path = Path(f"/var/tmp/pycontainer-stage-{os.geteuid()}-{hashlib.sha256(bytes(ROOT)).hexdigest()[:8]}")
+    path.mkdir(mode=0o755, exist_ok=True)
+    status = path.lstat()
+    if status.st_uid != os.geteuid() or path.is_symlink():
+        raise PermissionError(f"{path} belongs to uid {status.st_uid}: remove it")
+    path.chmod(0o755)
+    return path
+
+
+def give(directory: Path, owner: str) -> None:
+    entry = pwd.getpwnam(owner)
+    for path in [directory, *directory.rglob("*")]:
+        os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+
+
+def pytest_command(stage: Stage, *words: str) -> list[str]:
+    """The command of one run, for the staged checkout as its working directory."""
+    junit = f"--junitxml={stage.results / 'junit.xml'}"
+    return [str(stage.python), "-m", "pytest", junit, "-o", f"junit_suite_name={stage.name}", *words]
+
+
+def collect(stage: Stage, name: str) -> None:
+    """Bring the run's JUnit file to the others, also after a failure."""
+    found = stage.results / "junit.xml"
+    if found.exists():
+        JUNIT.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found, JUNIT / f"{name}.xml")

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Installs the system packages of the named groups (tools/packages.txt) that this machine lacks; installs nothing else.
+# As a plain user it only says what is missing, and with which command to get it. Exit code 3: something is missing.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+
+if ! command -v dpkg-query >/dev/null 2>&1; then
+    echo "install.sh: not a Debian or Ubuntu machine: see tools/packages.txt for what is needed" >&2
+    exit 0
+fi
+
+wanted=
+for group in "$@"; do
+    names=$(sed -n "s/^$group  *//p" "$here/packages.txt")
+    [ -n "$names" ] || { echo "install.sh: no group '$group' in tools/packages.txt" >&2; exit 2; }
+    wanted="$wanted $names"
+done
+
+missing=
+for name in $wanted; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed || missing="$missing $name"
+done
+missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
+[ -n "${missing% }" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    echo "missing system packages: $missing" >&2
+    echo "    sudo apt-get install --no-install-recommends $missing" >&2
+    exit 3
+fi
+
+# INITRD=No: the kernel is only booted by qemu, from this machine's own root; an initial RAM disk takes a minute to build.
+export DEBIAN_FRONTEND=noninteractive INITRD=No
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
