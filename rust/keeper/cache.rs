@@ -11,11 +11,27 @@ const NAMESPACES: usize = 4608;
 const OWNERS: usize = 32;
 const LAYERS: usize = 128;
 
-/// One mapping `inside first count`, as a line of uid_map and gid_map.
+/// One line of uid_map or gid_map: `inside first count`.
+pub type Line = [u32; 3];
+
+/// The lines of both maps; a line of zero ids is left out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Mapping {
-    pub uid: [u32; 3],
-    pub gid: [u32; 3],
+    pub uid: [Line; 2],
+    pub gid: [Line; 2],
+}
+
+impl Mapping {
+    pub fn one(uid: Line, gid: Line) -> Mapping {
+        Mapping { uid: [uid, [0; 3]], gid: [gid, [0; 3]] }
+    }
+
+    /// Ids 0 to count-1 from base. Where the parent's own map has two lines (a plain user and its subuid range), no line of ours
+    /// may span both (user_namespaces(7)), so id 0 stands alone.
+    pub fn ids(base: u32, count: u32, split: bool) -> Mapping {
+        let lines = if split { [[0, base, 1], [1, base + 1, count - 1]] } else { [[0, base, count], [0; 3]] };
+        Mapping { uid: lines, gid: lines }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -56,7 +72,7 @@ impl Cache {
         if let Some(found) = self.ranges[..self.range_count].iter().find(|entry| entry.key == key) {
             return Ok(found.fd);
         }
-        let fd = make_namespace(Mapping { uid: [0, base, count], gid: [0, base, count] })?.release();
+        let fd = make_namespace(Mapping::ids(base, count, false))?.release();
         if self.range_count == NAMESPACES {
             self.range_count -= 1;
             fs::close(self.ranges[self.range_count].fd);
@@ -73,7 +89,7 @@ impl Cache {
                 return Ok(*fd);
             }
         }
-        let fd = make_namespace(Mapping { uid: [uid, base, 1], gid: [gid, base, 1] })?.release();
+        let fd = make_namespace(Mapping::one([uid, base, 1], [gid, base, 1]))?.release();
         let place = &mut self.owners[self.owner_next % OWNERS];
         if place.3 > 0 {
             fs::close(place.3);
@@ -139,17 +155,20 @@ pub fn write_maps(pid: i32, mapping: Mapping) -> Result<()> {
     write_map(pid, b"/gid_map", mapping.gid)
 }
 
-fn write_map(pid: i32, file: &[u8], numbers: [u32; 3]) -> Result<()> {
-    let mut line = [0u8; 40];
+/// One write, as the kernel demands; a full map of two lines has at most 66 bytes.
+fn write_map(pid: i32, file: &[u8], lines: [Line; 2]) -> Result<()> {
+    let mut text = [0u8; 72];
     let mut used = 0;
-    for number in numbers {
-        let digits = Decimal::new(number as u64);
-        line[used..used + digits.bytes().len()].copy_from_slice(digits.bytes());
-        used += digits.bytes().len();
-        line[used] = b' ';
-        used += 1;
+    for line in lines.iter().filter(|line| line[2] > 0) {
+        for (number, end) in line.iter().zip([b' ', b' ', b'\n']) {
+            let digits = Decimal::new(*number as u64);
+            text[used..used + digits.bytes().len()].copy_from_slice(digits.bytes());
+            used += digits.bytes().len();
+            text[used] = end;
+            used += 1;
+        }
     }
-    with_proc_path(pid, file, |path| fs::write_file(AT_FDCWD, path, &line[..used - 1]))
+    with_proc_path(pid, file, |path| fs::write_file(AT_FDCWD, path, &text[..used]))
 }
 
 /// Calls `body` with /proc/PID and the rest as a path.

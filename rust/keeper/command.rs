@@ -172,9 +172,8 @@ fn nested_namespace(plan: &Plan<'_>) -> Step<Fd> {
     if !plan.head.has(flag::NESTED) {
         return Ok(Fd::NONE);
     }
-    let line = [0, 0, plan.head.count];
     let _ = process::prctl(PR_SET_DUMPABLE, 1, 0); // the maps of an undumpable child belong to somebody else
-    let made = make_namespace(Mapping { uid: line, gid: line }).map_err(at(step::NESTED));
+    let made = make_namespace(Mapping::ids(0, plan.head.count, plan.head.has(flag::SPLIT_MAP))).map_err(at(step::NESTED));
     let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
     made
 }

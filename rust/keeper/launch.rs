@@ -56,8 +56,8 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool) -> Outcome<Lau
 fn release(plan: &Plan<'_>, launched: &Launched, rootless: bool) -> Outcome<()> {
     let head = &plan.head;
     if head.clone_flags & CLONE_NEWUSER != 0 {
-        let line = [0, head.base, head.count];
-        write_maps(launched.pid, Mapping { uid: line, gid: line }).map_err(at(phase::CLONE, step::UID_MAP))?;
+        let mapping = Mapping::ids(head.base, head.count, rootless);
+        write_maps(launched.pid, mapping).map_err(at(phase::CLONE, step::UID_MAP))?;
     }
     if rootless {
         // The maps of an undumpable process belong to the first user namespace's root; see `pid1::enter` for the child.

@@ -52,7 +52,8 @@ pub mod flag {
     pub const NESTED: u32 = 1024;
     pub const CPU_V1: u32 = 2048;
     pub const LANDLOCK_REQUIRED: u32 = 4096;
-    pub const CAPS_UNMAPPED: u32 = 8192;
+    /// The container's map has id 0 on a line of its own.
+    pub const SPLIT_MAP: u32 = 8192;
 }
 
 /// Mounts that the keeper makes, detached, into numbered slots.

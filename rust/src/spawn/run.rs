@@ -357,6 +357,7 @@ impl Order<'_> {
         if groups.and_then(Groups::cpu_clock).is_some_and(|clock| clock.format == CpuFormat::UsageNsec) {
             flags |= wire::flag::CPU_V1;
         }
+        flags |= if self.engine.is_root() { 0 } else { wire::flag::SPLIT_MAP };
         let held = self.prepared.add_descriptors(self.spec, groups, self.undo.range.as_ref(), &mut descriptors)?;
         let head = self.prepared.head(self.engine, self.spec, self.id, flags, self.ids, groups.map_or(0, Groups::mask));
         let command = plan::command(self.spec, prepare::hard_limit, self.prepared.one_id_pids(self.engine, self.spec));
