@@ -4,7 +4,15 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-const LINK: [&str; 7] = ["-nostartfiles", "-nostdlib", "-static", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,-z,norelro", "-Wl,-z,noexecstack"];
+const LINK: [&str; 7] = [
+    "-nostartfiles",
+    "-nostdlib",
+    "-static",
+    "-Wl,--gc-sections",
+    "-Wl,--build-id=none",
+    "-Wl,-z,norelro",
+    "-Wl,-z,noexecstack",
+];
 
 fn main() {
     for watched in ["rust/keeper", "rust/src/sys", "rust/src/wire.rs", "rust/build.rs"] {
@@ -16,7 +24,9 @@ fn main() {
     rustc.args(["--edition", "2024", "--crate-name", "pycontainer_keeper", "--crate-type", "bin"]);
     rustc.args(["--target", &env::var("TARGET").expect("cargo sets TARGET")]);
     rustc.args(["--cfg", "keeper", "--check-cfg", "cfg(keeper)"]);
-    for option in ["panic=abort", "opt-level=s", "lto=fat", "codegen-units=1", "relocation-model=static", "strip=symbols"] {
+    for option in
+        ["panic=abort", "opt-level=s", "lto=fat", "codegen-units=1", "relocation-model=static", "strip=symbols"]
+    {
         rustc.args(["-C", option]);
     }
     rustc.args(["-C", &format!("link-args={}", LINK.join(" "))]);

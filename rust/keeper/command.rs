@@ -173,7 +173,8 @@ fn nested_namespace(plan: &Plan<'_>) -> Step<Fd> {
         return Ok(Fd::NONE);
     }
     let _ = process::prctl(PR_SET_DUMPABLE, 1, 0); // the maps of an undumpable child belong to somebody else
-    let made = make_namespace(Mapping::ids(0, plan.head.count, plan.head.has(flag::SPLIT_MAP))).map_err(at(step::NESTED));
+    let made =
+        make_namespace(Mapping::ids(0, plan.head.count, plan.head.has(flag::SPLIT_MAP))).map_err(at(step::NESTED));
     let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
     made
 }
@@ -277,7 +278,8 @@ fn take_streams(command: &Command<'_>) -> Step<()> {
 fn set_rlimits(command: &Command<'_>) -> Step<()> {
     let mut from = command.rlimits;
     for _ in 0..command.rlimit_count {
-        let (resource, (soft, hard)) = from.u32().zip(from.u64().zip(from.u64())).ok_or((step::DECODE, Errno::PROTO))?;
+        let (resource, (soft, hard)) =
+            from.u32().zip(from.u64().zip(from.u64())).ok_or((step::DECODE, Errno::PROTO))?;
         process::setrlimit(resource, soft, hard).map_err(at(step::RLIMIT))?;
     }
     Ok(())

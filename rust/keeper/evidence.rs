@@ -3,20 +3,29 @@
 use crate::cache::with_proc_path;
 use crate::inside::State;
 use crate::plan::Plan;
+use crate::sys::Result;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process;
-use crate::sys::Result;
 use crate::wire::{Decimal, Reader, Write, evidence as section, inside as op};
 use core::ffi::CStr;
 
 const STATUS_MAX: usize = 2048;
-const NAMES: [&CStr; 8] =
-    [c"self/ns/cgroup", c"self/ns/ipc", c"self/ns/mnt", c"self/ns/net", c"self/ns/pid", c"self/ns/time", c"self/ns/user", c"self/ns/uts"];
+const NAMES: [&CStr; 8] = [
+    c"self/ns/cgroup",
+    c"self/ns/ipc",
+    c"self/ns/mnt",
+    c"self/ns/net",
+    c"self/ns/pid",
+    c"self/ns/time",
+    c"self/ns/user",
+    c"self/ns/uts",
+];
 
 /// Of the command that PID 1 has started, from inside.
 pub fn of_command(pid: i32, plan: &Plan<'_>, state: &State<'_>, out: &mut impl Write) {
-    let own = if state.proc >= 0 { Ok(Fd::own(state.proc)) } else { fs::openat(AT_FDCWD, c"/proc", O_PATH | O_DIRECTORY, 0) };
+    let own =
+        if state.proc >= 0 { Ok(Fd::own(state.proc)) } else { fs::openat(AT_FDCWD, c"/proc", O_PATH | O_DIRECTORY, 0) };
     let Ok(proc) = own else { return };
     let mut path = [0u8; 32];
     let digits = Decimal::new(pid as u64);
@@ -125,6 +134,7 @@ fn put_file(kind: u8, file: Result<Fd>, out: &mut impl Write) {
 fn namespace_inode(dir: i32, path: &CStr) -> u64 {
     let mut text = [0u8; 64];
     let length = fs::readlinkat(dir, path, &mut text).unwrap_or(0);
-    let digits = text[..length].iter().skip_while(|byte| **byte != b'[').skip(1).take_while(|byte| byte.is_ascii_digit());
+    let digits =
+        text[..length].iter().skip_while(|byte| **byte != b'[').skip(1).take_while(|byte| byte.is_ascii_digit());
     digits.fold(0, |number, digit| number * 10 + (digit - b'0') as u64)
 }

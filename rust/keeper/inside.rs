@@ -35,7 +35,17 @@ pub struct State<'a> {
 
 impl<'a> State<'a> {
     pub fn new(_plan: &Plan<'_>, slots: &'a Slots) -> State<'a> {
-        State { slots, root: -1, proc: -1, terminal: -1, landlocked: 0, cgroup: [0; CGROUP_TEXT], cgroup_length: 0, empty: -1, identity: None }
+        State {
+            slots,
+            root: -1,
+            proc: -1,
+            terminal: -1,
+            landlocked: 0,
+            cgroup: [0; CGROUP_TEXT],
+            cgroup_length: 0,
+            empty: -1,
+            identity: None,
+        }
     }
 
     /// Who the command runs as, looked up once, in the container's own files.

@@ -182,7 +182,9 @@ impl Keeper {
     fn spawn(&mut self, bytes: &[u8], received: &Received) {
         let Some(plan) = plan::read(bytes, received) else { return };
         let launched = match self.table.add(&plan.head, plan.name) {
-            Ok(index) => launch(&plan, self.cache, self.rootless).map(|launched| (index, launched)).map_err(|failure| (Some(index), failure)),
+            Ok(index) => launch(&plan, self.cache, self.rootless)
+                .map(|launched| (index, launched))
+                .map_err(|failure| (Some(index), failure)),
             Err(errno) => Err((None, at(phase::KEEPER, step::TOO_MANY)(errno))),
         };
         match launched {
@@ -434,4 +436,3 @@ fn first_number(text: &[u8]) -> u64 {
     let digits = text.iter().skip_while(|byte| !byte.is_ascii_digit()).take_while(|byte| byte.is_ascii_digit());
     digits.fold(0, |number, digit| number * 10 + (digit - b'0') as u64)
 }
-

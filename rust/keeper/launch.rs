@@ -109,7 +109,8 @@ impl Ownership {
         let mut taken = Ownership { changed: false, limit: None };
         if plan.head.nproc != u64::MAX {
             let (soft, hard) = process::getrlimit(RLIMIT_NPROC).map_err(at(phase::KEEPER, step::NPROC))?;
-            process::setrlimit(RLIMIT_NPROC, plan.head.nproc.min(hard), hard).map_err(at(phase::KEEPER, step::NPROC))?;
+            process::setrlimit(RLIMIT_NPROC, plan.head.nproc.min(hard), hard)
+                .map_err(at(phase::KEEPER, step::NPROC))?;
             taken.limit = Some((soft, hard));
         }
         if rootless {
@@ -149,7 +150,8 @@ impl Joined {
         let mut joined = Joined { home: [(-1, 0); 8], count: 0 };
         for (fd, kind) in plan.fds.with_role(role::NAMESPACE) {
             let kind = kind as u32 as u64;
-            let home = fs::openat(AT_FDCWD, own_namespace(kind), O_RDONLY, 0).map_err(at(phase::CLONE, step::JOIN_NAMESPACE))?;
+            let home = fs::openat(AT_FDCWD, own_namespace(kind), O_RDONLY, 0)
+                .map_err(at(phase::CLONE, step::JOIN_NAMESPACE))?;
             process::setns(fd, kind).map_err(at(phase::CLONE, step::JOIN_NAMESPACE))?;
             joined.home[joined.count] = (home.release(), kind);
             joined.count += 1;

@@ -473,7 +473,8 @@ impl Ended {
         out.put_u16(self.step);
         out.put_i32(self.errno);
         out.put_i32(self.status);
-        let times = [self.started, self.ended, self.user, self.system, self.max_rss_kib, self.blocks_in, self.blocks_out];
+        let times =
+            [self.started, self.ended, self.user, self.system, self.max_rss_kib, self.blocks_in, self.blocks_out];
         let upper = [self.upper_bytes, self.upper_free, self.upper_files, self.upper_files_free];
         for number in times.iter().chain(&upper) {
             out.put_u64(*number);

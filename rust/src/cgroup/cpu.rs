@@ -24,10 +24,7 @@ fn cpus(draft: &mut Draft) -> Result<()> {
     let files = match draft.demand("cpus", Controller::Cpu)? {
         Some(Version::V1) => {
             let quota = quota.map_or("-1".to_owned(), |quota| quota.to_string());
-            vec![
-                ("cpu.cfs_period_us", period.to_string()),
-                ("cpu.cfs_quota_us", quota),
-            ]
+            vec![("cpu.cfs_period_us", period.to_string()), ("cpu.cfs_quota_us", quota)]
         }
         Some(Version::V2) => {
             let quota = quota.map_or("max".to_owned(), |quota| quota.to_string());
@@ -45,10 +42,7 @@ fn quota(cpus: f64) -> (Option<u64>, u64) {
         return (None, PERIOD as u64);
     }
     let period = (LEAST_QUOTA / cpus).ceil().clamp(PERIOD, LONGEST_PERIOD);
-    (
-        Some((cpus * period).round().max(LEAST_QUOTA) as u64),
-        period as u64,
-    )
+    (Some((cpus * period).round().max(LEAST_QUOTA) as u64), period as u64)
 }
 
 fn weight(draft: &mut Draft) -> Result<()> {
@@ -74,10 +68,9 @@ fn time(draft: &mut Draft) -> Result<()> {
     if !draft.limits.cpu_time {
         return Ok(());
     }
-    for (controller, by) in [
-        (Controller::Unified, "keeper on cgroup v2 cpu.stat"),
-        (Controller::Cpuacct, "keeper on cgroup v1 cpuacct"),
-    ] {
+    for (controller, by) in
+        [(Controller::Unified, "keeper on cgroup v2 cpu.stat"), (Controller::Cpuacct, "keeper on cgroup v1 cpuacct")]
+    {
         if draft.version(controller).is_some() {
             draft.needed.insert(controller);
             draft.row("cpu_time", State::Held, by, Missing::new("", ""));
@@ -97,41 +90,18 @@ mod tests {
 
     #[test]
     fn files() {
-        let asked = Limits {
-            cpus: Some(1.5),
-            cpu_weight: Some(200),
-            ..Limits::default()
-        };
-        let v1 = [
-            ("cpu.cfs_period_us", "100000"),
-            ("cpu.cfs_quota_us", "150000"),
-            ("cpu.shares", "2048"),
-        ];
-        assert_eq!(
-            stage::files(Version::V1, &asked),
-            v1.map(|(f, v)| (f, v.to_owned()))
-        );
+        let asked = Limits { cpus: Some(1.5), cpu_weight: Some(200), ..Limits::default() };
+        let v1 = [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "150000"), ("cpu.shares", "2048")];
+        assert_eq!(stage::files(Version::V1, &asked), v1.map(|(f, v)| (f, v.to_owned())));
         let v2 = [("cpu.max", "150000 100000"), ("cpu.weight", "200")];
-        assert_eq!(
-            stage::files(Version::V2, &asked),
-            v2.map(|(f, v)| (f, v.to_owned()))
-        );
+        assert_eq!(stage::files(Version::V2, &asked), v2.map(|(f, v)| (f, v.to_owned())));
     }
 
     #[test]
     fn infinity_lifts() {
-        let asked = Limits {
-            cpus: Some(f64::INFINITY),
-            ..Limits::default()
-        };
-        assert_eq!(
-            stage::files(Version::V2, &asked),
-            [("cpu.max", "max 100000".to_owned())]
-        );
-        assert_eq!(
-            stage::files(Version::V1, &asked)[1],
-            ("cpu.cfs_quota_us", "-1".to_owned())
-        );
+        let asked = Limits { cpus: Some(f64::INFINITY), ..Limits::default() };
+        assert_eq!(stage::files(Version::V2, &asked), [("cpu.max", "max 100000".to_owned())]);
+        assert_eq!(stage::files(Version::V1, &asked)[1], ("cpu.cfs_quota_us", "-1".to_owned()));
     }
 
     #[test]
@@ -141,21 +111,9 @@ mod tests {
 
     #[test]
     fn the_clock_prefers_cgroup2() {
-        let (machine, asked) = (
-            stage::machine(),
-            Limits {
-                cpu_time: true,
-                ..Limits::default()
-            },
-        );
+        let (machine, asked) = (stage::machine(), Limits { cpu_time: true, ..Limits::default() });
         let mut seats = stage::seats(Version::V1);
-        let needed = |seats: &[_]| {
-            plan(seats, &machine, &asked)
-                .unwrap()
-                .needed
-                .into_iter()
-                .collect::<Vec<_>>()
-        };
+        let needed = |seats: &[_]| plan(seats, &machine, &asked).unwrap().needed.into_iter().collect::<Vec<_>>();
         assert_eq!(needed(&seats), [Controller::Unified]);
         seats[Controller::Unified as usize] = stage::nothing()[0].clone();
         assert_eq!(needed(&seats), [Controller::Cpuacct]);

@@ -28,14 +28,8 @@ mod tests {
 
     #[test]
     fn files() {
-        let asked = Limits {
-            cpuset: Some("2, 0-1".into()),
-            ..Limits::default()
-        };
-        let v1 = [
-            ("cpuset.cpus", "0-2".to_owned()),
-            ("cpuset.mems", "0".to_owned()),
-        ];
+        let asked = Limits { cpuset: Some("2, 0-1".into()), ..Limits::default() };
+        let v1 = [("cpuset.cpus", "0-2".to_owned()), ("cpuset.mems", "0".to_owned())];
         assert_eq!(stage::files(Version::V1, &asked), v1);
         assert_eq!(stage::files(Version::V2, &asked), v1[..1]);
     }

@@ -47,20 +47,12 @@ pub(super) fn find(unified: &Unified, wanted: Option<&str>) -> Result<Found, Mis
         Ok(found) => return Ok(found),
         Err(missing) => missing,
     };
-    let missing = if unified.root {
-        unified.under_top(top)
-    } else {
-        Err(missing)
-    };
+    let missing = if unified.root { unified.under_top(top) } else { Err(missing) };
     missing.or_else(|missing| {
         let found = unified.bare()?;
         // Delegated to us, but we sit in it: that is what has to change, whatever the groups above are.
         let ours = !unified.root && granted(&found.parent);
-        Ok(if ours {
-            found
-        } else {
-            Found { missing, ..found }
-        })
+        Ok(if ours { found } else { Found { missing, ..found } })
     })
 }
 
@@ -72,58 +64,30 @@ impl Unified<'_> {
     }
 
     fn own(&self) -> Result<&str, Missing> {
-        let cause = || {
-            format!(
-                "the program's group {} is not below the cgroup2 mount {}",
-                self.own, self.mount.point
-            )
-        };
-        parse::below(&self.mount.root, self.own)
-            .ok_or_else(|| Missing::new(cause(), cure(self.root)))
+        let cause = || format!("the program's group {} is not below the cgroup2 mount {}", self.own, self.mount.point);
+        parse::below(&self.mount.root, self.own).ok_or_else(|| Missing::new(cause(), cure(self.root)))
     }
 
     /// Our own group, for what needs no controller.
     fn bare(&self) -> Result<Found, Missing> {
         let parent = self.open(self.own()?)?;
-        parent
-            .writable()
-            .map_err(|errno| refusal(&parent.path, errno, self.root))?;
-        let cause = format!(
-            "{} has this program in it, so it gives no controllers",
-            parent.path
-        );
+        parent.writable().map_err(|errno| refusal(&parent.path, errno, self.root))?;
+        let cause = format!("{} has this program in it, so it gives no controllers", parent.path);
         let missing = Missing::new(cause, cure(self.root));
-        Ok(Found {
-            parent,
-            above: None,
-            controllers: Vec::new(),
-            remark: String::new(),
-            missing,
-        })
+        Ok(Found { parent, above: None, controllers: Vec::new(), remark: String::new(), missing })
     }
 
     fn delegated(&self) -> Result<Found, Missing> {
         let own = self.own()?;
         let missing = |cause| Missing::new(cause, cure(self.root));
-        let Some((above, _)) = own
-            .rsplit_once('/')
-            .or((!own.is_empty()).then_some(("", own)))
-        else {
-            return Err(missing(format!(
-                "{} is the topmost group that can be seen",
-                self.own
-            )));
+        let Some((above, _)) = own.rsplit_once('/').or((!own.is_empty()).then_some(("", own))) else {
+            return Err(missing(format!("{} is the topmost group that can be seen", self.own)));
         };
         let parent = self.open(above)?;
-        parent
-            .writable()
-            .map_err(|errno| refusal(&parent.path, errno, self.root))?;
+        parent.writable().map_err(|errno| refusal(&parent.path, errno, self.root))?;
         let delegated = granted(&parent) && (!self.root || marked(&parent, above));
         if !delegated {
-            return Err(missing(format!(
-                "{} was not delegated to this program",
-                parent.path
-            )));
+            return Err(missing(format!("{} was not delegated to this program", parent.path)));
         }
         roomy(&parent).map_err(missing)?;
         Ok(found(parent, String::new(), self.root))
@@ -137,42 +101,20 @@ impl Unified<'_> {
             Err(errno) => return Err(refusal(&format!("{}/{OWN}", top.path), errno, self.root)),
         }
         let outside = !matches!(self.own, "/" | "");
-        let remark = if outside {
-            format!("outside the job's limits, those of {}", self.own)
-        } else {
-            String::new()
-        };
+        let remark = if outside { format!("outside the job's limits, those of {}", self.own) } else { String::new() };
         let parent = self.open(OWN)?;
-        parent
-            .writable()
-            .map_err(|errno| refusal(&parent.path, errno, self.root))?;
+        parent.writable().map_err(|errno| refusal(&parent.path, errno, self.root))?;
         let parent = found(parent, remark, self.root);
-        Ok(Found {
-            above: Some(top),
-            controllers,
-            ..parent
-        })
+        Ok(Found { above: Some(top), controllers, ..parent })
     }
 }
 
 fn found(parent: Directory, remark: String, root: bool) -> Found {
     let controllers = given(&parent, "cgroup.controllers");
-    let fix = if root {
-        "a kernel that has it"
-    } else {
-        "systemctl edit user@.service: Delegate=cpu cpuset io memory pids"
-    };
-    let missing = Missing::new(
-        format!("{} was not given this controller", parent.path),
-        fix,
-    );
-    Found {
-        parent,
-        above: None,
-        controllers,
-        remark,
-        missing,
-    }
+    let fix =
+        if root { "a kernel that has it" } else { "systemctl edit user@.service: Delegate=cpu cpuset io memory pids" };
+    let missing = Missing::new(format!("{} was not given this controller", parent.path), fix);
+    Found { parent, above: None, controllers, remark, missing }
 }
 
 /// What the user names is used or refused, never replaced.
@@ -203,10 +145,8 @@ fn named(path: &str) -> Result<Found, Missing> {
 /// Those of our controllers that a file of names lists.
 fn given(directory: &Directory, file: &str) -> Vec<Controller> {
     let text = directory.read(file).unwrap_or_default();
-    let listed = |c: &Controller| {
-        c.v2_name()
-            .is_some_and(|name| text.split_ascii_whitespace().any(|word| word == name))
-    };
+    let listed =
+        |c: &Controller| c.v2_name().is_some_and(|name| text.split_ascii_whitespace().any(|word| word == name));
     Controller::ALL.into_iter().filter(listed).collect()
 }
 
@@ -230,14 +170,8 @@ fn marked(directory: &Directory, below: &str) -> bool {
 /// Only the true top may have both processes and controllers for its children.
 fn roomy(directory: &Directory) -> Result<(), String> {
     let top = directory.read("cgroup.type").is_none();
-    let processes = directory
-        .read("cgroup.procs")
-        .is_none_or(|text| !text.is_empty());
-    if top || !processes {
-        Ok(())
-    } else {
-        Err(format!("{} has processes of its own", directory.path))
-    }
+    let processes = directory.read("cgroup.procs").is_none_or(|text| !text.is_empty());
+    if top || !processes { Ok(()) } else { Err(format!("{} has processes of its own", directory.path)) }
 }
 
 /// How a user gets a group of its own, with the interpreter in a leaf.
@@ -253,14 +187,7 @@ pub(super) fn cure(root: bool) -> String {
 pub(super) fn boot(missing: Missing) -> Missing {
     let helpless = missing.fix.starts_with("systemd-run");
     let fix = "run as root, or boot with systemd.unified_cgroup_hierarchy=1 and then";
-    if helpless {
-        Missing {
-            fix: format!("{fix} {}", missing.fix),
-            ..missing
-        }
-    } else {
-        missing
-    }
+    if helpless { Missing { fix: format!("{fix} {}", missing.fix), ..missing } } else { missing }
 }
 
 /// Why a directory cannot take groups.
@@ -271,16 +198,8 @@ pub(super) fn refusal(path: &str, errno: Errno, root: bool) -> Missing {
             format!("{path} is mounted read-only"),
             "give the outer container its cgroups: docker run --privileged --cgroupns=private, or mount -o remount,rw",
         ),
-        Errno::ACCESS | Errno::PERM => {
-            Missing::new(format!("{path} is not writable for uid {uid}"), cure(root))
-        }
-        Errno::NODEV => Missing::new(
-            format!("something else is mounted over {path}"),
-            "unmount it",
-        ),
-        errno => Missing::new(
-            format!("{path}: {}", std::io::Error::from(errno)),
-            cure(root),
-        ),
+        Errno::ACCESS | Errno::PERM => Missing::new(format!("{path} is not writable for uid {uid}"), cure(root)),
+        Errno::NODEV => Missing::new(format!("something else is mounted over {path}"), "unmount it"),
+        errno => Missing::new(format!("{path}: {}", std::io::Error::from(errno)), cure(root)),
     }
 }

@@ -33,20 +33,14 @@ impl Directory {
         if rustix::fs::fstatfs(&fd)?.f_type as u64 != magic {
             return Err(Errno::NODEV);
         }
-        Ok(Directory {
-            fd,
-            path: path.trim_end_matches('/').to_owned(),
-        })
+        Ok(Directory { fd, path: path.trim_end_matches('/').to_owned() })
     }
 
     /// Opens the group `name` in this one. Not O_PATH: it can be listed, locked and given to clone3.
     pub(super) fn child(&self, name: &str) -> Result<Directory, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
-        Ok(Directory {
-            fd,
-            path: format!("{}/{name}", self.path),
-        })
+        Ok(Directory { fd, path: format!("{}/{name}", self.path) })
     }
 
     pub(super) fn make(&self, name: &str) -> Result<Directory, Errno> {
@@ -68,40 +62,25 @@ impl Directory {
         let Ok(listing) = opened.and_then(rustix::fs::Dir::new) else {
             return Vec::new();
         };
-        let is_group =
-            |entry: &rustix::fs::DirEntry| entry.file_type() == rustix::fs::FileType::Directory;
+        let is_group = |entry: &rustix::fs::DirEntry| entry.file_type() == rustix::fs::FileType::Directory;
         let names = listing.filter_map(Result::ok).filter(is_group);
-        names
-            .filter_map(|e| e.file_name().to_str().ok().map(str::to_owned))
-            .filter(|n| !n.starts_with('.'))
-            .collect()
+        names.filter_map(|e| e.file_name().to_str().ok().map(str::to_owned)).filter(|n| !n.starts_with('.')).collect()
     }
 
     pub(super) fn file(&self, name: &str, access: OFlags) -> Result<OwnedFd, Errno> {
-        rustix::fs::openat(
-            &self.fd,
-            name,
-            access | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
+        rustix::fs::openat(&self.fd, name, access | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
     }
 
     /// The kernel takes a value in one write or not at all.
     pub(super) fn write(&self, name: &str, value: &str) -> Result<(), Errno> {
         let file = self.file(name, OFlags::WRONLY)?;
         let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, value.as_bytes()))?;
-        if written == value.len() {
-            Ok(())
-        } else {
-            Err(Errno::IO)
-        }
+        if written == value.len() { Ok(()) } else { Err(Errno::IO) }
     }
 
     pub(super) fn read(&self, name: &str) -> Option<String> {
         let mut text = String::new();
-        File::from(self.file(name, OFlags::RDONLY).ok()?)
-            .read_to_string(&mut text)
-            .ok()?;
+        File::from(self.file(name, OFlags::RDONLY).ok()?).read_to_string(&mut text).ok()?;
         Some(text)
     }
 
@@ -112,32 +91,13 @@ impl Directory {
 
     /// Whether groups can be made here, by the effective ids.
     pub(super) fn writable(&self) -> Result<(), Errno> {
-        rustix::fs::accessat(
-            &self.fd,
-            ".",
-            Access::WRITE_OK | Access::EXEC_OK,
-            AtFlags::EACCESS,
-        )
+        rustix::fs::accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
     }
 
     /// What went wrong with a write, with the file and the value.
-    pub(super) fn write_error(
-        &self,
-        name: &str,
-        value: &str,
-        errno: Errno,
-        note: Option<String>,
-    ) -> Error {
-        let (step, path) = (
-            format!("write \"{value}\" to"),
-            Some(format!("{}/{name}", self.path)),
-        );
-        Error::Setup {
-            step,
-            path,
-            errno: errno.raw_os_error(),
-            note,
-        }
+    pub(super) fn write_error(&self, name: &str, value: &str, errno: Errno, note: Option<String>) -> Error {
+        let (step, path) = (format!("write \"{value}\" to"), Some(format!("{}/{name}", self.path)));
+        Error::Setup { step, path, errno: errno.raw_os_error(), note }
     }
 }
 

@@ -62,17 +62,8 @@ impl Groups {
         let tree = &place.tree;
         let draft = plan::plan(&tree.seats, &tree.machine, limits)?;
         let (members, rows, oom_event) = (Vec::new(), draft.rows, draft.oom_event);
-        let mut groups = Groups {
-            tree: Arc::clone(tree),
-            name: name.to_owned(),
-            members,
-            rows,
-            oom_event,
-        };
-        let made = draft
-            .needed
-            .into_iter()
-            .try_for_each(|controller| groups.join(controller));
+        let mut groups = Groups { tree: Arc::clone(tree), name: name.to_owned(), members, rows, oom_event };
+        let made = draft.needed.into_iter().try_for_each(|controller| groups.join(controller));
         let made = made.and_then(|()| groups.write(draft.writes, &limits.degrade));
         match made {
             Ok(()) => Ok(groups),
@@ -88,23 +79,14 @@ impl Groups {
         let Some((hierarchy, version)) = self.tree.seats[controller as usize].at() else {
             return Ok(());
         };
-        if self
-            .members
-            .iter()
-            .any(|member| member.hierarchy == hierarchy)
-        {
+        if self.members.iter().any(|member| member.hierarchy == hierarchy) {
             return Ok(());
         }
         let parent = &self.tree.hierarchies[hierarchy].parent;
         let path = || format!("{}/{}", parent.path, self.name);
         let directory = parent.make(&self.name);
-        let directory = directory
-            .map_err(|errno| Error::setup_at("make the group", path(), errno.raw_os_error()))?;
-        self.members.push(Member {
-            hierarchy,
-            directory,
-            procs: None,
-        });
+        let directory = directory.map_err(|errno| Error::setup_at("make the group", path(), errno.raw_os_error()))?;
+        self.members.push(Member { hierarchy, directory, procs: None });
         if version == Version::V1 {
             self.open_procs()?;
         }
@@ -117,8 +99,7 @@ impl Groups {
         };
         let opened = member.directory.file("cgroup.procs", OFlags::WRONLY);
         let path = || format!("{}/cgroup.procs", member.directory.path);
-        member.procs =
-            Some(opened.map_err(|errno| Error::setup_at("open", path(), errno.raw_os_error()))?);
+        member.procs = Some(opened.map_err(|errno| Error::setup_at("open", path(), errno.raw_os_error()))?);
         Ok(())
     }
 
@@ -142,13 +123,10 @@ impl Groups {
         match directory.write(write.file, &write.value) {
             Ok(()) => Ok(Ok(())),
             Err(Errno::NOENT) if write.optional => Ok(Ok(())),
-            Err(Errno::NOENT) => Ok(Err(Missing::new(
-                format!("this kernel has no {}", write.file),
-                "a kernel that has it",
-            ))),
-            Err(errno) => {
-                Err(directory.write_error(write.file, &write.value, errno, note(write.file, errno)))
+            Err(Errno::NOENT) => {
+                Ok(Err(Missing::new(format!("this kernel has no {}", write.file), "a kernel that has it")))
             }
+            Err(errno) => Err(directory.write_error(write.file, &write.value, errno, note(write.file, errno))),
         }
     }
 
@@ -165,17 +143,13 @@ impl Groups {
 
     fn seat(&self, controller: Controller) -> Option<(usize, &Directory)> {
         let (hierarchy, _) = self.tree.seats[controller as usize].at()?;
-        let member = self
-            .members
-            .iter()
-            .find(|member| member.hierarchy == hierarchy)?;
+        let member = self.members.iter().find(|member| member.hierarchy == hierarchy)?;
         Some((hierarchy, &member.directory))
     }
 
     /// The group in which this controller counts, if there is one.
     pub(super) fn counted(&self, controller: Controller) -> Option<(Version, &Directory)> {
-        self.seat(controller)
-            .map(|(hierarchy, directory)| (self.tree.hierarchies[hierarchy].version, directory))
+        self.seat(controller).map(|(hierarchy, directory)| (self.tree.hierarchies[hierarchy].version, directory))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -193,38 +167,26 @@ impl Groups {
 
     /// For CLONE_INTO_CGROUP.
     pub fn into_cgroup(&self) -> Option<BorrowedFd<'_>> {
-        self.counted(Controller::Unified)
-            .map(|(_, directory)| directory.as_fd())
+        self.counted(Controller::Unified).map(|(_, directory)| directory.as_fd())
     }
 
     /// cgroup.procs of each version 1 group, open for writing.
     pub fn procs(&self) -> Vec<BorrowedFd<'_>> {
-        self.members
-            .iter()
-            .filter_map(|member| member.procs.as_ref())
-            .map(AsFd::as_fd)
-            .collect()
+        self.members.iter().filter_map(|member| member.procs.as_ref()).map(AsFd::as_fd).collect()
     }
 
     /// Bit i: there is a directory of this name in the i-th of `Place::parents`.
     pub fn mask(&self) -> u32 {
-        self.members
-            .iter()
-            .fold(0, |mask, member| mask | 1 << member.hierarchy)
+        self.members.iter().fold(0, |mask, member| mask | 1 << member.hierarchy)
     }
 
     pub fn paths(&self) -> Vec<String> {
-        self.members
-            .iter()
-            .map(|member| member.directory.path.clone())
-            .collect()
+        self.members.iter().map(|member| member.directory.path.clone()).collect()
     }
 
     /// Version 1 with oom_group: becomes readable when the memory limit has no more to give. The keeper then kills all.
     pub fn oom_event(&self) -> Result<Option<OwnedFd>> {
-        let Some((Version::V1, directory)) =
-            self.counted(Controller::Memory).filter(|_| self.oom_event)
-        else {
+        let Some((Version::V1, directory)) = self.counted(Controller::Memory).filter(|_| self.oom_event) else {
             return Ok(None);
         };
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
@@ -236,19 +198,14 @@ impl Groups {
         };
         let control = control.map_err(failed)?;
         let order = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
-        directory
-            .write("cgroup.event_control", &order)
-            .map_err(failed)?;
+        directory.write("cgroup.event_control", &order).map_err(failed)?;
         Ok(Some(event))
     }
 
     pub fn cpu_clock(&self) -> Option<CpuClock> {
         let open = |controller, file, format| {
             let (_, directory) = self.counted(controller)?;
-            Some(CpuClock {
-                fd: directory.file(file, OFlags::RDONLY).ok()?,
-                format,
-            })
+            Some(CpuClock { fd: directory.file(file, OFlags::RDONLY).ok()?, format })
         };
         open(Controller::Unified, "cpu.stat", CpuFormat::StatUsec)
             .or_else(|| open(Controller::Cpuacct, "cpuacct.usage", CpuFormat::UsageNsec))
@@ -256,10 +213,7 @@ impl Groups {
 
     /// cgroup.kill (Linux 5.14), open for writing.
     pub fn kill_file(&self) -> Option<OwnedFd> {
-        self.counted(Controller::Unified)?
-            .1
-            .file("cgroup.kill", OFlags::WRONLY)
-            .ok()
+        self.counted(Controller::Unified)?.1.file("cgroup.kill", OFlags::WRONLY).ok()
     }
 
     /// Removes every group; the first error is told after all have been tried. Their processes must be gone.
@@ -268,11 +222,7 @@ impl Groups {
         for member in self.members.iter().rev() {
             let parent = &self.tree.hierarchies[member.hierarchy].parent;
             if let Err(errno) = remove(parent, &self.name) {
-                let error = Error::setup_at(
-                    "remove the group",
-                    member.directory.path.clone(),
-                    errno.raw_os_error(),
-                );
+                let error = Error::setup_at("remove the group", member.directory.path.clone(), errno.raw_os_error());
                 result = result.and(Err(error));
             }
         }
@@ -317,10 +267,7 @@ fn not_enabled(controller: Controller, path: &str, errno: Errno) -> Missing {
             super::delegation::cure(rustix::process::geteuid().is_root()),
         ),
         errno => Missing::new(
-            format!(
-                "{name} cannot be turned on in {path}/cgroup.subtree_control: {}",
-                std::io::Error::from(errno)
-            ),
+            format!("{name} cannot be turned on in {path}/cgroup.subtree_control: {}", std::io::Error::from(errno)),
             super::delegation::cure(rustix::process::geteuid().is_root()),
         ),
     }
@@ -333,9 +280,7 @@ fn note(file: &str, errno: Errno) -> Option<String> {
         ("cpuset.cpus" | "cpuset.mems", Errno::INVAL | Errno::ACCESS) => {
             "a group above does not have all of these, or another has them alone"
         }
-        ("io.max", Errno::NODEV | Errno::NXIO) => {
-            "there is no such disk; a partition cannot be limited, only its disk"
-        }
+        ("io.max", Errno::NODEV | Errno::NXIO) => "there is no such disk; a partition cannot be limited, only its disk",
         (file, Errno::NODEV | Errno::NXIO) if file.starts_with("blkio.") => {
             "there is no such disk; a partition cannot be limited, only its disk"
         }

@@ -15,11 +15,7 @@ fn rates(draft: &mut Draft) -> Result<()> {
         return Ok(());
     }
     match draft.demand("io", Controller::Io)? {
-        Some(Version::V2) => draft.hold(
-            "io",
-            Controller::Io,
-            rules.iter().map(|r| ("io.max", v2_rule(r))).collect(),
-        ),
+        Some(Version::V2) => draft.hold("io", Controller::Io, rules.iter().map(|r| ("io.max", v2_rule(r))).collect()),
         Some(Version::V1) => v1_rates(draft, &rules)?,
         None => {}
     }
@@ -27,16 +23,10 @@ fn rates(draft: &mut Draft) -> Result<()> {
 }
 
 fn v2_rule(rule: &IoRule) -> String {
-    let rates = [
-        ("rbps", rule.read_bps),
-        ("wbps", rule.write_bps),
-        ("riops", rule.read_iops),
-        ("wiops", rule.write_iops),
-    ];
+    let rates =
+        [("rbps", rule.read_bps), ("wbps", rule.write_bps), ("riops", rule.read_iops), ("wiops", rule.write_iops)];
     let (major, minor) = rule.device;
-    let said = rates
-        .iter()
-        .filter_map(|&(key, rate)| Some(format!(" {key}={}", rate?)));
+    let said = rates.iter().filter_map(|&(key, rate)| Some(format!(" {key}={}", rate?)));
     format!("{major}:{minor}{}", said.collect::<String>())
 }
 
@@ -49,11 +39,7 @@ fn v1_rates(draft: &mut Draft, rules: &[IoRule]) -> Result<()> {
     if !draft.allowed("io") {
         return draft.refuse("io", why);
     }
-    draft.write(
-        "io",
-        Controller::Io,
-        rules.iter().flat_map(v1_rule).collect(),
-    );
+    draft.write("io", Controller::Io, rules.iter().flat_map(v1_rule).collect());
     draft.row("io", State::Degraded, Version::V1.title(), why);
     Ok(())
 }
@@ -68,10 +54,7 @@ fn v1_rule(rule: &IoRule) -> Vec<(&'static str, String)> {
         ("blkio.throttle.read_iops_device", cut(rule.read_iops)),
         ("blkio.throttle.write_iops_device", cut(rule.write_iops)),
     ];
-    rates
-        .into_iter()
-        .filter_map(|(file, rate)| Some((file, format!("{major}:{minor} {}", rate?))))
-        .collect()
+    rates.into_iter().filter_map(|(file, rate)| Some((file, format!("{major}:{minor} {}", rate?)))).collect()
 }
 
 /// The files exist under any scheduler, and do nothing under most.
@@ -82,22 +65,14 @@ fn weight(draft: &mut Draft) -> Result<()> {
     let Some(version) = draft.demand("io_weight", Controller::Io)? else {
         return Ok(());
     };
-    let idle: Vec<_> = draft
-        .machine
-        .disks
-        .iter()
-        .filter(|(_, weighed)| !weighed)
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let idle: Vec<_> =
+        draft.machine.disks.iter().filter(|(_, weighed)| !weighed).map(|(name, _)| name.as_str()).collect();
     if draft.machine.disks.is_empty() || !idle.is_empty() {
         let cause = match idle.as_slice() {
             [] => "no disk of this machine can be seen".to_owned(),
             idle => format!("nothing divides {} by weight", idle.join(", ")),
         };
-        return draft.refuse(
-            "io_weight",
-            Missing::new(cause, "echo bfq > /sys/block/DISK/queue/scheduler"),
-        );
+        return draft.refuse("io_weight", Missing::new(cause, "echo bfq > /sys/block/DISK/queue/scheduler"));
     }
     let file = match version {
         Version::V1 => ("blkio.bfq.weight", bfq(weight).to_string()),
@@ -109,11 +84,7 @@ fn weight(draft: &mut Draft) -> Result<()> {
 
 /// bfq takes 1 to 1000, so what lies above 100 is compressed, as systemd does (BFQ_WEIGHT in src/shared/cgroup-setup.c).
 fn bfq(weight: u32) -> u32 {
-    if weight <= 100 {
-        weight
-    } else {
-        100 + (weight - 100) * 900 / 9_900
-    }
+    if weight <= 100 { weight } else { 100 + (weight - 100) * 900 / 9_900 }
 }
 
 #[cfg(test)]
@@ -134,10 +105,7 @@ mod tests {
 
     #[test]
     fn v2_writes_one_line_per_device() {
-        let asked = Limits {
-            io: vec![rule()],
-            ..Limits::default()
-        };
+        let asked = Limits { io: vec![rule()], ..Limits::default() };
         let line = format!("253:16 rbps=1048576 riops={} wiops=7", u64::MAX);
         assert_eq!(stage::files(Version::V2, &asked), [("io.max", line)]);
     }
@@ -145,10 +113,7 @@ mod tests {
     #[test]
     fn v1_is_refused_or_degraded() {
         let (seats, machine) = (stage::seats(Version::V1), stage::machine());
-        let mut asked = Limits {
-            io: vec![rule()],
-            ..Limits::default()
-        };
+        let mut asked = Limits { io: vec![rule()], ..Limits::default() };
         assert_eq!(stage::refused(&seats, &machine, &asked).0, "io");
         asked.degrade.push("io".into());
         let (writes, rows) = stage::outcome(&seats, &machine, &asked).unwrap();
@@ -164,22 +129,12 @@ mod tests {
     #[test]
     fn a_weight_needs_a_scheduler_that_reads_it() {
         let (seats, mut machine) = (stage::seats(Version::V2), stage::machine());
-        let asked = Limits {
-            io_weight: Some(10_000),
-            ..Limits::default()
-        };
-        assert_eq!(
-            stage::files(Version::V2, &asked),
-            [("io.bfq.weight", "1000".to_owned())]
-        );
+        let asked = Limits { io_weight: Some(10_000), ..Limits::default() };
+        assert_eq!(stage::files(Version::V2, &asked), [("io.bfq.weight", "1000".to_owned())]);
         machine.disks.push(("vda".into(), false));
         assert!(stage::refused(&seats, &machine, &asked).1.contains("vda"));
         machine.disks.clear();
-        assert!(
-            stage::refused(&seats, &machine, &asked)
-                .1
-                .contains("no disk")
-        );
+        assert!(stage::refused(&seats, &machine, &asked).1.contains("no disk"));
     }
 
     #[test]

@@ -30,18 +30,8 @@ fn mount(line: &str) -> Option<Mount> {
         "cgroup2" => Version::V2,
         _ => return None,
     };
-    let options = right
-        .nth(1)
-        .unwrap_or("")
-        .split(',')
-        .map(str::to_owned)
-        .collect();
-    Some(Mount {
-        root,
-        point,
-        version,
-        options,
-    })
+    let options = right.nth(1).unwrap_or("").split(',').map(str::to_owned).collect();
+    Some(Mount { root, point, version, options })
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.
@@ -57,11 +47,8 @@ fn unescape(text: &str) -> String {
 }
 
 fn octal_byte(digits: &[u8]) -> Option<u8> {
-    let value = digits.iter().try_fold(0u32, |sum, d| {
-        (b'0'..=b'7')
-            .contains(d)
-            .then(|| sum * 8 + u32::from(d - b'0'))
-    })?;
+    let value =
+        digits.iter().try_fold(0u32, |sum, d| (b'0'..=b'7').contains(d).then(|| sum * 8 + u32::from(d - b'0')))?;
     u8::try_from(value).ok()
 }
 
@@ -75,16 +62,8 @@ pub(super) struct Membership {
 pub(super) fn memberships(text: &str) -> Vec<Membership> {
     let line = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
-        let controllers = fields
-            .next()?
-            .split(',')
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect();
-        Some(Membership {
-            controllers,
-            path: fields.next()?.to_owned(),
-        })
+        let controllers = fields.next()?.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Some(Membership { controllers, path: fields.next()?.to_owned() })
     };
     text.lines().filter_map(line).collect()
 }
@@ -92,10 +71,7 @@ pub(super) fn memberships(text: &str) -> Vec<Membership> {
 /// Where group `path` lies below a mount that shows `root`: a relative path, or None if the mount does not show it.
 /// Both are relative to the reader's cgroup namespace; what lies outside of it begins with "/..", and has no name here.
 pub(super) fn below<'a>(root: &str, path: &'a str) -> Option<&'a str> {
-    if [root, path]
-        .iter()
-        .any(|p| p.split('/').any(|part| part == ".."))
-    {
+    if [root, path].iter().any(|p| p.split('/').any(|part| part == "..")) {
         return None;
     }
     let rest = path.strip_prefix(root.trim_end_matches('/'))?;
@@ -104,9 +80,7 @@ pub(super) fn below<'a>(root: &str, path: &'a str) -> Option<&'a str> {
 
 /// The value after `key` in a file of "key value" lines: cpu.stat, memory.events, memory.oom_control, pids.events.
 pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()
 }
 
@@ -114,23 +88,15 @@ pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
 pub(super) fn io_bytes(text: &str) -> (u64, u64) {
     let sum = |key: &str| {
         let fields = text.split_ascii_whitespace();
-        fields
-            .filter_map(|f| f.strip_prefix(key)?.parse::<u64>().ok())
-            .fold(0u64, u64::saturating_add)
+        fields.filter_map(|f| f.strip_prefix(key)?.parse::<u64>().ok()).fold(0u64, u64::saturating_add)
     };
     (sum("rbytes="), sum("wbytes="))
 }
 
 /// Stalled seconds of the line `kind` ("some" or "full") of a pressure file, whose total= is in microseconds.
 pub(super) fn stalled(text: &str, kind: &str) -> Option<f64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
-    let total: u64 = line
-        .split_ascii_whitespace()
-        .find_map(|f| f.strip_prefix("total="))?
-        .parse()
-        .ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
+    let total: u64 = line.split_ascii_whitespace().find_map(|f| f.strip_prefix("total="))?.parse().ok()?;
     Some(total as f64 / 1e6)
 }
 
@@ -153,15 +119,10 @@ pub(super) fn cpu_list(text: &str) -> Result<BTreeSet<u32>, String> {
 
 fn cpu_number(digits: &str, part: &str) -> Result<u32, String> {
     let digits = digits.trim();
-    let number = digits
-        .parse()
-        .ok()
-        .filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    let number = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
     match number {
         Some(number) if number < MOST_CPUS => Ok(number),
-        Some(_) => Err(format!(
-            "{part:?} is beyond every machine ({MOST_CPUS} processors)"
-        )),
+        Some(_) => Err(format!("{part:?} is beyond every machine ({MOST_CPUS} processors)")),
         None => Err(format!("{part:?} is neither a number nor a range")),
     }
 }
@@ -176,11 +137,7 @@ pub(super) fn cpu_text(set: &BTreeSet<u32>) -> String {
         }
     }
     let run = |&(first, last): &(u32, u32)| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        }
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     runs.iter().map(run).collect::<Vec<_>>().join(",")
 }
@@ -198,15 +155,9 @@ mod tests {
                     41 31 0:38 /docker/a\\040b /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw,nsdelegate\n";
         let found = mounts(text);
         assert_eq!(found.len(), 2);
-        assert_eq!(
-            (found[0].version, found[0].point.as_str()),
-            (Version::V1, "/sys/fs/cgroup/cpu,cpuacct")
-        );
+        assert_eq!((found[0].version, found[0].point.as_str()), (Version::V1, "/sys/fs/cgroup/cpu,cpuacct"));
         assert_eq!(found[0].options, ["rw", "cpu", "cpuacct"]);
-        assert_eq!(
-            (found[1].version, found[1].root.as_str()),
-            (Version::V2, "/docker/a b")
-        );
+        assert_eq!((found[1].version, found[1].root.as_str()), (Version::V2, "/docker/a b"));
     }
 
     #[test]
@@ -225,10 +176,7 @@ mod tests {
             (own[1].controllers.as_slice(), own[1].path.as_str()),
             (&["cpu".into(), "cpuacct".into()][..], "/b:c")
         );
-        assert_eq!(
-            (own[2].controllers.len(), own[2].path.as_str()),
-            (0, "/user.slice")
-        );
+        assert_eq!((own[2].controllers.len(), own[2].path.as_str()), (0, "/user.slice"));
     }
 
     #[test]
@@ -246,28 +194,12 @@ mod tests {
     #[test]
     fn counters() {
         let stat = "usage_usec 12\nuser_usec 7\nsystem_usec 5\n";
-        assert_eq!(
-            (
-                keyed(stat, "user_usec"),
-                keyed(stat, "user"),
-                keyed(stat, "nr")
-            ),
-            (Some(7), None, None)
-        );
-        assert_eq!(
-            keyed("low 0\noom 1\noom_kill 2\noom_group_kill 3\n", "oom"),
-            Some(1)
-        );
-        assert_eq!(
-            io_bytes("8:0 rbytes=10 wbytes=1 rios=1\n8:16 rbytes=5 wbytes=2\n"),
-            (15, 3)
-        );
+        assert_eq!((keyed(stat, "user_usec"), keyed(stat, "user"), keyed(stat, "nr")), (Some(7), None, None));
+        assert_eq!(keyed("low 0\noom 1\noom_kill 2\noom_group_kill 3\n", "oom"), Some(1));
+        assert_eq!(io_bytes("8:0 rbytes=10 wbytes=1 rios=1\n8:16 rbytes=5 wbytes=2\n"), (15, 3));
         assert_eq!(io_bytes(""), (0, 0));
         let psi = "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\nfull avg10=0.00 total=7\n";
-        assert_eq!(
-            (stalled(psi, "some"), stalled(psi, "full")),
-            (Some(1.5), Some(7e-6))
-        );
+        assert_eq!((stalled(psi, "some"), stalled(psi, "full")), (Some(1.5), Some(7e-6)));
         assert_eq!(stalled("some avg10=0\n", "some"), None);
     }
 

@@ -22,15 +22,7 @@ mod tests {
     #[test]
     fn both_versions_have_the_same_file() {
         for version in [Version::V1, Version::V2] {
-            let files = |cap| {
-                stage::files(
-                    version,
-                    &Limits {
-                        pids: Some(cap),
-                        ..Limits::default()
-                    },
-                )
-            };
+            let files = |cap| stage::files(version, &Limits { pids: Some(cap), ..Limits::default() });
             assert_eq!(files(Cap::Value(64)), [("pids.max", "64".to_owned())]);
             assert_eq!(files(Cap::Max), [("pids.max", "max".to_owned())]);
         }

@@ -31,10 +31,7 @@ pub(super) struct Missing {
 
 impl Missing {
     pub(super) fn new(cause: impl Into<String>, fix: impl Into<String>) -> Missing {
-        Missing {
-            cause: cause.into(),
-            fix: fix.into(),
-        }
+        Missing { cause: cause.into(), fix: fix.into() }
     }
 }
 
@@ -53,9 +50,7 @@ pub(super) enum Seat {
 impl Seat {
     pub(super) fn at(&self) -> Option<(usize, Version)> {
         match self {
-            Seat::At {
-                hierarchy, version, ..
-            } => Some((*hierarchy, *version)),
+            Seat::At { hierarchy, version, .. } => Some((*hierarchy, *version)),
             Seat::Missing(_) => None,
         }
     }
@@ -86,22 +81,10 @@ pub(super) struct Draft<'a> {
 }
 
 /// `seats` is indexed as `Controller::ALL`.
-pub(super) fn plan<'a>(
-    seats: &'a [Seat],
-    machine: &'a Machine,
-    limits: &'a Limits,
-) -> Result<Draft<'a>> {
+pub(super) fn plan<'a>(seats: &'a [Seat], machine: &'a Machine, limits: &'a Limits) -> Result<Draft<'a>> {
     check::check(limits, machine)?;
     let (needed, writes, rows) = (BTreeSet::new(), Vec::new(), Vec::new());
-    let mut draft = Draft {
-        limits,
-        machine,
-        seats,
-        needed,
-        writes,
-        rows,
-        oom_event: false,
-    };
+    let mut draft = Draft { limits, machine, seats, needed, writes, rows, oom_event: false };
     memory::plan(&mut draft)?;
     cpu::plan(&mut draft)?;
     cpuset::plan(&mut draft)?;
@@ -123,11 +106,7 @@ impl Draft<'_> {
     }
 
     /// The version that `limit` has to be written for. None if it cannot be held and that was allowed.
-    pub(super) fn demand(
-        &mut self,
-        limit: &'static str,
-        controller: Controller,
-    ) -> Result<Option<Version>> {
+    pub(super) fn demand(&mut self, limit: &'static str, controller: Controller) -> Result<Option<Version>> {
         match self.seat(controller).clone() {
             Seat::At { version, .. } => Ok(Some(version)),
             Seat::Missing(missing) => self.refuse(limit, missing).map(|()| None),
@@ -135,40 +114,16 @@ impl Draft<'_> {
     }
 
     /// Asks for a group with these files, and says that they hold `limit`.
-    pub(super) fn hold(
-        &mut self,
-        limit: &'static str,
-        controller: Controller,
-        files: Vec<(&'static str, String)>,
-    ) {
-        if let Seat::At {
-            version, remark, ..
-        } = self.seat(controller).clone()
-        {
+    pub(super) fn hold(&mut self, limit: &'static str, controller: Controller, files: Vec<(&'static str, String)>) {
+        if let Seat::At { version, remark, .. } = self.seat(controller).clone() {
             self.write(limit, controller, files);
-            self.row(
-                limit,
-                State::Held,
-                version.title(),
-                Missing::new(remark, ""),
-            );
+            self.row(limit, State::Held, version.title(), Missing::new(remark, ""));
         }
     }
 
-    pub(super) fn write(
-        &mut self,
-        limit: &'static str,
-        controller: Controller,
-        files: Vec<(&'static str, String)>,
-    ) {
+    pub(super) fn write(&mut self, limit: &'static str, controller: Controller, files: Vec<(&'static str, String)>) {
         self.needed.insert(controller);
-        let write = |(file, value)| Write {
-            limit,
-            controller,
-            file,
-            value,
-            optional: false,
-        };
+        let write = |(file, value)| Write { limit, controller, file, value, optional: false };
         self.writes.extend(files.into_iter().map(write));
     }
 
@@ -185,20 +140,8 @@ impl Draft<'_> {
         self.limits.degrade.iter().any(|name| name == limit)
     }
 
-    pub(super) fn row(
-        &mut self,
-        name: &'static str,
-        state: State,
-        by: impl Into<String>,
-        missing: Missing,
-    ) {
-        self.rows.push(Guarantee {
-            name,
-            state,
-            by: by.into(),
-            why: missing.cause,
-            fix: missing.fix,
-        });
+    pub(super) fn row(&mut self, name: &'static str, state: State, by: impl Into<String>, missing: Missing) {
+        self.rows.push(Guarantee { name, state, by: by.into(), why: missing.cause, fix: missing.fix });
     }
 }
 
@@ -212,13 +155,7 @@ mod tests {
     use super::*;
 
     fn everything() -> Limits {
-        let io = IoRule {
-            device: (8, 0),
-            read_bps: Some(1),
-            write_bps: None,
-            read_iops: None,
-            write_iops: None,
-        };
+        let io = IoRule { device: (8, 0), read_bps: Some(1), write_bps: None, read_iops: None, write_iops: None };
         Limits {
             memory: Some(Cap::Value(1 << 30)),
             swap: Some(Cap::Value(1 << 20)),
@@ -253,11 +190,7 @@ mod tests {
     #[test]
     fn nothing_asked_needs_no_group() {
         let (machine, limits) = (stage::machine(), Limits::default());
-        for seats in [
-            stage::nothing(),
-            stage::seats(Version::V1),
-            stage::seats(Version::V2),
-        ] {
+        for seats in [stage::nothing(), stage::seats(Version::V1), stage::seats(Version::V2)] {
             let draft = plan(&seats, &machine, &limits).unwrap();
             assert!(draft.needed.is_empty() && draft.writes.is_empty() && draft.rows.is_empty());
         }
@@ -280,48 +213,22 @@ mod tests {
     fn v2_holds_everything_in_one_group() {
         let (seats, machine, limits) = (stage::seats(Version::V2), stage::machine(), everything());
         let draft = plan(&seats, &machine, &limits).unwrap();
-        assert!(
-            draft.rows.iter().all(|r| r.state == State::Held),
-            "{:?}",
-            draft.rows
-        );
-        let used: BTreeSet<_> = draft
-            .needed
-            .iter()
-            .map(|&c| seats[c as usize].at().unwrap().0)
-            .collect();
+        assert!(draft.rows.iter().all(|r| r.state == State::Held), "{:?}", draft.rows);
+        let used: BTreeSet<_> = draft.needed.iter().map(|&c| seats[c as usize].at().unwrap().0).collect();
         assert_eq!(used.len(), 1);
     }
 
     #[test]
     fn v1_joins_only_what_was_asked_for() {
         let (seats, machine) = (stage::seats(Version::V1), stage::machine());
-        let limits = Limits {
-            pids: Some(Cap::Value(5)),
-            unified: true,
-            ..Limits::default()
-        };
+        let limits = Limits { pids: Some(Cap::Value(5)), unified: true, ..Limits::default() };
         let draft = plan(&seats, &machine, &limits).unwrap();
-        assert_eq!(
-            draft.needed,
-            BTreeSet::from([Controller::Pids, Controller::Unified])
-        );
+        assert_eq!(draft.needed, BTreeSet::from([Controller::Pids, Controller::Unified]));
     }
 
     #[test]
     fn a_wish_for_the_unified_group_never_fails() {
-        let (machine, limits) = (
-            stage::machine(),
-            Limits {
-                unified: true,
-                ..Limits::default()
-            },
-        );
-        assert!(
-            plan(&stage::nothing(), &machine, &limits)
-                .unwrap()
-                .needed
-                .is_empty()
-        );
+        let (machine, limits) = (stage::machine(), Limits { unified: true, ..Limits::default() });
+        assert!(plan(&stage::nothing(), &machine, &limits).unwrap().needed.is_empty());
     }
 }

@@ -35,9 +35,7 @@ impl Groups {
         if let Some((_, directory)) = self.counted(Controller::Pids) {
             // pids.peak: Linux 6.1. pids.events: 4.3.
             counters.pids_peak = directory.number("pids.peak");
-            counters.pids_denied = directory
-                .read("pids.events")
-                .and_then(|text| parse::keyed(&text, "max"));
+            counters.pids_denied = directory.read("pids.events").and_then(|text| parse::keyed(&text, "max"));
         }
         if let Some((Version::V2, directory)) = self.counted(Controller::Io)
             && let Some(text) = directory.read("io.stat")
@@ -45,9 +43,7 @@ impl Groups {
             let (read, write) = parse::io_bytes(&text);
             (counters.io_read, counters.io_write) = (Some(read), Some(write));
         }
-        counters.pressure = self
-            .counted(Controller::Unified)
-            .and_then(|(_, directory)| pressure(directory));
+        counters.pressure = self.counted(Controller::Unified).and_then(|(_, directory)| pressure(directory));
         counters
     }
 
@@ -73,13 +69,8 @@ fn memory(version: Version, directory: &Directory, counters: &mut Counters) {
             counters.memory_peak = directory.number("memory.max_usage_in_bytes");
             // Linux 4.13.
             counters.oom_kills = keyed("memory.oom_control", "oom_kill");
-            let failures =
-                ["memory.failcnt", "memory.memsw.failcnt"].map(|file| directory.number(file));
-            counters.own_limit_hit = failures
-                .into_iter()
-                .flatten()
-                .reduce(u64::max)
-                .map(|count| count > 0);
+            let failures = ["memory.failcnt", "memory.memsw.failcnt"].map(|file| directory.number(file));
+            counters.own_limit_hit = failures.into_iter().flatten().reduce(u64::max).map(|count| count > 0);
         }
         Version::V2 => {
             // Linux 5.19.

@@ -21,32 +21,21 @@ pub fn group_name(keeper: u32, start: u64, serial: &str) -> String {
 fn owner(name: &str) -> Option<(u32, u64)> {
     let mut fields = name.strip_prefix(PREFIX)?.splitn(3, '-');
     let owner = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    fields
-        .next()
-        .filter(|serial| !serial.is_empty())
-        .map(|_| owner)
+    fields.next().filter(|serial| !serial.is_empty()).map(|_| owner)
 }
 
 /// Field 22 of /proc/PID/stat, in clock ticks since the boot; the command in field 2 may hold blanks and brackets.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(')')?
-        .1
-        .split_ascii_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
+    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// Removes the groups for whose keeper (pid, start time) `alive` says no. Returns how many went.
 pub fn sweep(place: &Place, alive: impl Fn(u32, u64) -> bool) -> usize {
     let mut gone = 0;
     // The unified hierarchy first: cgroup.kill there empties the others too.
-    let (mut hierarchies, last): (Vec<_>, Vec<_>) = place
-        .tree
-        .hierarchies
-        .iter()
-        .partition(|h| h.version == Version::V2);
+    let (mut hierarchies, last): (Vec<_>, Vec<_>) =
+        place.tree.hierarchies.iter().partition(|h| h.version == Version::V2);
     hierarchies.extend(last);
     for hierarchy in hierarchies {
         for name in hierarchy.parent.children() {
@@ -81,13 +70,7 @@ fn take(hierarchy: &Hierarchy, name: &str) -> bool {
 
 /// The processes in a group; 0 is one that our pid namespace does not see. None if the group cannot be read.
 fn members(directory: &Directory) -> Option<Vec<i32>> {
-    Some(
-        directory
-            .read("cgroup.procs")?
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .collect(),
-    )
+    Some(directory.read("cgroup.procs")?.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
 /// Whether this process is of our pid namespace or of one directly below it, as a container's first process is; one that has just
@@ -95,13 +78,7 @@ fn members(directory: &Directory) -> Option<Vec<i32>> {
 fn ours(pid: i32) -> bool {
     let depth = |who: &str| {
         let status = std::fs::read_to_string(format!("/proc/{who}/status")).ok()?;
-        Some(
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix("NSpid:"))?
-                .split_ascii_whitespace()
-                .count(),
-        )
+        Some(status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_ascii_whitespace().count())
     };
     let own = depth("self").unwrap_or(1);
     pid != 0 && depth(&pid.to_string()).is_none_or(|depth| depth <= own + 1)
@@ -113,12 +90,7 @@ fn kill(directory: &Directory, inside: &[i32]) {
     if directory.write("cgroup.kill", "1").is_ok() {
         return;
     }
-    let open = |&pid: &i32| {
-        Some((
-            pid,
-            rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?,
-        ))
-    };
+    let open = |&pid: &i32| Some((pid, rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?));
     let held: Vec<_> = inside.iter().filter_map(open).collect();
     let still = members(directory).unwrap_or_default();
     for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {

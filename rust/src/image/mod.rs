@@ -1,4 +1,3 @@
 //! Where root file systems come from: directories, archives, and this machine itself.
 
-
 pub mod skeleton;

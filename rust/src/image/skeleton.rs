@@ -13,7 +13,8 @@ const FILE_MAX: u64 = 16 << 20;
 
 /// What of the host is mounted: real directories, outermost only; the links among them are in the skeleton.
 pub fn trees(extra: &[PathBuf]) -> Vec<PathBuf> {
-    let standard = DIRECTORIES.iter().map(PathBuf::from).filter(|path| path.symlink_metadata().is_ok_and(|seen| seen.is_dir()));
+    let standard =
+        DIRECTORIES.iter().map(PathBuf::from).filter(|path| path.symlink_metadata().is_ok_and(|seen| seen.is_dir()));
     outermost(standard.chain(extra.iter().cloned()).collect())
 }
 
@@ -21,7 +22,8 @@ pub fn trees(extra: &[PathBuf]) -> Vec<PathBuf> {
 pub fn fill(root: BorrowedFd<'_>, trees: &[PathBuf]) -> Result<()> {
     // Names beneath a descriptor of our own: nobody else has this file system.
     let base = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
-    let fail = |error: std::io::Error| Error::setup("prepare the skeleton of Image.host()", error.raw_os_error().unwrap_or(5));
+    let fail =
+        |error: std::io::Error| Error::setup("prepare the skeleton of Image.host()", error.raw_os_error().unwrap_or(5));
     for directory in ["proc", "sys", "dev", "etc"] {
         make_directories(&base.join(directory)).map_err(fail)?;
     }

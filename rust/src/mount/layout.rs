@@ -100,8 +100,15 @@ impl Build<'_> {
         let upper = match &self.sources.upper_directory {
             Some(path) => self.outside.directory(path),
             None => {
-                let slot = self.outside.tmpfs(upper_size, (upper_size / 4096).max(64), 0o755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, "the writable layer");
-                let mode = if let RootSource::Directory(source) = &self.sources.root { source.mode & 0o7777 } else { 0o755 };
+                let slot = self.outside.tmpfs(
+                    upper_size,
+                    (upper_size / 4096).max(64),
+                    0o755,
+                    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+                    "the writable layer",
+                );
+                let mode =
+                    if let RootSource::Directory(source) = &self.sources.root { source.mode & 0o7777 } else { 0o755 };
                 self.outside.mkdir(slot, "upper", mode);
                 self.outside.mkdir(slot, "work", 0o755);
                 slot
@@ -114,7 +121,8 @@ impl Build<'_> {
         }
         let lower = match &self.sources.root {
             RootSource::Directory(source) => {
-                let view = View { idmap: self.range(), recursive: false, cached: self.facts.detached_layers, ..View::PLAIN };
+                let view =
+                    View { idmap: self.range(), recursive: false, cached: self.facts.detached_layers, ..View::PLAIN };
                 self.outside.tree(source, view)
             }
             RootSource::Host(_) => self.outside.layer_fd(0),
@@ -152,9 +160,15 @@ impl Build<'_> {
 
     fn devices(&mut self) {
         let number = |major, minor| if self.facts.rootless { (0, 0) } else { (major, minor) };
-        let standard = DEVICES.iter().map(|(name, major, minor)| (name.to_string(), S_IFCHR | 0o666, number(*major, *minor)));
-        let asked = self.sources.devices.iter().map(|(name, mode, major, minor, _)| (name.clone(), *mode, number(*major, *minor)));
-        let nodes: Vec<_> = standard.chain(asked).map(|(name, mode, (major, minor))| (name, mode, major, minor)).collect();
+        let standard =
+            DEVICES.iter().map(|(name, major, minor)| (name.to_string(), S_IFCHR | 0o666, number(*major, *minor)));
+        let asked = self
+            .sources
+            .devices
+            .iter()
+            .map(|(name, mode, major, minor, _)| (name.clone(), *mode, number(*major, *minor)));
+        let nodes: Vec<_> =
+            standard.chain(asked).map(|(name, mode, (major, minor))| (name, mode, major, minor)).collect();
         let dev = self.outside.dev(&nodes, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
         self.inside.attach_own(dev, "/dev");
         if self.facts.rootless {
@@ -163,7 +177,12 @@ impl Build<'_> {
             for (source, (name, ..)) in sources.iter().zip(&nodes) {
                 let view = View { read_only: false, devices: true, recursive: false, ..View::PLAIN };
                 let slot = self.outside.tree(source, view);
-                self.inside.attach(slot, &format!("/dev/{name}"), create::NOTHING, format!("bind the device /dev/{name}"));
+                self.inside.attach(
+                    slot,
+                    &format!("/dev/{name}"),
+                    create::NOTHING,
+                    format!("bind the device /dev/{name}"),
+                );
             }
         }
         let with_group = !self.facts.one_id;
@@ -194,7 +213,16 @@ impl Build<'_> {
                 (MountKind::Overlay { .. }, Some(source)) => (self.view(source, &mount.target), create::DIRECTORY),
                 (MountKind::Tmpfs { size, mode }, _) => {
                     let size = size.unwrap_or(SHM);
-                    (self.outside.tmpfs(size, (size / 4096).max(64), *mode, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, &mount.target), create::DIRECTORY)
+                    (
+                        self.outside.tmpfs(
+                            size,
+                            (size / 4096).max(64),
+                            *mode,
+                            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+                            &mount.target,
+                        ),
+                        create::DIRECTORY,
+                    )
                 }
                 _ => continue,
             };
@@ -231,7 +259,13 @@ impl Build<'_> {
     }
 
     fn view(&mut self, source: &Source, target: &str) -> u8 {
-        let scratch = self.outside.tmpfs(DEFAULT_UPPER, DEFAULT_UPPER / 4096, 0o755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, target);
+        let scratch = self.outside.tmpfs(
+            DEFAULT_UPPER,
+            DEFAULT_UPPER / 4096,
+            0o755,
+            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+            target,
+        );
         self.outside.mkdir(scratch, "upper", source.mode & 0o7777);
         self.outside.mkdir(scratch, "work", 0o755);
         let view = View { idmap: self.range(), recursive: false, ..View::PLAIN };

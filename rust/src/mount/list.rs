@@ -104,7 +104,15 @@ impl Outside {
     }
 
     /// `upper` holds directories of the two names.
-    pub fn overlay(&mut self, lowers: &[u8], upper: u8, names: (&str, &str), attributes: u64, userxattr: bool, target: &str) -> u8 {
+    pub fn overlay(
+        &mut self,
+        lowers: &[u8],
+        upper: u8,
+        names: (&str, &str),
+        attributes: u64,
+        userxattr: bool,
+        target: &str,
+    ) -> u8 {
         let slot = self.new_slot();
         self.begin(outside::OVERLAY, slot, format!("mount overlay for {target}"));
         self.bytes.put_u8(lowers.len() as u8);

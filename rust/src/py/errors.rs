@@ -11,7 +11,8 @@ pub fn raise(py: Python<'_>, error: Error) -> PyErr {
 
 fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let module = py.import("pycontainer._errors")?;
-    let text = |errno: i32| -> PyResult<Py<PyAny>> { Ok(py.import("os")?.call_method1("strerror", (errno,))?.unbind()) };
+    let text =
+        |errno: i32| -> PyResult<Py<PyAny>> { Ok(py.import("os")?.call_method1("strerror", (errno,))?.unbind()) };
     let keywords = PyDict::new(py);
     let make = |name: &str, arguments: Bound<'_, PyTuple>| -> PyResult<PyErr> {
         Ok(PyErr::from_value(module.getattr(name)?.call(arguments, Some(&keywords))?))
@@ -22,7 +23,9 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
             keywords.set_item("hint", note)?;
             make("SetupError", (errno, text(*errno)?, path).into_pyobject(py)?)
         }
-        Error::NotSupported { requirement, cause, fix } => make("NotSupported", (requirement, cause, fix).into_pyobject(py)?),
+        Error::NotSupported { requirement, cause, fix } => {
+            make("NotSupported", (requirement, cause, fix).into_pyobject(py)?)
+        }
         Error::CommandNotFound { command } => {
             keywords.set_item("step", "execute")?;
             make("CommandNotFound", (2, text(2)?, command).into_pyobject(py)?)

@@ -58,7 +58,10 @@ pub fn fork_after_child() {
 #[pyfunction]
 pub fn group_support(py: Python<'_>) -> PyResult<Vec<(String, String, String, String, String)>> {
     let rows = py.detach(|| crate::cgroup::Place::discover(rustix::process::geteuid().is_root()).describe());
-    Ok(rows.into_iter().map(|row| (row.name.to_string(), row.state.as_str().to_string(), row.by, row.why, row.fix)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.name.to_string(), row.state.as_str().to_string(), row.by, row.why, row.fix))
+        .collect())
 }
 
 /// Where the wheel's copy of the keeper lies; said once at import.
@@ -83,7 +86,8 @@ pub fn seccomp_compile<'py>(
     default: (String, Option<u16>),
     rules: Vec<RuleTuple>,
 ) -> PyResult<(Bound<'py, PyBytes>, Vec<String>)> {
-    let rules = Rules { default: action(&default.0, default.1)?, rules: rules.into_iter().map(rule).collect::<PyResult<_>>()? };
+    let rules =
+        Rules { default: action(&default.0, default.1)?, rules: rules.into_iter().map(rule).collect::<PyResult<_>>()? };
     let (program, ignored) = seccomp::compile(Arch::native(), &rules).map_err(|error| raise(py, error))?;
     Ok((PyBytes::new(py, &seccomp::to_bytes(&program)), ignored))
 }

@@ -1,7 +1,9 @@
 //! A frozen `_Spec` of Python becomes a `Spec`: one read of each attribute, nothing checked that Python has checked.
 
 use crate::cgroup::{Cap, IoRule};
-use crate::spawn::spec::{Content, File, Filter, Limits, Mount, MountKind, Root, Space, Spaces, Spec, Stream, UserSpace, Who};
+use crate::spawn::spec::{
+    Content, File, Filter, Limits, Mount, MountKind, Root, Space, Spaces, Spec, Stream, UserSpace, Who,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
@@ -103,7 +105,14 @@ fn spaces(from: &Attributes<'_, '_>) -> PyResult<Spaces> {
         -1 => Space::Host,
         pid => Space::Of(pid),
     };
-    Ok(Spaces { cgroup: space(cgroup), ipc: space(ipc), net: space(net), pid: space(pid), time: space(time), uts: space(uts) })
+    Ok(Spaces {
+        cgroup: space(cgroup),
+        ipc: space(ipc),
+        net: space(net),
+        pid: space(pid),
+        time: space(time),
+        uts: space(uts),
+    })
 }
 
 fn filter(program: Option<Vec<u8>>) -> Filter {
@@ -142,7 +151,13 @@ type IoTuple = ((u32, u32), Option<u64>, Option<u64>, Option<u64>, Option<u64>);
 
 fn limits(from: &Attributes<'_, '_>) -> PyResult<Limits> {
     let io: Vec<IoTuple> = from.get("io")?;
-    let rule = |(device, read_bps, write_bps, read_iops, write_iops)| IoRule { device, read_bps, write_bps, read_iops, write_iops };
+    let rule = |(device, read_bps, write_bps, read_iops, write_iops)| IoRule {
+        device,
+        read_bps,
+        write_bps,
+        read_iops,
+        write_iops,
+    };
     let group = crate::cgroup::Limits {
         memory: cap(from.get("memory")?),
         swap: cap(from.get("swap")?),

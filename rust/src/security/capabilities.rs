@@ -96,25 +96,17 @@ pub const fn bit(capability: u8) -> u64 {
 pub fn parse(name: &str) -> Option<u8> {
     let name = name.to_ascii_uppercase();
     let name = name.strip_prefix("CAP_").unwrap_or(&name);
-    NAMES
-        .iter()
-        .position(|known| *known == name)
-        .and_then(|number| u8::try_from(number).ok())
+    NAMES.iter().position(|known| *known == name).and_then(|number| u8::try_from(number).ok())
 }
 
 /// The name of a number, as the kernel writes it: "CAP_CHOWN".
 pub fn name(capability: u8) -> Option<String> {
-    NAMES
-        .get(usize::from(capability))
-        .map(|name| format!("CAP_{name}"))
+    NAMES.get(usize::from(capability)).map(|name| format!("CAP_{name}"))
 }
 
 /// The names in a mask, by number; bits that the table does not know are left out.
 pub fn names(mask: u64) -> Vec<String> {
-    (0..64)
-        .filter(|capability| mask & bit(*capability) != 0)
-        .filter_map(name)
-        .collect()
+    (0..64).filter(|capability| mask & bit(*capability) != 0).filter_map(name).collect()
 }
 
 #[cfg(test)]
@@ -167,16 +159,7 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_capability() {
-        for text in [
-            "",
-            "CAP_",
-            "ALL",
-            "CAP_CAP_CHOWN",
-            " CHOWN",
-            "CHOWN ",
-            "0",
-            "CAP_NEW",
-        ] {
+        for text in ["", "CAP_", "ALL", "CAP_CAP_CHOWN", " CHOWN", "CHOWN ", "0", "CAP_NEW"] {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

@@ -35,7 +35,9 @@ struct State {
 impl Pool {
     /// `directory` is shared by all engines of the machine; `taken` are ids that somebody else has (`reserved`).
     pub fn open(directory: &Path, taken: Vec<(u32, u32)>) -> Result<Pool> {
-        let fail = |errno: rustix::io::Errno| Error::setup_at("open the directory of id ranges", directory.display().to_string(), errno.raw_os_error());
+        let fail = |errno: rustix::io::Errno| {
+            Error::setup_at("open the directory of id ranges", directory.display().to_string(), errno.raw_os_error())
+        };
         crate::spawn::runtime::make_private_directory(directory)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let directory = rustix::fs::open(directory, flags, Mode::empty()).map_err(fail)?;
@@ -54,7 +56,11 @@ impl Pool {
                 return Ok(range);
             }
         }
-        Err(Error::unsupported("user_namespace", "all ranges of ids are in use", "end some containers, or set security=Security(user_namespace=\"host\")"))
+        Err(Error::unsupported(
+            "user_namespace",
+            "all ranges of ids are in use",
+            "end some containers, or set security=Security(user_namespace=\"host\")",
+        ))
     }
 
     pub fn give_back(&self, range: Range) {
@@ -68,7 +74,8 @@ impl Pool {
         }
         let name = format!("{base:x}");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = openat(&self.directory, &name, flags, Mode::from_raw_mode(0o600)).map_err(|errno| ("claim an id range", errno))?;
+        let lock = openat(&self.directory, &name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|errno| ("claim an id range", errno))?;
         match flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Range { base, _lock: lock })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -95,7 +102,8 @@ pub fn reserved(subids: &[&str], accounts: &[&str]) -> Vec<(u32, u32)> {
         let mut fields = line.split(':').skip(1);
         Some((number(fields.next())?, number(fields.next())?))
     });
-    let single = accounts.iter().flat_map(|text| text.lines()).filter_map(|line| Some((number(line.split(':').nth(2))?, 1)));
+    let single =
+        accounts.iter().flat_map(|text| text.lines()).filter_map(|line| Some((number(line.split(':').nth(2))?, 1)));
     ranges.chain(single).collect()
 }
 

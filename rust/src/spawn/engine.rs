@@ -81,7 +81,11 @@ pub fn forget_in_forked_copy() {
 impl Identity {
     /// Cheap, since it is asked before every run: the ids by system call, not the capabilities.
     fn fits(&self) -> bool {
-        let now = (rustix::process::getpid().as_raw_nonzero().get(), rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let now = (
+            rustix::process::getpid().as_raw_nonzero().get(),
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
         now == (self.pid, self.uid, self.gid)
     }
 }
@@ -94,7 +98,9 @@ impl Engine {
         let (privileges, ids) = if identity.root { (Privileges::Privileged, 0) } else { rootless_privileges(identity) };
         let keeper = match Keeper::start(&privileges, &place.parents()) {
             // A broken subuid set-up is no reason to have no containers: one id always works.
-            Err(Error::NotSupported { .. }) if matches!(privileges, Privileges::Range(_)) => Keeper::start(&Privileges::OneId, &place.parents()).map(|keeper| (keeper, 1)),
+            Err(Error::NotSupported { .. }) if matches!(privileges, Privileges::Range(_)) => {
+                Keeper::start(&Privileges::OneId, &place.parents()).map(|keeper| (keeper, 1))
+            }
             other => other.map(|keeper| (keeper, ids)),
         };
         let (keeper, ids) = keeper?;
@@ -147,7 +153,8 @@ impl Engine {
 
 fn open_pool() -> Result<Pool> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let reserved = ids::reserved(&[&read("/etc/subuid"), &read("/etc/subgid")], &[&read("/etc/passwd"), &read("/etc/group")]);
+    let reserved =
+        ids::reserved(&[&read("/etc/subuid"), &read("/etc/subgid")], &[&read("/etc/passwd"), &read("/etc/group")]);
     Pool::open(&runtime::directory(0).join("ids"), reserved)
 }
 
@@ -169,7 +176,10 @@ fn rootless_privileges(identity: Identity) -> (Privileges, u32) {
 }
 
 fn find_program(name: &str) -> Option<String> {
-    ["/usr/bin", "/bin", "/usr/local/bin"].iter().map(|directory| format!("{directory}/{name}")).find(|path| Path::new(path).exists())
+    ["/usr/bin", "/bin", "/usr/local/bin"]
+        .iter()
+        .map(|directory| format!("{directory}/{name}"))
+        .find(|path| Path::new(path).exists())
 }
 
 fn account_name(uid: u32) -> String {
@@ -195,9 +205,14 @@ pub fn packaged_program() -> Result<OwnedFd> {
     let path = PACKAGED.get().cloned().unwrap_or_default();
     let fix = "set vm.memfd_noexec to 0 or 1, or reinstall the wheel";
     let missing = |errno: rustix::io::Errno| {
-        Error::unsupported("keeper", format!("memfds cannot be executed here, and {} cannot be opened: {errno}", path.display()), fix)
+        Error::unsupported(
+            "keeper",
+            format!("memfds cannot be executed here, and {} cannot be opened: {errno}", path.display()),
+            fix,
+        )
     };
-    let file = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).map_err(missing)?;
+    let file =
+        rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).map_err(missing)?;
     read_only_clone(&file).map_or(Ok(file), Ok)
 }
 
@@ -207,7 +222,8 @@ fn read_only_clone(file: &OwnedFd) -> Option<OwnedFd> {
     use crate::sys::{constants, host, mount};
     use std::os::fd::AsRawFd;
     let clone = mount::open_tree_clone(file.as_raw_fd(), c"", false).ok()?;
-    let attr = mount::MountAttr { set: constants::MOUNT_ATTR_RDONLY | constants::MOUNT_ATTR_NOSUID, ..Default::default() };
+    let attr =
+        mount::MountAttr { set: constants::MOUNT_ATTR_RDONLY | constants::MOUNT_ATTR_NOSUID, ..Default::default() };
     mount::mount_setattr(clone.raw(), false, &attr).ok()?;
     Some(host::adopt(clone.release()))
 }

@@ -18,7 +18,9 @@ pub fn explain(spec: &Spec, facts: &Facts, layout: Option<&Layout>, ended: &Ende
     let empty = Vec::new();
     let label = |labels: Option<&Vec<String>>| labels.unwrap_or(&empty).get(ended.step as usize).cloned();
     match ended.phase {
-        phase::OUTSIDE => mounting(label(layout.map(|layout| &layout.outside_labels)).unwrap_or_default(), facts, ended.errno),
+        phase::OUTSIDE => {
+            mounting(label(layout.map(|layout| &layout.outside_labels)).unwrap_or_default(), facts, ended.errno)
+        }
         phase::INSIDE => inside(label(layout.map(|layout| &layout.inside_labels)).unwrap_or_default(), ended.errno),
         phase::COMMAND => command(spec, facts, ended),
         _ => cloning(ended),
@@ -32,7 +34,8 @@ fn with_note(step: impl Into<String>, errno: i32, note: Option<&str>) -> Error {
 fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
     let idmap = label.starts_with("idmap");
     if idmap && matches!(errno, EINVAL | EPERM | ENOSYS | 95) {
-        let cause = format!("{label}: this file system cannot be idmapped (overlayfs, FUSE, NFS, or a kernel before 5.12)");
+        let cause =
+            format!("{label}: this file system cannot be idmapped (overlayfs, FUSE, NFS, or a kernel before 5.12)");
         let fix = "copy it to ext4, xfs, btrfs or (6.3) tmpfs, or set security=Security(user_namespace=\"host\")";
         return Error::unsupported("idmapped mounts", cause, fix);
     }
@@ -46,11 +49,15 @@ fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
 
 fn inside(label: String, errno: i32) -> Error {
     let note = match (label.as_str(), errno) {
-        (label, EPERM) if label.starts_with("mount proc") => {
-            Some("the kernel refuses a fresh /proc where this process's own is partly masked: inside another container, ask its engine for an unmasked /proc (docker: --security-opt systempaths=unconfined)")
+        (label, EPERM) if label.starts_with("mount proc") => Some(
+            "the kernel refuses a fresh /proc where this process's own is partly masked: inside another container, ask its engine for an unmasked /proc (docker: --security-opt systempaths=unconfined)",
+        ),
+        (label, EPERM) if label.starts_with("mount sysfs") => {
+            Some("the kernel refuses a fresh /sys where this process's own is read-only or masked")
         }
-        (label, EPERM) if label.starts_with("mount sysfs") => Some("the kernel refuses a fresh /sys where this process's own is read-only or masked"),
-        (label, 40 | 20) if label.starts_with("mount ") => Some("a mount point is a symbolic link or not a directory; none of ours may be"),
+        (label, 40 | 20) if label.starts_with("mount ") => {
+            Some("a mount point is a symbolic link or not a directory; none of ours may be")
+        }
         (label, 40) if label.starts_with("write ") => Some("its target is a symbolic link, which is not followed"),
         (label, 17) if label.starts_with("write ") => Some("its target exists and is not a regular file"),
         (_, ENOSPC) => Some("the writable layer is full: raise limits.disk or limits.memory"),
@@ -63,11 +70,19 @@ fn cloning(ended: &Ended) -> Error {
     let (text, note) = match (ended.phase, ended.step) {
         (_, step::CLONE) if ended.errno == ENOSYS => {
             let cause = "clone3 is refused here, as by the seccomp filter of an old container engine";
-            return Error::unsupported("clone3", cause, "Linux 5.3, or the outer engine's --security-opt seccomp=unconfined");
+            return Error::unsupported(
+                "clone3",
+                cause,
+                "Linux 5.3, or the outer engine's --security-opt seccomp=unconfined",
+            );
         }
         (_, step::CLONE) if ended.errno == 28 => {
             let cause = "clone3: ENOSPC: the limit on namespaces is reached";
-            return Error::unsupported("user_namespace", cause, "raise sysctl user.max_user_namespaces and its siblings");
+            return Error::unsupported(
+                "user_namespace",
+                cause,
+                "raise sysctl user.max_user_namespaces and its siblings",
+            );
         }
         (_, step::CLONE) if ended.errno == EPERM => {
             let cause = "clone3: EPERM: new namespaces are refused (an outer seccomp filter, a chroot, or an LSM)";
@@ -97,7 +112,9 @@ fn command(spec: &Spec, facts: &Facts, ended: &Ended) -> Error {
             let note = "the program is there, but the interpreter or dynamic loader that it names is not";
             Error::Setup { step: format!("execute {name}"), path: None, errno: ENOENT, note: Some(note.into()) }
         }
-        (step::EXEC, errno) if errno < 0 => with_note(format!("execute {name}: its set-up was killed by signal {}", -errno), 4, None),
+        (step::EXEC, errno) if errno < 0 => {
+            with_note(format!("execute {name}: its set-up was killed by signal {}", -errno), 4, None)
+        }
         (step::EXEC, errno) => Error::CommandNotExecutable { command: name, errno },
         (step::USER, errno) => unknown("user", &spec.user, errno),
         (step::GROUP, errno) => unknown("group", &spec.group, errno),

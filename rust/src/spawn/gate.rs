@@ -60,9 +60,9 @@ impl Ours {
     pub fn new(fd: OwnedFd) -> Ours {
         let wanted = fd.as_raw_fd() + 1;
         let start = wanted as usize;
-        let slot = (0..OURS.len()).map(|i| (start + i) % OURS.len()).find(|slot| {
-            OURS[*slot].compare_exchange(0, wanted, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        });
+        let slot = (0..OURS.len())
+            .map(|i| (start + i) % OURS.len())
+            .find(|slot| OURS[*slot].compare_exchange(0, wanted, Ordering::AcqRel, Ordering::Relaxed).is_ok());
         Ours { fd, slot }
     }
 }

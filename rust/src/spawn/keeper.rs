@@ -35,14 +35,16 @@ impl Keeper {
     pub fn start(mode: &Privileges, places: &[BorrowedFd<'_>]) -> Result<Keeper> {
         let fail = |errno: sys::Errno| Error::setup("start the keeper", errno.0);
         let image = program_file()?;
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|e| ("open /dev/null", e))?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| ("open /dev/null", e))?;
         let host = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
             .map_err(|errno| ("pidfd_open of this process", errno))?;
         let (ours, theirs) = sys::net::socketpair().map_err(fail)?;
         // Before the first message is sent: one without credentials would be refused.
         sys::net::pass_credentials(theirs.raw()).map_err(fail)?;
         let (ours, theirs) = (sys::host::adopt(ours.release()), sys::host::adopt(theirs.release()));
-        let started = sys::host::start_keeper(image.as_fd(), theirs.as_fd(), host.as_fd(), null.as_fd()).map_err(fail)?;
+        let started =
+            sys::host::start_keeper(image.as_fd(), theirs.as_fd(), host.as_fd(), null.as_fd()).map_err(fail)?;
         drop(theirs);
         let keeper = Keeper {
             pid: started.pid,
@@ -134,7 +136,10 @@ impl Keeper {
 }
 
 pub fn died() -> Error {
-    let note = Some("the keeper of this interpreter's containers died, and all of them with it; the next call starts a new one".into());
+    let note = Some(
+        "the keeper of this interpreter's containers died, and all of them with it; the next call starts a new one"
+            .into(),
+    );
     Error::Setup { step: "run a container".into(), path: None, errno: 32, note }
 }
 

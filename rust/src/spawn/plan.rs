@@ -55,7 +55,9 @@ pub fn clone_flags(spec: &Spec, user_namespace: bool, has_time: bool) -> u64 {
     let new = |space, bit| if space == Space::New { bit } else { 0 };
     let time = if has_time { new(spaces.time, CLONE_NEWTIME) } else { 0 };
     let user = if user_namespace { CLONE_NEWUSER } else { 0 };
-    CLONE_NEWNS | user | time
+    CLONE_NEWNS
+        | user
+        | time
         | new(spaces.uts, CLONE_NEWUTS)
         | new(spaces.ipc, CLONE_NEWIPC)
         | new(spaces.pid, CLONE_NEWPID)
@@ -149,9 +151,11 @@ fn filter(spec: &Spec) -> Vec<u8> {
 /// The compiled default, kept for the last few combinations: compiling costs more than a run can spare.
 fn default_filter(capabilities: u64, deny_setid_bits: bool) -> Vec<u8> {
     use std::sync::Mutex;
-    static KEPT: crate::sys::host::ForkCell<Mutex<Vec<(u64, bool, Vec<u8>)>>> = crate::sys::host::ForkCell::new(Mutex::default);
+    static KEPT: crate::sys::host::ForkCell<Mutex<Vec<(u64, bool, Vec<u8>)>>> =
+        crate::sys::host::ForkCell::new(Mutex::default);
     let mut kept = KEPT.get().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Some((_, _, program)) = kept.iter().find(|(caps, deny, _)| (*caps, *deny) == (capabilities, deny_setid_bits)) {
+    if let Some((_, _, program)) = kept.iter().find(|(caps, deny, _)| (*caps, *deny) == (capabilities, deny_setid_bits))
+    {
         return program.clone();
     }
     let program = seccomp::to_bytes(&seccomp::default_program(Arch::native(), capabilities, deny_setid_bits));

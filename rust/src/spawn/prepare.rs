@@ -73,17 +73,26 @@ fn check(engine: &Engine, spec: &Spec) -> Result<()> {
         return Err(Error::Value("security: user_namespace=\"host\" with Image.host() needs no_new_privileges".into()));
     }
     if engine.facts.rootless && spec.limits.disk.is_some() && !spec.upper_on_disk && engine.kernel < (6, 6) {
-        return Err(Error::unsupported("disk", "a plain user's in-memory layer needs Linux 6.6", "a newer kernel, or root"));
+        return Err(Error::unsupported(
+            "disk",
+            "a plain user's in-memory layer needs Linux 6.6",
+            "a newer kernel, or root",
+        ));
     }
     if spec.upper_on_disk && spec.limits.disk.is_some() {
-        let cause = "the writable layer lies on the disk, where only a project quota or a file system of its own bounds it";
+        let cause =
+            "the writable layer lies on the disk, where only a project quota or a file system of its own bounds it";
         return Err(Error::unsupported("disk", cause, "upper=\"memory\", which is bounded by its tmpfs"));
     }
     for (resource, soft, hard) in &spec.limits.rlimits {
         let most = hard_limit(*resource);
         if *hard > most || *soft > most {
             let cause = format!("this process's hard limit is {most}, and a container never has CAP_SYS_RESOURCE");
-            return Err(Error::unsupported("rlimits", cause, "raise the hard limit of this process (ulimit -H, LimitNOFILE=)"));
+            return Err(Error::unsupported(
+                "rlimits",
+                cause,
+                "raise the hard limit of this process (ulimit -H, LimitNOFILE=)",
+            ));
         }
     }
     check_fds(spec)
@@ -122,7 +131,8 @@ fn root(engine: &Engine, spec: &Spec) -> Result<(RootSource, Option<Arc<OwnedFd>
 }
 
 fn not_a_directory(path: &Path) -> Error {
-    let note = Some("Image.from_directory takes a root file system; for a tar of one there is Image.from_archive".to_string());
+    let note =
+        Some("Image.from_directory takes a root file system; for a tar of one there is Image.from_archive".to_string());
     Error::Setup { step: "open the image".into(), path: Some(path.display().to_string()), errno: 20, note }
 }
 
@@ -156,13 +166,22 @@ fn mount_source(mount: &super::spec::Mount, engine: &Engine) -> Result<Option<So
         MountKind::Tmpfs { .. } => Ok(None),
         MountKind::Overlay { source } => {
             let found = look(source, &step)?;
-            if found.is_directory { Ok(Some(found)) } else { Err(Error::setup_at("mount an overlay of", source.display().to_string(), 20)) }
+            if found.is_directory {
+                Ok(Some(found))
+            } else {
+                Err(Error::setup_at("mount an overlay of", source.display().to_string(), 20))
+            }
         }
         MountKind::Bind { source, read_only, owner } => {
             let found = look(source, &step)?;
             if engine.is_root() && !read_only && owner.is_none() && found.uid == 0 {
                 let note = Some("a writable source owned by root: say owner=uid (who owns what the container writes), owner=0 aloud, or read_only=True".to_string());
-                return Err(Error::Setup { step: "bind".into(), path: Some(source.display().to_string()), errno: 1, note });
+                return Err(Error::Setup {
+                    step: "bind".into(),
+                    path: Some(source.display().to_string()),
+                    errno: 1,
+                    note,
+                });
             }
             Ok(Some(found))
         }
@@ -184,7 +203,10 @@ fn device(path: &Path) -> Result<(String, u32, u32, u32, Source)> {
 }
 
 fn standard_nodes() -> Result<Vec<Source>> {
-    ["null", "zero", "full", "random", "urandom", "tty"].iter().map(|name| look(Path::new(&format!("/dev/{name}")), "device")).collect()
+    ["null", "zero", "full", "random", "urandom", "tty"]
+        .iter()
+        .map(|name| look(Path::new(&format!("/dev/{name}")), "device"))
+        .collect()
 }
 
 /// A namespace of the host's brings the host's view of it, read-only (K26).
@@ -240,7 +262,8 @@ pub fn memory_file(data: &[u8]) -> Result<OwnedFd> {
         rest = &rest[rustix::io::write(&file, rest).map_err(fail)?..];
     }
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(fail)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL).map_err(fail)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)
+        .map_err(fail)?;
     Ok(file)
 }
 
@@ -305,7 +328,13 @@ impl Prepared {
         Ok(())
     }
 
-    pub fn add_descriptors(&self, spec: &Spec, groups: Option<&Groups>, range: Option<&Range>, descriptors: &mut Descriptors) -> Result<Kept> {
+    pub fn add_descriptors(
+        &self,
+        spec: &Spec,
+        groups: Option<&Groups>,
+        range: Option<&Range>,
+        descriptors: &mut Descriptors,
+    ) -> Result<Kept> {
         let mut kept = Vec::new();
         if let Some(file) = &self.files {
             descriptors.add(role::FILES, file.as_raw_fd(), 0);
@@ -330,7 +359,8 @@ impl Prepared {
     }
 
     pub fn head(&self, engine: &Engine, spec: &Spec, id: u64, flags: u32, ids: (u32, u32), places: u32) -> Head {
-        let nanoseconds = |seconds: Option<f64>| seconds.map_or(NEVER, |seconds| (seconds * 1e9).min(9e18).max(0.0) as u64);
+        let nanoseconds =
+            |seconds: Option<f64>| seconds.map_or(NEVER, |seconds| (seconds * 1e9).min(9e18).max(0.0) as u64);
         Head {
             id,
             flags,

@@ -27,7 +27,9 @@ pub fn store(uid: u32) -> PathBuf {
 
 /// Makes a directory (and its parents) of mode 0700, or takes an existing one of ours; somebody else's is refused (H19).
 pub fn make_private_directory(path: &Path) -> Result<()> {
-    let fail = |error: std::io::Error| Error::setup_at("make directory", path.display().to_string(), error.raw_os_error().unwrap_or(5));
+    let fail = |error: std::io::Error| {
+        Error::setup_at("make directory", path.display().to_string(), error.raw_os_error().unwrap_or(5))
+    };
     match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -36,7 +38,12 @@ pub fn make_private_directory(path: &Path) -> Result<()> {
     let seen = std::fs::symlink_metadata(path).map_err(fail)?;
     if !seen.is_dir() || seen.uid() != rustix::process::geteuid().as_raw() || seen.mode() & 0o022 != 0 {
         let note = Some("it must be a directory of this user that nobody else can write to".to_string());
-        return Err(Error::Setup { step: "use directory".into(), path: Some(path.display().to_string()), errno: 1, note });
+        return Err(Error::Setup {
+            step: "use directory".into(),
+            path: Some(path.display().to_string()),
+            errno: 1,
+            note,
+        });
     }
     Ok(())
 }

@@ -86,7 +86,10 @@ pub enum UserSpace {
     Auto,
     Host,
     /// Exactly these ids: container id 0 to count-1 from base.
-    Map { base: u32, count: u32 },
+    Map {
+        base: u32,
+        count: u32,
+    },
 }
 
 #[derive(Debug, Clone)]

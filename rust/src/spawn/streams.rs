@@ -88,7 +88,8 @@ impl Streams {
     }
 
     fn null(&mut self) -> Result<i32> {
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|e| ("open /dev/null", e))?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| ("open /dev/null", e))?;
         let fd = null.as_raw_fd();
         self.theirs.push(null);
         Ok(fd)

@@ -18,7 +18,9 @@ pub fn make(name: &str, owner: u32, mode: u32, host_image: bool) -> Result<Upper
     let store = runtime::store(rustix::process::geteuid().as_raw()).join("uppers");
     runtime::make_private_directory(&store)?;
     let path = store.join(name);
-    let fail = |error: std::io::Error| Error::setup_at("make the writable layer", path.display().to_string(), error.raw_os_error().unwrap_or(5));
+    let fail = |error: std::io::Error| {
+        Error::setup_at("make the writable layer", path.display().to_string(), error.raw_os_error().unwrap_or(5))
+    };
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let parent = rustix::fs::open(&store, flags, rustix::fs::Mode::empty()).map_err(|errno| fail(errno.into()))?;
     std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(fail)?;

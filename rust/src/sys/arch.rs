@@ -23,7 +23,12 @@ mod native {
     ///
     /// # Safety
     /// `args` names a stack that outlives the child's use of it; `entry` and `argument` are valid in the child.
-    pub unsafe fn clone3_onto_stack(args: *const u8, size: usize, entry: extern "C" fn(*mut u8) -> !, argument: *mut u8) -> isize {
+    pub unsafe fn clone3_onto_stack(
+        args: *const u8,
+        size: usize,
+        entry: extern "C" fn(*mut u8) -> !,
+        argument: *mut u8,
+    ) -> isize {
         let result: isize;
         // SAFETY: the child leaves through `call` and never comes back to this frame; the parent sees one plain call.
         unsafe {
@@ -61,7 +66,12 @@ mod native {
     ///
     /// # Safety
     /// `args` names a stack that outlives the child's use of it; `entry` and `argument` are valid in the child.
-    pub unsafe fn clone3_onto_stack(args: *const u8, size: usize, entry: extern "C" fn(*mut u8) -> !, argument: *mut u8) -> isize {
+    pub unsafe fn clone3_onto_stack(
+        args: *const u8,
+        size: usize,
+        entry: extern "C" fn(*mut u8) -> !,
+        argument: *mut u8,
+    ) -> isize {
         let result: isize;
         // SAFETY: the child leaves through `blr` and never comes back to this frame; the parent sees one plain call.
         unsafe {

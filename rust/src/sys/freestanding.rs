@@ -22,12 +22,16 @@ mod copy {
 
     pub unsafe fn forward(to: *mut u8, from: *const u8, count: usize) {
         // SAFETY: the caller's ranges; direction flag is clear by the ABI.
-        unsafe { asm!("rep movsb", inout("rcx") count => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack, preserves_flags)) }
+        unsafe {
+            asm!("rep movsb", inout("rcx") count => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack, preserves_flags))
+        }
     }
 
     pub unsafe fn fill(to: *mut u8, byte: u8, count: usize) {
         // SAFETY: the caller's range.
-        unsafe { asm!("rep stosb", inout("rcx") count => _, inout("rdi") to => _, in("al") byte, options(nostack, preserves_flags)) }
+        unsafe {
+            asm!("rep stosb", inout("rcx") count => _, inout("rdi") to => _, in("al") byte, options(nostack, preserves_flags))
+        }
     }
 }
 

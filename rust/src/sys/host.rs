@@ -41,7 +41,12 @@ pub struct Started {
 /// execve resets the exit signal to SIGCHLD (execve(2)), so no process that execs may be a child of the host: the intermediate
 /// clones the keeper and exits, and the keeper is reparented away. Nothing between the clones and exec allocates, locks or
 /// changes credentials: the memory is the host's.
-pub fn start_keeper(image: BorrowedFd<'_>, control: BorrowedFd<'_>, host: BorrowedFd<'_>, null: BorrowedFd<'_>) -> Result<Started> {
+pub fn start_keeper(
+    image: BorrowedFd<'_>,
+    control: BorrowedFd<'_>,
+    host: BorrowedFd<'_>,
+    null: BorrowedFd<'_>,
+) -> Result<Started> {
     let stacks = map_stacks()?;
     let start = Start {
         control: control.as_raw_fd(),
@@ -90,7 +95,8 @@ fn clone_and_wait(start: &Start, stacks: usize) -> Result<()> {
     };
     let at = start as *const Start as *mut u8;
     // SAFETY: `start`, `here` and the stack live until both clones are gone, or for ever (see the deadline).
-    let pid = check(unsafe { arch::clone3_onto_stack((&raw const args).cast(), size_of::<CloneArgs>(), intermediate, at) })?;
+    let pid =
+        check(unsafe { arch::clone3_onto_stack((&raw const args).cast(), size_of::<CloneArgs>(), intermediate, at) })?;
     wait_until_clear(&here)?;
     // exit_signal 0: only a wait with __WALL sees this child, so no waitpid(-1) of the host's can take it.
     super::errno::retry(|| super::process::wait4(pid as i32, WALL))?;
@@ -142,7 +148,8 @@ fn become_keeper(start: &Start) -> Result<()> {
     dup_onto(host, 4, false)?;
     dup_onto(image, 5, true)?;
     close_range(6, u32::MAX, false)?;
-    let arguments = [5, c"".as_ptr() as usize, start.argv.as_ptr() as usize, start.envp.as_ptr() as usize, AT_EMPTY_PATH];
+    let arguments =
+        [5, c"".as_ptr() as usize, start.argv.as_ptr() as usize, start.envp.as_ptr() as usize, AT_EMPTY_PATH];
     // SAFETY: the arrays end with a null and hold constant C strings.
     unsafe { call(nr::EXECVEAT, arguments) }.map(drop)
 }

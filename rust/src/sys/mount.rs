@@ -27,7 +27,8 @@ pub struct MountAttr {
 
 pub fn mount_setattr(fd: i32, recursive: bool, attr: &MountAttr) -> Result<()> {
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
-    let arguments = [fd as usize, c"".as_ptr() as usize, flags, attr as *const MountAttr as usize, size_of::<MountAttr>()];
+    let arguments =
+        [fd as usize, c"".as_ptr() as usize, flags, attr as *const MountAttr as usize, size_of::<MountAttr>()];
     // SAFETY: the attributes live across the call.
     unsafe { call(nr::MOUNT_SETATTR, arguments) }.map(drop)
 }
@@ -76,7 +77,8 @@ pub fn move_mount_onto(mount: i32, target: i32) -> Result<()> {
 
 /// Attaches a detached mount at a path. For the old overlay fallback and the new root only.
 pub fn move_mount_at(mount: i32, dir: i32, path: &CStr) -> Result<()> {
-    let arguments = [mount as usize, c"".as_ptr() as usize, dir as usize, path.as_ptr() as usize, MOVE_MOUNT_F_EMPTY_PATH];
+    let arguments =
+        [mount as usize, c"".as_ptr() as usize, dir as usize, path.as_ptr() as usize, MOVE_MOUNT_F_EMPTY_PATH];
     // SAFETY: C strings for the length of the call.
     unsafe { call(nr::MOVE_MOUNT, arguments) }.map(drop)
 }

@@ -96,10 +96,7 @@ struct Writer {
 impl Writer {
     fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) -> Place {
         self.reversed.push(Insn { code, jt, jf, k });
-        Place {
-            at: self.reversed.len(),
-            loads: None,
-        }
+        Place { at: self.reversed.len(), loads: None }
     }
 
     /// A balanced tree over the ranges: the lower half follows its node, the upper half is jumped to.
@@ -159,15 +156,7 @@ impl Writer {
         }
     }
 
-    fn compare_low(
-        &mut self,
-        op: Op,
-        offset: u32,
-        value: u32,
-        two: u32,
-        yes: Place,
-        no: Place,
-    ) -> Place {
+    fn compare_low(&mut self, op: Op, offset: u32, value: u32, two: u32, yes: Place, no: Place) -> Place {
         match op {
             Op::Eq => self.compare(offset, None, JEQ, value, yes, no),
             Op::Ne => self.compare(offset, None, JEQ, value, no, yes),
@@ -180,28 +169,13 @@ impl Writer {
     }
 
     /// The high half decides unless it is equal: then the low half does.
-    fn compare_high(
-        &mut self,
-        offset: u32,
-        value: u32,
-        low: Place,
-        greater: Place,
-        less: Place,
-    ) -> Place {
+    fn compare_high(&mut self, offset: u32, value: u32, low: Place, greater: Place, less: Place) -> Place {
         let equal = self.branch(JEQ, value, low, less);
         let place = self.branch(JGT, value, greater, equal);
         self.load(offset, place)
     }
 
-    fn compare(
-        &mut self,
-        offset: u32,
-        mask: Option<u32>,
-        op: u16,
-        value: u32,
-        yes: Place,
-        no: Place,
-    ) -> Place {
+    fn compare(&mut self, offset: u32, mask: Option<u32>, op: u16, value: u32, yes: Place, no: Place) -> Place {
         let Some(mask) = mask else {
             // The accumulator still holds the argument: a chain of comparisons loads it once.
             let place = self.branch(op, value, after_load(yes, offset), after_load(no, offset));
@@ -217,10 +191,7 @@ impl Writer {
         let entered = self.distance(then);
         debug_assert_eq!(entered, 0, "a load falls through");
         let place = self.push(LOAD, 0, 0, offset);
-        Place {
-            loads: Some((offset, then.at)),
-            ..place
-        }
+        Place { loads: Some((offset, then.at)), ..place }
     }
 
     fn branch(&mut self, op: u16, value: u32, yes: Place, no: Place) -> Place {
@@ -230,10 +201,7 @@ impl Writer {
         // A stepping stone for one side moves the other side one further away: look again until both are near.
         loop {
             let (yes, no) = (self.nearest(yes.at), self.nearest(no.at));
-            match (
-                u8::try_from(self.reversed.len() - yes),
-                u8::try_from(self.reversed.len() - no),
-            ) {
+            match (u8::try_from(self.reversed.len() - yes), u8::try_from(self.reversed.len() - no)) {
                 (Ok(jt), Ok(jf)) => return self.push(op, jt, jf, value),
                 (Err(_), _) => self.stone(yes),
                 (_, Err(_)) => self.stone(no),
@@ -243,10 +211,7 @@ impl Writer {
 
     fn goto(&mut self, place: Place) -> Place {
         match self.distance(place) {
-            0 => Place {
-                at: place.at,
-                loads: None,
-            },
+            0 => Place { at: place.at, loads: None },
             distance => self.push(JUMP, 0, 0, distance),
         }
     }
@@ -264,11 +229,8 @@ impl Writer {
     fn stone(&mut self, place: usize) {
         let target = self.reversed[place - 1];
         let distance = u32::try_from(self.reversed.len() - place).expect("a program is short");
-        let stone = if target.code == RETURN {
-            self.push(RETURN, 0, 0, target.k)
-        } else {
-            self.push(JUMP, 0, 0, distance)
-        };
+        let stone =
+            if target.code == RETURN { self.push(RETURN, 0, 0, target.k) } else { self.push(JUMP, 0, 0, distance) };
         self.stones.insert(place, stone.at);
     }
 }

@@ -113,15 +113,8 @@ const O_CREAT: u64 = 0o100;
 const O_TMPFILE_BIT: u64 = 0o20_000_000; // without O_DIRECTORY, whose value depends on the architecture
 
 /// Calls with a file mode in this argument.
-const MODE_ARGUMENT: &[(&str, u8)] = &[
-    ("chmod", 1),
-    ("fchmod", 1),
-    ("fchmodat", 2),
-    ("fchmodat2", 2),
-    ("creat", 1),
-    ("mknod", 1),
-    ("mknodat", 2),
-];
+const MODE_ARGUMENT: &[(&str, u8)] =
+    &[("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("creat", 1), ("mknod", 1), ("mknodat", 2)];
 
 /// Calls whose mode (second number) counts only if their flags (first number) create a file; else it may be garbage.
 const OPEN_FLAGS_MODE: &[(&str, u8, u8)] = &[("open", 1, 2), ("openat", 2, 3)];
@@ -140,38 +133,23 @@ pub fn default_program(arch: Arch, capabilities: u64, deny_setid_bits: bool) -> 
 #[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     let opened = WITH_CAPABILITY.iter().map(|(_, names)| names);
-    ALLOWED
-        .iter()
-        .chain(opened)
-        .flat_map(|names| names.split_whitespace())
+    ALLOWED.iter().chain(opened).flat_map(|names| names.split_whitespace())
 }
 
 /// The answer to every number of the table.
 fn answers(arch: Arch, capabilities: u64, deny_setid_bits: bool) -> BTreeMap<u32, Answer> {
-    let mut answers: BTreeMap<u32, Answer> = numbers::all(arch)
-        .map(|number| (number, Answer::Return(DENY)))
-        .collect();
-    let opened = WITH_CAPABILITY
-        .iter()
-        .filter(|(any_of, _)| capabilities & any_of != 0)
-        .map(|(_, names)| names);
-    let allowed = ALLOWED
-        .iter()
-        .chain(opened)
-        .flat_map(|names| names.split_whitespace());
+    let mut answers: BTreeMap<u32, Answer> = numbers::all(arch).map(|number| (number, Answer::Return(DENY))).collect();
+    let opened = WITH_CAPABILITY.iter().filter(|(any_of, _)| capabilities & any_of != 0).map(|(_, names)| names);
+    let allowed = ALLOWED.iter().chain(opened).flat_map(|names| names.split_whitespace());
     let mut set = |name: &str, answer: Answer| {
         if let Some(number) = numbers::number(arch, name) {
             answers.insert(number, answer);
         }
     };
     allowed.for_each(|name| set(name, Answer::Return(ALLOW)));
-    by_argument(capabilities)
-        .into_iter()
-        .for_each(|(name, answer)| set(name, answer));
+    by_argument(capabilities).into_iter().for_each(|(name, answer)| set(name, answer));
     if deny_setid_bits {
-        without_setid_bits()
-            .into_iter()
-            .for_each(|(name, answer)| set(name, answer));
+        without_setid_bits().into_iter().for_each(|(name, answer)| set(name, answer));
     }
     answers
 }
@@ -181,20 +159,11 @@ fn by_argument(capabilities: u64) -> Vec<(&'static str, Answer)> {
     let mut answers = vec![
         ("socket", socket.clone()),
         ("socketpair", socket),
-        (
-            "personality",
-            Answer::Check(one_of(&PERSONALITIES, 0, ALLOW), DENY),
-        ),
-        (
-            "ioctl",
-            Answer::Check(one_of(&TERMINAL_INPUT, 1, DENY), ALLOW),
-        ),
+        ("personality", Answer::Check(one_of(&PERSONALITIES, 0, ALLOW), DENY)),
+        ("ioctl", Answer::Check(one_of(&TERMINAL_INPUT, 1, DENY), ALLOW)),
     ];
     if capabilities & cap::bit(cap::SYS_ADMIN) == 0 {
-        answers.push((
-            "clone",
-            Answer::Check(vec![clause(vec![no_bit(0, NAMESPACE_FLAGS)], ALLOW)], DENY),
-        ));
+        answers.push(("clone", Answer::Check(vec![clause(vec![no_bit(0, NAMESPACE_FLAGS)], ALLOW)], DENY)));
         // Its flags are behind a pointer; C libraries fall back to clone.
         answers.push(("clone3", Answer::Return(ABSENT)));
     }
@@ -205,10 +174,7 @@ fn socket_clauses(capabilities: u64) -> Vec<Clause> {
     let mut clauses = Vec::new();
     if capabilities & cap::bit(cap::AUDIT_WRITE) == 0 {
         // What a kernel without audit says: login, su and useradd go on, where EPERM on sending would end them.
-        let tests = vec![
-            low(0, Op::Eq, AF_NETLINK, 0),
-            low(2, Op::Eq, NETLINK_AUDIT, 0),
-        ];
+        let tests = vec![low(0, Op::Eq, AF_NETLINK, 0), low(2, Op::Eq, NETLINK_AUDIT, 0)];
         clauses.push(clause(tests, Action::Errno(EINVAL).value()));
     }
     clauses.extend(one_of(&FAMILIES, 0, ALLOW));
@@ -221,30 +187,15 @@ fn without_setid_bits() -> Vec<(&'static str, Answer)> {
         (*name, Answer::Check(vec![harmless], DENY))
     });
     let with_flags = OPEN_FLAGS_MODE.iter().map(|(name, flags, mode)| {
-        let harmless = [
-            no_bit(*mode, SET_ID_BITS),
-            no_bit(*flags, O_CREAT | O_TMPFILE_BIT),
-        ];
-        (
-            *name,
-            Answer::Check(
-                harmless.map(|test| clause(vec![test], ALLOW)).to_vec(),
-                DENY,
-            ),
-        )
+        let harmless = [no_bit(*mode, SET_ID_BITS), no_bit(*flags, O_CREAT | O_TMPFILE_BIT)];
+        (*name, Answer::Check(harmless.map(|test| clause(vec![test], ALLOW)).to_vec(), DENY))
     });
     // The mode of openat2 is behind a pointer; what uses it falls back to openat.
-    with_mode
-        .chain(with_flags)
-        .chain([("openat2", Answer::Return(ABSENT))])
-        .collect()
+    with_mode.chain(with_flags).chain([("openat2", Answer::Return(ABSENT))]).collect()
 }
 
 fn one_of(values: &[u64], index: u8, then: u32) -> Vec<Clause> {
-    values
-        .iter()
-        .map(|value| clause(vec![low(index, Op::Eq, *value, 0)], then))
-        .collect()
+    values.iter().map(|value| clause(vec![low(index, Op::Eq, *value, 0)], then)).collect()
 }
 
 fn no_bit(index: u8, bits: u64) -> Test {
@@ -257,11 +208,5 @@ fn clause(tests: Vec<Test>, then: u32) -> Clause {
 
 /// All parameters that are looked at here are int, unsigned int or umode_t, or are cut to 32 bits first (clone).
 fn low(index: u8, op: Op, value: u64, value_two: u64) -> Test {
-    Test {
-        index,
-        width: Width::Low,
-        op,
-        value,
-        value_two,
-    }
+    Test { index, width: Width::Low, op, value, value_two }
 }

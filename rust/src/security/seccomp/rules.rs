@@ -59,9 +59,7 @@ pub fn compile(arch: Arch, rules: &Rules) -> Result<(Vec<Insn>, Vec<String>)> {
             }
         }
     }
-    let answers = calls
-        .iter()
-        .map(|(number, rules_of_call)| (*number, answer(rules.default, rules_of_call)));
+    let answers = calls.iter().map(|(number, rules_of_call)| (*number, answer(rules.default, rules_of_call)));
     let ranges = ranges(arch, answers, &Answer::Return(rules.default.value()));
     let program = assemble(arch, &ranges, Action::KillProcess.value());
     if program.len() > MAX_INSTRUCTIONS {
@@ -74,11 +72,7 @@ pub fn compile(arch: Arch, rules: &Rules) -> Result<(Vec<Insn>, Vec<String>)> {
 }
 
 /// Single numbers with answers, in ascending order, made into ranges; `rest` answers the numbers between them.
-pub(super) fn ranges(
-    arch: Arch,
-    answers: impl Iterator<Item = (u32, Answer)>,
-    rest: &Answer,
-) -> Ranges {
+pub(super) fn ranges(arch: Arch, answers: impl Iterator<Item = (u32, Answer)>, rest: &Answer) -> Ranges {
     let mut ranges: Ranges = vec![(0, rest.clone())];
     for (number, answer) in answers {
         if ranges.last().is_some_and(|last| last.0 == number) {
@@ -95,11 +89,7 @@ pub(super) fn ranges(
 }
 
 fn answer(default: Action, rules: &[&Rule]) -> Answer {
-    let mut rules: Vec<&Rule> = rules
-        .iter()
-        .copied()
-        .filter(|rule| rule.action != default)
-        .collect();
+    let mut rules: Vec<&Rule> = rules.iter().copied().filter(|rule| rule.action != default).collect();
     if let Some(rule) = rules.iter().find(|rule| rule.args.is_empty()) {
         return Answer::Return(rule.action.value());
     }
@@ -125,19 +115,10 @@ fn clauses_of(rule: &Rule) -> Vec<Clause> {
         value: arg.value,
         value_two: arg.value_two,
     });
-    let repeated =
-        (0..6).any(|index| rule.args.iter().filter(|arg| arg.index == index).count() > 1);
+    let repeated = (0..6).any(|index| rule.args.iter().filter(|arg| arg.index == index).count() > 1);
     match repeated {
-        true => tests
-            .map(|test| Clause {
-                tests: vec![test],
-                then,
-            })
-            .collect(),
-        false => vec![Clause {
-            tests: tests.collect(),
-            then,
-        }],
+        true => tests.map(|test| Clause { tests: vec![test], then }).collect(),
+        false => vec![Clause { tests: tests.collect(), then }],
     }
 }
 
@@ -155,9 +136,9 @@ fn check_rule(rule: &Rule) -> Result<()> {
 
 fn check_action(action: Action) -> Result<()> {
     match action {
-        Action::Errno(errno) if errno > MAX_ERRNO => Err(Error::Value(format!(
-            "seccomp profile: errno {errno} is above {MAX_ERRNO}"
-        ))),
+        Action::Errno(errno) if errno > MAX_ERRNO => {
+            Err(Error::Value(format!("seccomp profile: errno {errno} is above {MAX_ERRNO}")))
+        }
         _ => Ok(()),
     }
 }

@@ -13,16 +13,9 @@ pub(super) struct SeccompData {
 
 impl SeccompData {
     fn word(&self, offset: u32) -> u32 {
-        assert!(
-            offset.is_multiple_of(4) && offset < 64,
-            "the kernel refuses a load at {offset}"
-        );
+        assert!(offset.is_multiple_of(4) && offset < 64, "the kernel refuses a load at {offset}");
         let half = |value: u64, offset: u32| {
-            if offset.is_multiple_of(8) {
-                value as u32
-            } else {
-                (value >> 32) as u32
-            }
+            if offset.is_multiple_of(8) { value as u32 } else { (value >> 32) as u32 }
         };
         match offset {
             0 => self.nr,
@@ -72,9 +65,6 @@ pub(super) fn check(program: &[Insn]) {
             0x15 | 0x25 | 0x35 => usize::from(insn.jt.max(insn.jf)),
             _ => 0,
         };
-        assert!(
-            at + 1 + farthest < program.len() || insn.code == 0x06,
-            "jump out of the program at {at}"
-        );
+        assert!(at + 1 + farthest < program.len() || insn.code == 0x06, "jump out of the program at {at}");
     }
 }

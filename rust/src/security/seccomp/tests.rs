@@ -13,16 +13,7 @@ const KILL: u32 = Action::KillProcess.value();
 const BOTH: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
 
 fn ask_number(program: &[Insn], arch: Arch, nr: u32, args: [u64; 6]) -> u32 {
-    run(
-        program,
-        &SeccompData {
-            nr,
-            arch: arch.audit(),
-            ip: 0x7fff_1234_5678,
-            args,
-        },
-    )
-    .0
+    run(program, &SeccompData { nr, arch: arch.audit(), ip: 0x7fff_1234_5678, args }).0
 }
 
 fn ask(program: &[Insn], arch: Arch, name: &str, args: &[u64]) -> u32 {
@@ -57,11 +48,7 @@ fn the_table_is_sorted_and_without_double_numbers() {
 #[test]
 fn every_name_of_the_profile_is_in_the_table() {
     for name in profile::names() {
-        assert!(
-            BOTH.iter()
-                .any(|arch| numbers::number(*arch, name).is_some()),
-            "{name}"
-        );
+        assert!(BOTH.iter().any(|arch| numbers::number(*arch, name).is_some()), "{name}");
     }
 }
 
@@ -82,11 +69,7 @@ fn unknown_numbers_are_absent_and_known_ones_never_are() {
         let clone3 = numbers::number(arch, "clone3").expect("known");
         for nr in 0..1024 {
             let absent = ask_number(&program, arch, nr, [0; 6]) == ENOSYS;
-            assert_eq!(
-                absent,
-                nr == clone3 || !known.contains(&nr),
-                "{arch:?} {nr}"
-            );
+            assert_eq!(absent, nr == clone3 || !known.contains(&nr), "{arch:?} {nr}");
         }
         for nr in [X32_BIT - 1, X32_BIT, u32::MAX - 1, u32::MAX] {
             assert_eq!(ask_number(&program, arch, nr, [0; 6]), ENOSYS);
@@ -96,10 +79,7 @@ fn unknown_numbers_are_absent_and_known_ones_never_are() {
 
 #[test]
 fn x32_calls_are_absent_in_every_profile() {
-    let lenient = Rules {
-        default: Action::Allow,
-        rules: vec![],
-    };
+    let lenient = Rules { default: Action::Allow, rules: vec![] };
     let custom = compile(Arch::X86_64, &lenient).expect("compiles").0;
     for program in [default(Arch::X86_64), custom] {
         for nr in (0..1024).map(|nr| nr | X32_BIT) {
@@ -113,24 +93,11 @@ fn a_foreign_architecture_is_killed() {
     const I386: u32 = 0x4000_0003;
     const ARM: u32 = 0x4000_0028;
     for (arch, other) in [(Arch::X86_64, Arch::Aarch64), (Arch::Aarch64, Arch::X86_64)] {
-        let custom = compile(
-            arch,
-            &Rules {
-                default: Action::Allow,
-                rules: vec![],
-            },
-        )
-        .expect("compiles")
-        .0;
+        let custom = compile(arch, &Rules { default: Action::Allow, rules: vec![] }).expect("compiles").0;
         for program in [default(arch), default_program(arch, u64::MAX, true), custom] {
             for foreign in [I386, ARM, other.audit(), 0, u32::MAX] {
                 for nr in 0..1024 {
-                    let data = SeccompData {
-                        nr,
-                        arch: foreign,
-                        ip: 0,
-                        args: [0; 6],
-                    };
+                    let data = SeccompData { nr, arch: foreign, ip: 0, args: [0; 6] };
                     assert_eq!(run(&program, &data).0, KILL);
                 }
             }
@@ -141,21 +108,12 @@ fn a_foreign_architecture_is_killed() {
 #[test]
 fn the_default_is_short_and_shallow() {
     for arch in BOTH {
-        for (mask, setid) in [
-            (0, false),
-            (capabilities::DEFAULT, true),
-            (capabilities::ALL, false),
-        ] {
+        for (mask, setid) in [(0, false), (capabilities::DEFAULT, true), (capabilities::ALL, false)] {
             let program = default_program(arch, mask, setid);
             check(&program);
             assert!(program.len() <= 200, "{} instructions", program.len());
             let deepest = (0..512).map(|nr| {
-                let data = SeccompData {
-                    nr,
-                    arch: arch.audit(),
-                    ip: 0,
-                    args: [0; 6],
-                };
+                let data = SeccompData { nr, arch: arch.audit(), ip: 0, args: [0; 6] };
                 run(&program, &data).1
             });
             assert!(deepest.max() <= Some(20));
@@ -200,23 +158,12 @@ fn a_capability_opens_its_calls_and_no_other() {
         for (_, name) in opens {
             for capability in 0..64 {
                 let program = default_program(arch, capabilities::bit(capability), false);
-                let expected = if opens.contains(&(capability, name)) {
-                    ALLOW
-                } else {
-                    EPERM
-                };
-                assert_eq!(
-                    ask(&program, arch, name, &[]),
-                    expected,
-                    "{name} with {capability}"
-                );
+                let expected = if opens.contains(&(capability, name)) { ALLOW } else { EPERM };
+                assert_eq!(ask(&program, arch, name, &[]), expected, "{name} with {capability}");
             }
         }
     }
-    for (capability, expected) in [
-        (capabilities::SYS_RAWIO, ALLOW),
-        (capabilities::SYS_ADMIN, EPERM),
-    ] {
+    for (capability, expected) in [(capabilities::SYS_RAWIO, ALLOW), (capabilities::SYS_ADMIN, EPERM)] {
         let program = default_program(Arch::X86_64, capabilities::bit(capability), false);
         assert_eq!(ask(&program, Arch::X86_64, "iopl", &[]), expected);
     }
@@ -224,20 +171,9 @@ fn a_capability_opens_its_calls_and_no_other() {
 
 #[test]
 fn namespaces_need_sys_admin() {
-    const FLAGS: [u64; 7] = [
-        0x2_0000,
-        0x200_0000,
-        0x400_0000,
-        0x800_0000,
-        0x1000_0000,
-        0x2000_0000,
-        0x4000_0000,
-    ];
+    const FLAGS: [u64; 7] = [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000];
     for arch in BOTH {
-        let (plain, admin) = (
-            default(arch),
-            default_program(arch, capabilities::bit(capabilities::SYS_ADMIN), false),
-        );
+        let (plain, admin) = (default(arch), default_program(arch, capabilities::bit(capabilities::SYS_ADMIN), false));
         for flag in FLAGS {
             assert_eq!(ask(&plain, arch, "clone", &[flag | 17]), EPERM);
             assert_eq!(ask(&plain, arch, "clone", &[flag | 1 << 63]), EPERM);
@@ -255,27 +191,11 @@ fn socket_families_are_an_allow_list() {
         let program = default(arch);
         for name in ["socket", "socketpair"] {
             for family in 0..256 {
-                let expected = if [0, 1, 2, 10, 16].contains(&family) {
-                    ALLOW
-                } else {
-                    EPERM
-                };
-                assert_eq!(
-                    ask(&program, arch, name, &[family, 1, 0]),
-                    expected,
-                    "{family}"
-                );
-                assert_eq!(
-                    ask(&program, arch, name, &[family | 1 << 32, 1, 0]),
-                    expected,
-                    "the kernel reads 32 bits"
-                );
+                let expected = if [0, 1, 2, 10, 16].contains(&family) { ALLOW } else { EPERM };
+                assert_eq!(ask(&program, arch, name, &[family, 1, 0]), expected, "{family}");
+                assert_eq!(ask(&program, arch, name, &[family | 1 << 32, 1, 0]), expected, "the kernel reads 32 bits");
             }
-            assert_eq!(
-                ask(&program, arch, name, &[16, 3, 9]),
-                Action::Errno(22).value(),
-                "NETLINK_AUDIT"
-            );
+            assert_eq!(ask(&program, arch, name, &[16, 3, 9]), Action::Errno(22).value(), "NETLINK_AUDIT");
             assert_eq!(ask(&program, arch, name, &[2, 3, 9]), ALLOW);
         }
         let auditor = default_program(arch, capabilities::bit(capabilities::AUDIT_WRITE), false);
@@ -291,10 +211,7 @@ fn terminal_input_and_odd_personalities_are_denied() {
             assert_eq!(ask(&program, arch, "ioctl", &[0, command]), EPERM);
         }
         for command in [0x5401, 0x5413, 0x541b, 0x541d] {
-            assert_eq!(
-                ask(&program, arch, "ioctl", &[0x5412, command, 0x5412]),
-                ALLOW
-            );
+            assert_eq!(ask(&program, arch, "ioctl", &[0x5412, command, 0x5412]), ALLOW);
         }
         for persona in [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff, u64::MAX] {
             assert_eq!(ask(&program, arch, "personality", &[persona]), ALLOW);
@@ -307,31 +224,13 @@ fn terminal_input_and_odd_personalities_are_denied() {
 
 #[test]
 fn setid_bits_are_denied_when_asked() {
-    const MODES: &[(&str, usize)] = &[
-        ("fchmod", 1),
-        ("fchmodat", 2),
-        ("fchmodat2", 2),
-        ("mknodat", 2),
-        ("chmod", 1),
-        ("creat", 1),
-        ("mknod", 1),
-    ];
+    const MODES: &[(&str, usize)] =
+        &[("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("mknodat", 2), ("chmod", 1), ("creat", 1), ("mknod", 1)];
     for arch in BOTH {
-        let (strict, plain) = (
-            default_program(arch, u64::MAX, true),
-            default_program(arch, u64::MAX, false),
-        );
-        for (name, index) in MODES
-            .iter()
-            .filter(|(name, _)| numbers::number(arch, name).is_some())
-        {
-            for (mode, expected) in [
-                (0o755, ALLOW),
-                (0o1777, ALLOW),
-                (0o4755, EPERM),
-                (0o2755, EPERM),
-                (0o6000, EPERM),
-            ] {
+        let (strict, plain) = (default_program(arch, u64::MAX, true), default_program(arch, u64::MAX, false));
+        for (name, index) in MODES.iter().filter(|(name, _)| numbers::number(arch, name).is_some()) {
+            for (mode, expected) in [(0o755, ALLOW), (0o1777, ALLOW), (0o4755, EPERM), (0o2755, EPERM), (0o6000, EPERM)]
+            {
                 let mut args = [0o6000; 6]; // the other arguments do not count
                 args[*index] = mode;
                 assert_eq!(ask(&strict, arch, name, &args), expected, "{name} {mode:o}");
@@ -357,12 +256,7 @@ fn setid_bits_are_denied_when_asked() {
 
 #[test]
 fn the_bytes_are_sock_filters() {
-    let bytes = to_bytes(&[Insn {
-        code: 0x15,
-        jt: 1,
-        jf: 2,
-        k: 0x0403_0201,
-    }]);
+    let bytes = to_bytes(&[Insn { code: 0x15, jt: 1, jf: 2, k: 0x0403_0201 }]);
     assert_eq!(bytes[..2], 0x15_u16.to_ne_bytes());
     assert_eq!(bytes[2..4], [1, 2]);
     assert_eq!(bytes[4..], 0x0403_0201_u32.to_ne_bytes());
