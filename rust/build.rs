@@ -19,11 +19,15 @@ fn main() {
         println!("cargo:rerun-if-changed={watched}");
     }
     println!("cargo:rustc-check-cfg=cfg(keeper)");
+    println!("cargo:rustc-check-cfg=cfg(test_seams)");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("pycontainer-keeper");
     let mut rustc = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"));
     rustc.args(["--edition", "2024", "--crate-name", "pycontainer_keeper", "--crate-type", "bin"]);
     rustc.args(["--target", &env::var("TARGET").expect("cargo sets TARGET")]);
-    rustc.args(["--cfg", "keeper", "--check-cfg", "cfg(keeper)"]);
+    rustc.args(["--cfg", "keeper", "--check-cfg", "cfg(keeper)", "--check-cfg", "cfg(test_seams)"]);
+    if env::var_os("CARGO_FEATURE_TEST_SEAMS").is_some() {
+        rustc.args(["--cfg", "test_seams"]);
+    }
     for option in
         ["panic=abort", "opt-level=s", "lto=fat", "codegen-units=1", "relocation-model=static", "strip=symbols"]
     {

@@ -98,7 +98,7 @@ def _user_namespace(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
         return Guarantee("user_namespace", "held", "the host's, as asked")
     if len(fields) < 3:
         return Guarantee("user_namespace", "missing", "", "its map could not be read after exec")
-    count = int(fields[2])
+    count = sum(int(line_count) for line_count in fields[2::3])
     if seen["rootless"]:
         return Guarantee("user_namespace", "held", f"this user's, {count} id{'s' if count > 1 else ''}")
     outside = int(fields[1])

@@ -80,7 +80,7 @@ impl<'a> Command<'a> {
         let home = home_variable(plan, &identity)?;
         let envp = words(&mut from, home)?;
         let search_count = from.u32().ok_or(malformed)?;
-        if plan.head.has(flag::LANDLOCK) {
+        if plan.head.has(flag::LANDLOCK) && !plan.head.skips(flag::SKIP_LANDLOCK) {
             enter_landlock(plan, state).map_err(at(step::LANDLOCK))?;
         }
         Ok(Command {
@@ -222,17 +222,19 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
     if plan.head.clone_flags & CLONE_NEWUSER == 0 {
         let _ = process::prctl(PR_SET_SECUREBITS, 0, 0); // undo the keeper's; a new user namespace does so itself
     }
-    security::cut_bounding_set(command.capabilities).map_err(at(step::BOUNDING_SET))?;
-    if !plan.head.has(flag::NO_NEW_PRIVS) {
+    let capabilities = if plan.head.skips(flag::SKIP_CAPABILITIES) { u64::MAX >> 23 } else { command.capabilities };
+    security::cut_bounding_set(capabilities).map_err(at(step::BOUNDING_SET))?;
+    let no_new_privs = plan.head.has(flag::NO_NEW_PRIVS) && !plan.head.skips(flag::SKIP_NO_NEW_PRIVS);
+    if !no_new_privs {
         load_filter(command)?; // needs CAP_SYS_ADMIN, which the next lines drop
     }
     change_ids(command)?;
     process::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0).map_err(at(step::CAPABILITIES))?;
-    let kept = if command.identity.uid == 0 { command.capabilities } else { 0 };
+    let kept = if command.identity.uid == 0 { capabilities } else { 0 };
     security::capset(kept).map_err(at(step::CAPABILITIES))?;
     enter_cwd(command).map_err(at(step::CWD))?;
     fs::umask(command.umask);
-    if plan.head.has(flag::NO_NEW_PRIVS) {
+    if no_new_privs {
         process::prctl(PR_SET_NO_NEW_PRIVS, 1, 0).map_err(at(step::NO_NEW_PRIVS))?;
         load_filter(command)?;
     }
@@ -240,7 +242,7 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
 }
 
 fn load_filter(command: &Command<'_>) -> Step<()> {
-    if command.seccomp.is_empty() {
+    if command.seccomp.is_empty() || command.plan.head.skips(flag::SKIP_SECCOMP) {
         return Ok(());
     }
     security::seccomp_load(command.seccomp).map_err(at(step::SECCOMP))

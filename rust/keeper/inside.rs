@@ -8,7 +8,7 @@ use crate::sys::fs::{self, Fd};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{Errno, Result, net, process, security};
 use crate::users::{self, Identity, Unknown};
-use crate::wire::{Reader, create, inside as op, phase, step};
+use crate::wire::{Reader, create, flag, inside as op, phase, step};
 use core::ffi::CStr;
 
 const SAFE: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
@@ -107,8 +107,14 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) 
         op::MQUEUE => place(state, kernel_fs(c"mqueue", SAFE, &[])?, c"dev/mqueue"),
         op::DEVPTS => devpts(from, state),
         op::ATTACH => attach(from, state),
-        op::MASK => mask(from.text().ok_or(Errno::PROTO)?, state),
-        op::READ_ONLY => read_only(from.text().ok_or(Errno::PROTO)?, state),
+        op::MASK | op::READ_ONLY => {
+            let path = from.text().ok_or(Errno::PROTO)?;
+            match kind {
+                _ if plan.head.skips(flag::SKIP_MASKS) => Ok(()),
+                op::MASK => mask(path, state),
+                _ => read_only(path, state),
+            }
+        }
         op::SYSCTL => sysctl(from, state),
         op::WRITE => write(from, plan, state),
         op::MKDIR => make_directory(from, state),
@@ -131,6 +137,9 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) 
 /// Unshared after the last group was joined: earlier, the host's own path would show inside (v1).
 fn cgroup_namespace(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     let grouped = plan.head.places != 0;
+    if plan.head.skips(flag::SKIP_CGROUP_NAMESPACE) {
+        return Ok(());
+    }
     if grouped && let Ok(file) = fs::openat(AT_FDCWD, c"/proc/self/cgroup", O_RDONLY, 0) {
         state.cgroup_length = fs::read_full(file.raw(), &mut state.cgroup).unwrap_or(0);
     }

@@ -212,7 +212,10 @@ impl Keeper {
             let _ = process::epoll_add(self.epoll.raw(), fd, EPOLLIN, kind | (index as u64) << 3);
         };
         add(container.pidfd, KIND_DEATH);
-        if container.flags & (flag::REPORT_START | flag::PID1) != 0 {
+        if container.flags & flag::PID1 != 0 {
+            // No event but its end, which exec brings: PID 1's last message comes before.
+            let _ = process::epoll_add(self.epoll.raw(), container.control, 0, KIND_MESSAGE | (index as u64) << 3);
+        } else if container.flags & flag::REPORT_START != 0 {
             add(container.control, KIND_MESSAGE);
         }
         if container.oom_event >= 0 {
@@ -396,11 +399,11 @@ fn last_words(container: &Container, buffer: &mut [u8], ended: &mut Ended) -> us
                 ended.errno = from.i32().unwrap_or(0);
             }
             Some(record::EXITED) => {
-                let seen = read_exit(&mut from, ended);
+                let final_word = read_exit(&mut from, ended).is_some_and(|pid2| pid2 || container.flags & flag::PID1 != 0);
                 let left = from.rest().len();
                 buffer.copy_within(kept + received.length - left..kept + received.length, kept);
                 kept += left;
-                ended.outcome = if seen.is_some() { outcome::EXITED } else { ended.outcome };
+                ended.outcome = if final_word { outcome::EXITED } else { ended.outcome };
             }
             _ => {}
         }
@@ -408,8 +411,9 @@ fn last_words(container: &Container, buffer: &mut [u8], ended: &mut Ended) -> us
     kept
 }
 
-/// The command's own status and times; where the command is PID 1 (or PID 1 was killed) the status is the one that was waited for.
-fn read_exit(from: &mut Reader<'_>, ended: &mut Ended) -> Option<()> {
+/// The command's own status and times, and whether they are there: the first record has the start only, and where the command is
+/// PID 1 (or PID 1 was killed) the status is the one that was waited for.
+fn read_exit(from: &mut Reader<'_>, ended: &mut Ended) -> Option<bool> {
     let command_is_pid2 = from.u8()? == 1;
     let (status, started, finished) = (from.i32()?, from.u64()?, from.u64()?);
     if command_is_pid2 {
@@ -417,7 +421,7 @@ fn read_exit(from: &mut Reader<'_>, ended: &mut Ended) -> Option<()> {
         ended.ended = finished;
     }
     ended.started = if ended.started == 0 { started } else { ended.started };
-    Some(())
+    Some(command_is_pid2)
 }
 
 /// Reads the budget's counter; where something is left, the next look is when all CPUs together could have spent it.

@@ -49,7 +49,9 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     wait_for_release(inside.control.raw());
     let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
     for (procs, _) in plan.fds.with_role(role::JOIN_CGROUP) {
-        fs::write(procs, b"0").map_err(failed(step::JOIN_CGROUP))?;
+        if !plan.head.skips(flag::SKIP_JOIN) {
+            fs::write(procs, b"0").map_err(failed(step::JOIN_CGROUP))?;
+        }
     }
     become_root(plan).map_err(failed(step::BECOME_ROOT))?;
     let _ = process::setsid();
@@ -164,16 +166,19 @@ fn supervise(
 ) -> Result<i32, Failed> {
     let failed = |errno| (phase::COMMAND, step::WAIT, errno);
     let children = process::signalfd(1 << (SIGCHLD - 1)).map_err(failed)?;
-    let mut gathered = Fixed::<{ wire::EVIDENCE_MAX - 64 }>::new();
-    evidence::of_command(command, plan, state, &mut gathered);
+    // Sent at once, and read after the end: a container that is killed has its evidence too.
+    put_exit(report, 0, 0, started, 0);
+    evidence::of_command(command, plan, state, report);
+    let _ = net::send(control, report.bytes(), &[], 0);
     loop {
         while let Ok((pid, status, _)) = process::wait4(-1, WNOHANG | WALL) {
             if pid == 0 {
                 break;
             }
             if pid == command {
+                report.clear();
+                report.put_u8(record::EXITED);
                 put_exit(report, 1, status, started, process::now());
-                wire::Sink::put(report, gathered.bytes());
                 let _ = net::send(control, report.bytes(), &[], 0);
                 return Ok(0);
             }

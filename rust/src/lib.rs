@@ -15,6 +15,9 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _core {
+    /// Built with test-only switches (feature `test-seams`).
+    #[pymodule_export]
+    const TEST_SEAMS: bool = crate::spawn::seams::ENABLED;
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]

@@ -54,6 +54,14 @@ pub mod flag {
     pub const LANDLOCK_REQUIRED: u32 = 4096;
     /// The container's map has id 0 on a line of its own.
     pub const SPLIT_MAP: u32 = 8192;
+    /// Test-only: a step is left out, to show that a test of it can fail. A keeper built without `test_seams` knows none of them.
+    pub const SKIP_SECCOMP: u32 = 1 << 24;
+    pub const SKIP_NO_NEW_PRIVS: u32 = 1 << 25;
+    pub const SKIP_LANDLOCK: u32 = 1 << 26;
+    pub const SKIP_CAPABILITIES: u32 = 1 << 27;
+    pub const SKIP_MASKS: u32 = 1 << 28;
+    pub const SKIP_CGROUP_NAMESPACE: u32 = 1 << 29;
+    pub const SKIP_JOIN: u32 = 1 << 30;
 }
 
 /// Mounts that the keeper makes, detached, into numbered slots.
@@ -279,6 +287,12 @@ pub struct Fixed<const N: usize> {
     pub overflowed: bool,
 }
 
+impl<const N: usize> Default for Fixed<N> {
+    fn default() -> Self {
+        Fixed::new()
+    }
+}
+
 impl<const N: usize> Fixed<N> {
     pub const fn new() -> Self {
         Fixed { bytes: [0; N], used: 0, overflowed: false }
@@ -437,6 +451,11 @@ impl Head {
 
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether a test asked to leave a step out; never true in a keeper built without `test_seams`.
+    pub fn skips(&self, flag: u32) -> bool {
+        cfg!(test_seams) && self.has(flag)
     }
 }
 

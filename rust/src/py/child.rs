@@ -47,7 +47,8 @@ impl Outcome {
         let user = counters.cpu_user_usec.unwrap_or(ended.user);
         let system = counters.cpu_system_usec.unwrap_or(ended.system);
         let usage = PyDict::new(py);
-        usage.set_item("wall", ended.ended.saturating_sub(ended.started) as f64 / 1e9)?;
+        let ran = (ended.started > 0).then(|| ended.ended.saturating_sub(ended.started) as f64 / 1e9);
+        usage.set_item("wall", ran)?;
         usage.set_item("cpu", seconds(counters.cpu_usec.unwrap_or(user + system)))?;
         usage.set_item("cpu_user", seconds(user))?;
         usage.set_item("cpu_system", seconds(system))?;

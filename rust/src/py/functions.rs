@@ -54,9 +54,12 @@ pub fn fork_after_child() {
     gate::after_fork_in_child();
 }
 
-/// Rows (name, state, by, why, fix) of what control groups can hold here; tried for real.
+/// (name, state, by, why, fix)
+type Row = (String, String, String, String, String);
+
+/// Rows of what control groups can hold here; tried for real.
 #[pyfunction]
-pub fn group_support(py: Python<'_>) -> PyResult<Vec<(String, String, String, String, String)>> {
+pub fn group_support(py: Python<'_>) -> PyResult<Vec<Row>> {
     let rows = py.detach(|| crate::cgroup::Place::discover(rustix::process::geteuid().is_root()).describe());
     Ok(rows
         .into_iter()

@@ -9,6 +9,7 @@ pub mod plan;
 pub mod prepare;
 pub mod run;
 pub mod runtime;
+pub mod seams;
 pub mod spec;
 pub mod streams;
 pub mod upper;

@@ -78,6 +78,7 @@ pub fn flags(spec: &Spec, one_id: bool) -> u32 {
         | on(!one_id, flag::SET_GROUPS)
         | on(spec.set_home, flag::SET_HOME)
         | on(admin && spec.user_space != super::spec::UserSpace::Host, flag::NESTED)
+        | super::seams::flags()
 }
 
 /// The command's section: who, where, with which limits and rights, what.
@@ -151,8 +152,8 @@ fn filter(spec: &Spec) -> Vec<u8> {
 /// The compiled default, kept for the last few combinations: compiling costs more than a run can spare.
 fn default_filter(capabilities: u64, deny_setid_bits: bool) -> Vec<u8> {
     use std::sync::Mutex;
-    static KEPT: crate::sys::host::ForkCell<Mutex<Vec<(u64, bool, Vec<u8>)>>> =
-        crate::sys::host::ForkCell::new(Mutex::default);
+    type Kept = Mutex<Vec<(u64, bool, Vec<u8>)>>;
+    static KEPT: crate::sys::host::ForkCell<Kept> = crate::sys::host::ForkCell::new(Mutex::default);
     let mut kept = KEPT.get().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some((_, _, program)) = kept.iter().find(|(caps, deny, _)| (*caps, *deny) == (capabilities, deny_setid_bits))
     {

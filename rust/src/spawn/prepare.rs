@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::explain;
 use super::plan::{self, DEFAULT_PIDS, Descriptors, NEVER};
+use super::seams;
 use super::spec::{Content, MountKind, Root, Space, Spec, UserSpace};
 use super::upper::{self, UpperDirectory};
 use crate::cgroup::{self, Cap, Groups};
@@ -360,13 +361,17 @@ impl Prepared {
 
     pub fn head(&self, engine: &Engine, spec: &Spec, id: u64, flags: u32, ids: (u32, u32), places: u32) -> Head {
         let nanoseconds =
-            |seconds: Option<f64>| seconds.map_or(NEVER, |seconds| (seconds * 1e9).min(9e18).max(0.0) as u64);
+            |seconds: Option<f64>| seconds.map_or(NEVER, |seconds| (seconds * 1e9).clamp(0.0, 9e18) as u64);
         Head {
             id,
             flags,
             base: ids.0,
             count: ids.1,
-            clone_flags: plan::clone_flags(spec, self.facts.user_namespace, engine.has_time),
+            clone_flags: plan::clone_flags(
+                spec,
+                self.facts.user_namespace,
+                engine.has_time && !seams::skips("namespace:time"),
+            ),
             nproc: self.nproc(engine, spec),
             timeout: nanoseconds(spec.timeout),
             wall_time: nanoseconds(spec.limits.wall_time),
@@ -381,7 +386,7 @@ impl Prepared {
     fn nproc(&self, engine: &Engine, spec: &Spec) -> u64 {
         let bound = pids_bound(engine, spec);
         let by_namespace = self.facts.user_namespace && !engine.facts.one_id;
-        bound.filter(|_| by_namespace).unwrap_or(NEVER)
+        bound.filter(|_| by_namespace && !seams::skips("pids")).unwrap_or(NEVER)
     }
 
     /// With one id an rlimit inside is the bound: there is no other id to escape to.
