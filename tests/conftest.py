@@ -152,10 +152,11 @@ def probe(scratch: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def warm_engine(rootfs: Path) -> None:
-    """One container before the first snapshot: the keeper and its socket live as long as this interpreter."""
+    """Containers before the first snapshot: the keeper and its socket, and what Image.host() keeps, live as long as we."""
     import pycontainer
 
     pycontainer.run(["/bin/true"], image=rootfs)
+    pycontainer.run(["/bin/true"])
 
 
 @pytest.fixture

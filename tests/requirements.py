@@ -160,6 +160,16 @@ def subuid() -> str | None:
     return None if done.returncode == 0 else f"newuidmap: {done.stderr.strip()}"
 
 
+def ids() -> str | None:
+    """A container can have more ids than one: as root, or with a range of subordinate ids."""
+    return None if os.geteuid() == 0 else subuid()
+
+
+def tmpfs_upper() -> str | None:
+    """The writable layer can lie in memory: as root always, for a plain user from Linux 6.6."""
+    return None if os.geteuid() == 0 else at_least("kernel", ">=", "6.6")
+
+
 class waiting_user_namespace:
     """The pid of a child in a new user namespace, until the block ends."""
 
@@ -285,6 +295,12 @@ def cgroup_v2(controller: str) -> str | None:
     return None if controller in have else f"{place} does not have {controller}"
 
 
+def controller(name: str) -> str | None:
+    """A group that we make can have it, in whichever version."""
+    reason = cgroup_v1("blkio" if name == "io" else name)
+    return None if reason is None else cgroup_v2(name)
+
+
 def program(name: str) -> str | None:
     return None if shutil.which(name) else f"{name} is not installed"
 
@@ -341,13 +357,14 @@ def at_least(name: str, sign: str, wanted: str) -> str | None:
 
 PLAIN: dict[str, Callable[[], str | None]] = {
     "root": root, "user": user, "userns": userns, "overlay-userns": overlay_userns, "unified": unified,
-    "cgroup2": cgroup2, "hybrid": hybrid, "delegated": delegated, "subuid": subuid, "idmap": idmap,
+    "cgroup2": cgroup2, "hybrid": hybrid, "delegated": delegated, "subuid": subuid, "idmap": idmap, "ids": ids,
     "landlock": landlock, "ptrace": ptrace, "loop": loop, "swap": swap, "docker": docker, "seams": seams,
+    "tmpfs-upper": tmpfs_upper,
     "seccomp.json": lambda: existing("/usr/share/containers/seccomp.json"),
 }  # fmt: skip
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {
-    "cgroup1": cgroup_v1, "cgroup2": cgroup_v2, "program": program, "module": module, "library": library,
-    "path": existing, "arch": architecture, "cap": capability,
+    "cgroup1": cgroup_v1, "cgroup2": cgroup_v2, "controller": controller, "program": program, "module": module,
+    "library": library, "path": existing, "arch": architecture, "cap": capability,
 }  # fmt: skip
 COMPARISON = re.compile(r"(kernel|python|landlock|cpus|memory_mib)(>=|<)(\d+(?:\.\d+)?)")
 

@@ -6,11 +6,15 @@ argument.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Mapping, Sequence
 
-from pycontainer._types import ID_MAX, encode, escape, is_sequence, parse_int, shown
+from pycontainer._types import ID_MAX, TYPE_CHECKING, encode, escape, is_sequence, parse_bool, parse_int, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def command(args: object, argument: str = "args", *, empty: bool = False) -> tuple[bytes, ...]:
@@ -106,3 +110,22 @@ def groups(value: object, argument: str = "groups") -> tuple[str, ...]:
     if len(made) > 65536:
         raise ValueError(f"{argument} has more than 65536 groups")
     return made
+
+
+def text_mode(text: object, encoding: object, errors: object) -> bool:
+    """Check `text`, `encoding` and `errors`; whether streams are str, as subprocess decides it."""
+    wanted = text is not None and parse_bool(text, "text")
+    if encoding is not None:
+        _codec(encoding, "encoding", lambda name: b"".decode(name))  # unlike lookup, refuses "hex" and the like
+    if errors is not None:
+        _codec(errors, "errors", codecs.lookup_error)
+    return wanted or encoding is not None or errors is not None
+
+
+def _codec(name: object, argument: str, look_up: Callable[[str], object]) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"{argument} must be a str, not {type(name).__name__}")
+    try:
+        look_up(name)
+    except (LookupError, ValueError):
+        raise ValueError(f"{argument}: Python has no {shown(name)}") from None

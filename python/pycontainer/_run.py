@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 
+from pycontainer import _arguments
 from pycontainer._enforced import Enforced
 from pycontainer._errors import CommandNotFound, NotSupported, SetupError, TimeoutExpired
 from pycontainer._limits import Limits
@@ -11,12 +13,12 @@ from pycontainer._native import core
 from pycontainer._result import Pressure, Reason, Result, Usage
 from pycontainer._security import Security
 from pycontainer._spec import Spec
-from pycontainer._types import TYPE_CHECKING
+from pycontainer._types import TYPE_CHECKING, parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import timedelta
-    from typing import IO, Any, Literal, TypeAlias, overload
+    from typing import IO, Any, Literal, TypeAlias
 
     from pycontainer._image import Image
     from pycontainer._mounts import File, Mount
@@ -106,7 +108,8 @@ def run(
     given = locals()
     if ports:
         raise NotSupported("ports", "published ports are not built yet", "network='host'")
-    text_mode = bool(text or encoding is not None or errors is not None)
+    text_mode = _arguments.text_mode(text, encoding, errors)
+    parse_bool(check, "check")
     spec = Spec(given)
     spec.input = _encode(input, text_mode, encoding, errors)
     if spec.timeout is not None and spec.timeout <= 0:
@@ -126,7 +129,7 @@ def run(
 def _timed_out(outcome: Any, spec: Spec) -> bool:
     """Tell `timeout` from `wall_time`: the shorter of the two ended the run."""
     wall = spec.wall_time  # type: ignore[attr-defined]
-    return wall is None or spec.timeout is not None and spec.timeout <= wall
+    return wall is None or (spec.timeout is not None and spec.timeout <= wall)
 
 
 def _encode(data: Any, text_mode: bool, encoding: str | None, errors: str | None) -> bytes | None:
@@ -159,13 +162,14 @@ def _result(args: Any, outcome: Any, spec: Spec, given: dict[str, Any], text_mod
         else:
             streams.append(_decode(data, given["encoding"], given["errors"]) if text_mode else data)
     names = ("stdout", "stderr")
+    held = outcome.held()
     return Result(
         args,
         outcome.returncode,
         *streams,
         reason=Reason(outcome.reason),
         usage=_usage(outcome),
-        enforced=Enforced(outcome.evidence(), outcome.held(), _asked(spec)),
+        enforced=Enforced(outcome.evidence(), held, _asked(spec, held)),
         truncated=[name for name, cut in zip(names, outcome.truncated, strict=True) if cut],
         limits=spec.said if spec.timeout is None or spec.said.wall_time is not None else spec.said.replace(wall_time=spec.timeout),
     )
@@ -191,8 +195,8 @@ def _own() -> dict[str, int]:
     return _own_namespaces
 
 
-def _asked(spec: Spec) -> dict[str, Any]:
-    """What the rows of `enforced` are compared with."""
+def _asked(spec: Spec, held: list[tuple[str, ...]]) -> dict[str, Any]:
+    """What the rows of `enforced` are compared with; `held` are those that control groups gave."""
     said = spec.said
     kept = {}
     if said.cpu_time is not None:
@@ -202,7 +206,7 @@ def _asked(spec: Spec) -> dict[str, Any]:
     if said.output is not None:
         kept["output"] = "the reader of the pipes"
     if said.disk is not None:
-        kept["disk"] = "the size of the tmpfs"
+        kept["disk"] = "the size of the tmpfs" if said.disk != math.inf else "lifted, as asked"
     if said.rlimits:
         kept["rlimits"] = "setrlimit"
     if said.oom_score_adj is not None:
@@ -218,7 +222,7 @@ def _asked(spec: Spec) -> dict[str, Any]:
         "read_only": spec.read_only,
         "upper": "disk" if spec.upper_on_disk else "memory",
         "pids": said.pids,
-        "pids_by_group": False,
+        "pids_by_group": any(name == "pids" for name, *_ in held),
         "kept": kept,
     }
 

@@ -51,6 +51,8 @@ RLIMITS = {
     "rttime": 15,
 }
 RLIM_INFINITY = (1 << 64) - 1
+# Unlike None, which is the engine's default, it leaves the layer's size to the kernel.
+DISK_LIFTED = (1 << 64) - 1
 SPACES = ("cgroup", "ipc", "net", "pid", "time", "uts")
 # The keys of `enforced` that a caller may give up; the rest is never skipped.
 DEGRADABLE = frozenset(
@@ -132,12 +134,13 @@ class Spec:
             setattr(self, name, None if value is None else float(value))
         for name in ("cpus", "cpu_weight", "cpuset", "io_weight", "oom_group", "oom_score_adj"):
             setattr(self, name, getattr(limits, name))
-        for name in ("cpu_time", "wall_time", "disk", "output"):
+        for name in ("cpu_time", "wall_time", "output"):
             value = getattr(limits, name)
             setattr(self, name, None if value == math.inf else value)
+        self.disk = DISK_LIFTED if limits.disk == math.inf else limits.disk
         self.output_kills = limits.output_mode != "truncate"
         self.rlimits = [_rlimit(name, pair) for name, pair in (limits.rlimits or {}).items()]
-        self.io = [_io(device, limit) for device, limit in (limits.io or {}).items()]
+        self.io = [_io(device, limit) for device, limit in (limits.io or {}).items() if not _lifted(limit)]
         if limits.network is not None:
             raise NotSupported("limits.network", "rates and delays of a network are not built yet", "leave it out")
 
@@ -298,6 +301,11 @@ def _io(device: str, limit: Any) -> tuple[Any, ...]:
     return (_device_number(device), *(None if rate in (None, math.inf) else int(rate) for rate in rates))
 
 
+def _lifted(limit: Any) -> bool:
+    rates = [rate for rate in limit._values().values() if rate is not None]
+    return bool(rates) and all(rate == math.inf for rate in rates)
+
+
 def _device_number(device: str) -> tuple[int, int]:
     """(major, minor) of "8:0", of a block device's path, or of the file system that a path lies on."""
     if not device.startswith("/"):
@@ -308,7 +316,17 @@ def _device_number(device: str) -> tuple[int, int]:
     except OSError as error:
         raise SetupError(error.errno or 2, error.strerror, device, step="limits.io: find the device") from error
     number = seen.st_rdev if seen.st_rdev else seen.st_dev
-    return os.major(number), os.minor(number)
+    return _whole_disk(os.major(number), os.minor(number))
+
+
+def _whole_disk(major: int, minor: int) -> tuple[int, int]:
+    """The disk that a partition is a part of: the kernel bounds disks only. Whatever else it is, itself."""
+    place = os.path.realpath(f"/sys/dev/block/{major}:{minor}")
+    if os.path.exists(f"{place}/partition"):
+        with open(f"{os.path.dirname(place)}/dev") as file:
+            disk, _, part = file.read().strip().partition(":")
+        return int(disk), int(part)
+    return major, minor
 
 
 def stream(value: Any, argument: str) -> tuple[str, int]:

@@ -133,16 +133,24 @@ impl Cache {
 
 /// A user namespace made by a process that does nothing else, kept by its descriptor.
 pub fn make_namespace(mapping: Mapping) -> Result<Fd> {
+    let parent = process::getpid();
     let (pid, pidfd) = match process::clone_copy(CLONE_NEWUSER, None)? {
-        Cloned::Child => loop {
-            let _ = process::poll(&mut [], -1);
-        },
+        Cloned::Child => wait_for_the_end(parent),
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     let made = write_maps(pid, mapping).and_then(|()| open_namespace(pid));
     let _ = process::pidfd_send_signal(pidfd.raw(), SIGKILL);
     let _ = process::wait4(pid, WALL);
     made
+}
+
+/// This copy holds the keeper's ends of all sockets: it may not outlive it, or no container would notice the keeper's death.
+fn wait_for_the_end(parent: i32) -> ! {
+    let _ = process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0);
+    while process::getppid() == parent {
+        let _ = process::poll(&mut [], -1);
+    }
+    process::exit_group(0)
 }
 
 fn open_namespace(pid: i32) -> Result<Fd> {

@@ -29,7 +29,8 @@ pub struct Command<'a> {
     rlimits: Reader<'a>,
     rlimit_count: u32,
     capabilities: u64,
-    seccomp: &'a [u8],
+    /// Filters in the order in which they are loaded; an empty one is none.
+    seccomp: [&'a [u8]; 2],
     argv: WordArray<'a>,
     envp: WordArray<'a>,
     search: Reader<'a>,
@@ -37,6 +38,8 @@ pub struct Command<'a> {
     /// The nested user namespace of a command that has CAP_SYS_ADMIN.
     nested: Fd,
     progress: Progress,
+    /// The keeper's socket, of a command that is PID 1 itself.
+    pub lifeline: i32,
 }
 
 /// What the child tells its sleeping parent through their common memory.
@@ -73,7 +76,8 @@ impl<'a> Command<'a> {
         let rlimit_count = from.u32().ok_or(malformed)?;
         let rlimits = from;
         from.take(rlimit_count as usize * 20).ok_or(malformed)?;
-        let (capabilities, seccomp) = from.u64().zip(from.bytes()).ok_or(malformed)?;
+        let capabilities = from.u64().ok_or(malformed)?;
+        let (guard, filter) = from.bytes().zip(from.bytes()).ok_or(malformed)?;
         state.identity(plan)?;
         let identity = state.take_identity().ok_or(malformed)?;
         let argv = words(&mut from, None)?;
@@ -93,13 +97,14 @@ impl<'a> Command<'a> {
             rlimits,
             rlimit_count,
             capabilities,
-            seccomp,
+            seccomp: [guard, filter],
             argv,
             envp,
             search: from,
             search_count,
             nested: nested_namespace(plan)?,
             progress: Progress { reached_exec: AtomicBool::new(false), refused: AtomicU64::new(0) },
+            lifeline: -1,
         })
     }
 
@@ -213,10 +218,10 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
     let plan = command.plan;
     process::set_signal_mask(0).map_err(at(step::STREAMS))?;
     let _ = process::setsid(); // PID 1 itself already leads its session
-    take_streams(command)?;
+    let needed = take_streams(command)?;
     set_rlimits(command)?;
-    if command.nested.is_open() {
-        process::setns(command.nested.raw(), CLONE_NEWUSER).map_err(at(step::NESTED))?;
+    if needed.nested >= 0 {
+        process::setns(needed.nested, CLONE_NEWUSER).map_err(at(step::NESTED))?;
         process::unshare(CLONE_NEWNS).map_err(at(step::NESTED))?;
     }
     if plan.head.clone_flags & CLONE_NEWUSER == 0 {
@@ -232,8 +237,11 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
     process::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0).map_err(at(step::CAPABILITIES))?;
     let kept = if command.identity.uid == 0 { capabilities } else { 0 };
     security::capset(kept).map_err(at(step::CAPABILITIES))?;
-    enter_cwd(command).map_err(at(step::CWD))?;
+    enter_cwd(needed.root, command.cwd).map_err(at(step::CWD))?;
     fs::umask(command.umask);
+    if needed.lifeline >= 0 {
+        end_with_keeper(needed.lifeline)?;
+    }
     if no_new_privs {
         process::prctl(PR_SET_NO_NEW_PRIVS, 1, 0).map_err(at(step::NO_NEW_PRIVS))?;
         load_filter(command)?;
@@ -241,18 +249,47 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
     Ok(())
 }
 
+/// Where the command is PID 1 nobody inside watches the keeper's socket. After the last change of ids, which clears the signal.
+fn end_with_keeper(lifeline: i32) -> Step<()> {
+    process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0).map_err(at(step::RELEASE))?;
+    let mut fds = [process::PollFd { fd: lifeline, events: 0, revents: 0 }];
+    match process::poll(&mut fds, 0) {
+        Ok(0) => Ok(()),
+        _ => process::exit_group(1), // it died before
+    }
+}
+
 fn load_filter(command: &Command<'_>) -> Step<()> {
-    if command.seccomp.is_empty() || command.plan.head.skips(flag::SKIP_SECCOMP) {
+    if command.plan.head.skips(flag::SKIP_SECCOMP) {
         return Ok(());
     }
-    security::seccomp_load(command.seccomp).map_err(at(step::SECCOMP))
+    let programs = command.seccomp.iter().filter(|program| !program.is_empty());
+    programs.copied().try_for_each(security::seccomp_load).map_err(at(step::SECCOMP))
+}
+
+/// What the set-up still needs when the command's own descriptors are in place.
+struct Needed {
+    root: i32,
+    nested: i32,
+    lifeline: i32,
+}
+
+/// Moved above all numbers that the command gets: a passed descriptor could take the root's place, and lead the cwd out of it.
+fn out_of_the_way(command: &Command<'_>, highest: i32) -> Result<Needed> {
+    let above = |fd: i32| if fd < 0 { Ok(fd) } else { fs::dup_above(fd, highest + 1).map(Fd::release) };
+    Ok(Needed {
+        root: above(command.root)?,
+        nested: above(command.nested.raw())?,
+        lifeline: above(command.lifeline)?,
+    })
 }
 
 /// 0, 1, 2 and the passed descriptors at their numbers; nothing else survives exec.
-fn take_streams(command: &Command<'_>) -> Step<()> {
+fn take_streams(command: &Command<'_>) -> Step<Needed> {
     let failed = at(step::STREAMS);
     let fds = &command.plan.fds;
     let highest = fds.with_role(role::PASS).map(|(_, target)| target).max().unwrap_or(2).max(2);
+    let needed = out_of_the_way(command, highest).map_err(&failed)?;
     let mut passed = [(-1, -1); 64];
     let mut count = 0;
     for (fd, target) in fds.with_role(role::PASS).take(passed.len()) {
@@ -274,7 +311,7 @@ fn take_streams(command: &Command<'_>) -> Step<()> {
     if command.terminal >= 0 {
         fs::set_controlling_terminal(0).map_err(at(step::TERMINAL))?;
     }
-    Ok(())
+    Ok(needed)
 }
 
 fn set_rlimits(command: &Command<'_>) -> Step<()> {
@@ -297,9 +334,9 @@ fn change_ids(command: &Command<'_>) -> Step<()> {
 }
 
 /// Beneath the root and through no magic link: a working directory cannot lead out (CVE-2024-21626).
-fn enter_cwd(command: &Command<'_>) -> Result<()> {
+fn enter_cwd(root: i32, cwd: &CStr) -> Result<()> {
     let flags = O_PATH | O_DIRECTORY;
-    let directory = fs::openat2(command.root, command.cwd, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)?;
+    let directory = fs::openat2(root, cwd, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)?;
     fs::fchdir(directory.raw())
 }
 

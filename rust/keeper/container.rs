@@ -1,14 +1,13 @@
 //! What the keeper remembers of each live container. No system calls but closing.
 
+use crate::sys::constants::CLONE_NEWPID;
 use crate::sys::fs::close;
 use crate::sys::memory::map_zeroed;
 use crate::sys::{Errno, Result};
-use crate::wire::Head;
-use core::ffi::CStr;
+use crate::wire::{Head, flag};
 
 /// More live containers than RLIMIT_NOFILE lets one keeper hold.
 pub const CONTAINERS_MAX: usize = 4096;
-pub const NAME_MAX: usize = 80;
 pub const NEVER: u64 = u64::MAX;
 
 #[derive(Clone, Copy)]
@@ -16,6 +15,8 @@ pub struct Container {
     pub live: bool,
     pub cause: u8,
     pub killed: bool,
+    /// In a pid namespace of its own, whose PID 1 is ours: it can end everything inside by itself.
+    pub own_pids: bool,
     pub id: u64,
     pub flags: u32,
     pub pid: i32,
@@ -24,10 +25,9 @@ pub struct Container {
     pub report: i32,
     pub upper: i32,
     pub oom_event: i32,
+    pub oom_control: i32,
     pub cpu_usage: i32,
     pub cgroup_kill: i32,
-    pub upper_parent: i32,
-    pub places: u32,
     pub cpus: u32,
     pub started: u64,
     /// Lengths in nanoseconds until the command starts, moments afterwards.
@@ -35,17 +35,20 @@ pub struct Container {
     pub wall_time: u64,
     pub cpu_time: u64,
     pub next_cpu_check: u64,
-    name: [u8; NAME_MAX],
+    pub next_oom_check: u64,
+    pub oom_pause: u64,
+    /// When PID 1 has had its time to end everything.
+    pub kill_at: u64,
 }
 
 impl Container {
-    pub fn name(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.name).unwrap_or(c"")
-    }
-
     /// The earliest moment at which something must be done, NEVER if none.
     pub fn next_moment(&self) -> u64 {
-        if self.started == 0 || self.killed { NEVER } else { self.timeout.min(self.wall_time).min(self.next_cpu_check) }
+        match (self.killed, self.started) {
+            (true, _) => self.kill_at,
+            (false, 0) => self.next_oom_check,
+            _ => self.timeout.min(self.wall_time).min(self.next_cpu_check).min(self.next_oom_check),
+        }
     }
 
     /// The command runs from now on: lengths become moments.
@@ -66,9 +69,9 @@ impl Container {
             &mut self.report,
             &mut self.upper,
             &mut self.oom_event,
+            &mut self.oom_control,
             &mut self.cpu_usage,
             &mut self.cgroup_kill,
-            &mut self.upper_parent,
         ]
     }
 
@@ -96,15 +99,10 @@ impl Table {
         map_zeroed::<Table>()
     }
 
-    pub fn add(&mut self, head: &Head, name: &CStr) -> Result<usize> {
-        let bytes = name.to_bytes_with_nul();
-        if bytes.len() > NAME_MAX {
-            return Err(Errno::NAMETOOLONG);
-        }
+    pub fn add(&mut self, head: &Head) -> Result<usize> {
         let index = (0..CONTAINERS_MAX).find(|i| !self.entries[*i].live).ok_or(Errno::NFILE)?;
         self.top = self.top.max(index + 1);
         let entry = &mut self.entries[index];
-        entry.name[..bytes.len()].copy_from_slice(bytes);
         entry.live = true;
         entry.pid = 0;
         for fd in entry.descriptors() {
@@ -114,13 +112,15 @@ impl Table {
         entry.killed = false;
         entry.id = head.id;
         entry.flags = head.flags;
-        entry.places = head.places;
         entry.cpus = head.cpus;
         entry.started = 0;
         entry.timeout = head.timeout;
         entry.wall_time = head.wall_time;
         entry.cpu_time = head.cpu_time;
         entry.next_cpu_check = NEVER;
+        entry.next_oom_check = NEVER;
+        entry.kill_at = NEVER;
+        entry.own_pids = head.clone_flags & CLONE_NEWPID != 0 && !head.has(flag::PID1);
         self.count += 1;
         Ok(index)
     }

@@ -74,18 +74,35 @@ fn put_hidden(plan: &Plan<'_>, state: &State<'_>, out: &mut impl Write) {
     let mut from = plan.inside;
     out.put_u8(section::MASKED);
     while let Some((kind, path)) = next_hidden(&mut from) {
-        let seen = fs::openat2(state.root, path, O_PATH | O_NOFOLLOW, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
-        let holds = match seen {
-            Ok(fd) if kind == op::MASK => is_masked(fd.raw()),
-            Ok(fd) => fs::fstatfs(fd.raw()).is_ok_and(|seen| seen.flags as u64 & ST_RDONLY != 0),
-            Err(_) => true,
-        };
-        if !holds {
+        if !holds(kind, path, state) {
             out.put_u8(kind);
             out.put_bytes(path.to_bytes());
         }
     }
     out.put_u8(0);
+}
+
+/// Before anything of the container's runs: the first mask or read-only path that does not hold, as the index of its step. A path
+/// that was swapped while it was covered, by another container that shares a directory, ends the start (GHSA-3q8j-pf29-vwv8).
+pub fn uncovered(plan: &Plan<'_>, state: &State<'_>) -> Option<u16> {
+    let mut from = plan.inside;
+    for index in 0.. {
+        match from.u8()? {
+            kind @ (op::MASK | op::READ_ONLY) if holds(kind, from.text()?, state) => {}
+            op::MASK | op::READ_ONLY => return Some(index),
+            op::END => return None,
+            other => skip(other, &mut from)?,
+        }
+    }
+    None
+}
+
+fn holds(kind: u8, path: &CStr, state: &State<'_>) -> bool {
+    match fs::openat2(state.root, path, O_PATH | O_NOFOLLOW, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS) {
+        Ok(fd) if kind == op::MASK => is_masked(fd.raw()),
+        Ok(fd) => fs::fstatfs(fd.raw()).is_ok_and(|seen| seen.flags as u64 & ST_RDONLY != 0),
+        Err(_) => true,
+    }
 }
 
 /// The masks and read-only paths stand together at the list's end, after `PIVOT`'s predecessors; others are skipped by shape.

@@ -8,9 +8,11 @@ use crate::sys::fs::{self, Fd};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{Errno, Result, net, process, security};
 use crate::users::{self, Identity, Unknown};
-use crate::wire::{Reader, create, flag, inside as op, phase, step};
+use crate::wire::{Reader, create, flag, inside as op, phase, role, step};
 use core::ffi::CStr;
 
+const OVERLAY_MAGIC: i64 = 0x794c_7630;
+const TMPFS_MAGIC: i64 = 0x0102_1994;
 const SAFE: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 /// Room for what /proc/self/cgroup says of a dozen hierarchies.
@@ -136,7 +138,7 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) 
 
 /// Unshared after the last group was joined: earlier, the host's own path would show inside (v1).
 fn cgroup_namespace(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
-    let grouped = plan.head.places != 0;
+    let grouped = plan.fds.into_cgroup >= 0 || plan.fds.with_role(role::JOIN_CGROUP).next().is_some();
     if plan.head.skips(flag::SKIP_CGROUP_NAMESPACE) {
         return Ok(());
     }
@@ -217,7 +219,30 @@ fn attach(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
         }
         other => other?,
     };
+    // Rootless devices, ours, lie on /dev; nothing of ours is attached to its root or to the kernel's file systems this way.
+    refuse_engines_own(&target, state)?;
     mount::move_mount_onto(state.slots.get(slot)?, target.raw())
+}
+
+/// A link of the image's can lead a target of the caller's to what only the engine mounts: a bind there would hide the masks or
+/// stand in for /proc (CVE-2019-16884), a file there would be a write to a sysctl (CVE-2025-52881).
+fn refuse_engines_own(target: &Fd, state: &State<'_>) -> Result<()> {
+    const KERNELS: [i64; 7] = [
+        PROC_SUPER_MAGIC,
+        0x6265_6572, // sysfs
+        0x0027_e0eb, // cgroup
+        0x6367_7270, // cgroup2
+        0x1980_0202, // mqueue
+        0x1cd1,      // devpts
+        0x6462_6720, // debugfs
+    ];
+    if KERNELS.contains(&fs::fstatfs(target.raw())?.kind) {
+        return Err(Errno::LOOP);
+    }
+    let seen = fs::fstat(target.raw())?;
+    let same = |other: &Fd| fs::fstat(other.raw()).is_ok_and(|own| (own.dev(), own.ino) == (seen.dev(), seen.ino));
+    let own = [c".", c"dev"].map(|path| fs::openat2(state.root, path, O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS));
+    if own.iter().flatten().any(same) { Err(Errno::LOOP) } else { Ok(()) }
 }
 
 /// mkdir -p, component by component, each opened beneath the root before the next (CVE-2024-45310, CVE-2026-87766).
@@ -326,9 +351,15 @@ fn sysctl(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
 fn write(from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     let (path, mode) = from.text().zip(from.u32()).ok_or(Errno::PROTO)?;
     let (mut offset, length) = from.u64().zip(from.u64()).ok_or(Errno::PROTO)?;
-    let identity = state.identity(plan).map_err(|(_, errno)| errno)?;
-    let (uid, gid) = (identity.uid, identity.gid);
+    let (uid, gid) = match path.to_bytes() {
+        // The user is looked up in these: they are written first, and are root's.
+        b"etc/passwd" | b"etc/group" => (0, 0),
+        _ => state.identity(plan).map(|who| (who.uid, who.gid)).map_err(|(_, errno)| errno)?,
+    };
     let (parent, name) = parent_of(state.root, path, &mut [0; 4096])?;
+    if !matches!(fs::fstatfs(parent.raw())?.kind, OVERLAY_MAGIC | TMPFS_MAGIC) {
+        return Err(Errno::LOOP); // where a link of the image's leads out of what is the container's own (CVE-2025-52881)
+    }
     let flags = O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY;
     let file = fs::openat2(parent.raw(), name, flags, 0o600, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)?;
     if fs::fstat(file.raw())?.kind() != S_IFREG {

@@ -2,7 +2,9 @@
 
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
-use crate::launch::{Failure, at, launch};
+use crate::launch::{self, Failure, at, launch};
+use crate::oom;
+use crate::pid1;
 use crate::plan;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
@@ -15,8 +17,12 @@ use crate::wire::{self, Ended, Fixed, Reader, Write, cause, flag, outcome, phase
 const CONTROL: i32 = 3;
 const HOST: i32 = 4;
 pub const PLACES_MAX: usize = 16;
+/// One host has one store, or a few where it changes its environment.
+pub const UPPERS_MAX: usize = 8;
 /// Cached layers are let go after this long without work.
 const IDLE_MS: i32 = 1000;
+/// Nanoseconds for PID 1 to end everything inside.
+const GRACE: u64 = 500_000_000;
 
 const KIND_CONTROL: u64 = 0;
 const KIND_HOST: u64 = 1;
@@ -29,6 +35,8 @@ pub struct Keeper {
     host: Credentials,
     rootless: bool,
     places: [i32; PLACES_MAX],
+    /// Directories of writable layers on the disk.
+    uppers: [i32; UPPERS_MAX],
     table: &'static mut Table,
     cache: &'static mut Cache,
     message: &'static mut [u8],
@@ -56,6 +64,7 @@ fn start() -> Result<Keeper> {
         host: Credentials::default(),
         rootless: false,
         places: [-1; PLACES_MAX],
+        uppers: [-1; UPPERS_MAX],
         table: Table::create()?,
         cache: Cache::create()?,
         message: memory::map_bytes(wire::MESSAGE_MAX)?,
@@ -132,7 +141,11 @@ impl Keeper {
             KIND_HOST => return false,
             KIND_DEATH => self.bury(index),
             KIND_MESSAGE => self.hear(index),
-            KIND_OOM => self.kill(index, cause::MEMORY),
+            KIND_OOM => {
+                if let Some(container) = self.table.get(index) {
+                    oom::alarm(container, process::now());
+                }
+            }
             _ => {}
         }
         true
@@ -140,11 +153,10 @@ impl Keeper {
 
     fn serve_request(&mut self) -> bool {
         let message = core::mem::take(&mut self.message);
-        let received = net::receive(CONTROL, message, MSG_DONTWAIT);
-        if let Ok(received) = &received
+        let mut received = net::receive(CONTROL, message, MSG_DONTWAIT);
+        if let Ok(received) = &mut received
             // A forked copy of the host, or a host that changed its ids, has no power here.
             && received.sender == Some(self.host)
-            && !received.truncated
         {
             self.dispatch(&message[..received.length], received);
         }
@@ -154,72 +166,131 @@ impl Keeper {
             Err(Errno::AGAIN | Errno::INTR) => return true,
             _ => return false, // the host's end is closed: it ended, or became another program
         };
-        received.fds[..received.fd_count].iter().for_each(|fd| fs::close(*fd));
+        received.fds[..received.fd_count].iter().filter(|fd| **fd >= 0).for_each(|fd| fs::close(*fd));
         true
     }
 
-    fn dispatch(&mut self, message: &[u8], received: &Received) {
+    fn dispatch(&mut self, message: &[u8], received: &mut Received) {
         let mut from = Reader::new(message);
         match from.u8() {
+            Some(request::SPAWN | request::SPAWN_FILE) if received.truncated => self.refuse_truncated(received),
             Some(request::SPAWN) => self.spawn(from.rest(), received),
             Some(request::SPAWN_FILE) => self.spawn_from_file(from, received),
             Some(request::KILL) => self.kill_request(from),
             Some(request::SKELETON) => skeleton(from, received),
+            Some(request::UPPERS) => self.keep_uppers(received),
             _ => {}
         }
     }
 
-    /// A plan too long for a message: its last descriptor is the memfd that holds it.
-    fn spawn_from_file(&mut self, mut from: Reader<'_>, received: &Received) {
-        let Some(length) = from.u64() else { return };
-        let Some(index) = received.fd_count.checked_sub(1) else { return };
-        let Ok(map) = memory::FileMap::of(received.fds[index], length as usize) else { return };
-        let mut others = Received { ..*received };
-        others.fd_count = index;
-        self.spawn(map.bytes(), &others);
+    /// No room for all descriptors of a plan: the first one is the report, and tells.
+    fn refuse_truncated(&mut self, received: &Received) {
+        self.cache.drop_layers();
+        if received.fd_count > 0 {
+            self.refuse(received.fds[0], at(phase::KEEPER, step::TOO_MANY)(Errno::MFILE));
+        }
     }
 
-    fn spawn(&mut self, bytes: &[u8], received: &Received) {
+    /// A plan too long for a message: its last descriptor is the memfd that holds it.
+    fn spawn_from_file(&mut self, mut from: Reader<'_>, received: &mut Received) {
+        let Some(length) = from.u64() else { return };
+        let Some(index) = received.fd_count.checked_sub(1) else { return };
+        let map = memory::FileMap::of(received.fds[index], length as usize);
+        fs::close(received.fds[index]);
+        received.fd_count = index;
+        match map {
+            Ok(map) => self.spawn(map.bytes(), received),
+            Err(errno) if index > 0 => self.refuse(received.fds[0], at(phase::KEEPER, step::MEMORY)(errno)),
+            Err(_) => {}
+        }
+    }
+
+    fn spawn(&mut self, bytes: &[u8], received: &mut Received) {
         let Some(plan) = plan::read(bytes, received) else { return };
-        let launched = match self.table.add(&plan.head, plan.name) {
-            Ok(index) => launch(&plan, self.cache, self.rootless)
-                .map(|launched| (index, launched))
-                .map_err(|failure| (Some(index), failure)),
+        let launched = match self.table.add(&plan.head) {
+            Ok(index) => self.launch(&plan, index).map(|()| index).map_err(|failure| (Some(index), failure)),
             Err(errno) => Err((None, at(phase::KEEPER, step::TOO_MANY)(errno))),
         };
         match launched {
-            Ok((index, launched)) => {
-                let Some(container) = self.table.get(index) else { return };
-                container.pid = launched.pid;
-                container.pidfd = launched.pidfd.release();
-                container.control = launched.control.release();
-                container.upper = launched.upper;
-                keep_fds(container, &plan);
-                self.watch(index);
+            Ok(index) => {
+                if let Some(container) = self.table.get(index) {
+                    keep_fds(container, &plan, received);
+                }
             }
             Err((index, failure)) => {
                 self.refuse(plan.fds.report, failure);
                 if let Some(index) = index {
-                    forget(self.table, index);
+                    self.forget(index);
                 }
             }
         }
     }
 
-    fn watch(&mut self, index: usize) {
-        let Some(container) = self.table.get(index) else { return };
-        let add = |fd, kind| {
-            let _ = process::epoll_add(self.epoll.raw(), fd, EPOLLIN, kind | (index as u64) << 3);
-        };
-        add(container.pidfd, KIND_DEATH);
+    /// Cached layers are only a convenience: where they took the last descriptors, the container comes first.
+    fn launch(&mut self, plan: &plan::Plan<'_>, index: usize) -> launch::Outcome<()> {
+        let mut launched = launch(plan, self.cache, self.rootless);
+        if matches!(&launched, Err(failure) if failure.errno == Errno::MFILE) && !self.cache.is_empty() {
+            self.cache.drop_layers();
+            launched = launch(plan, self.cache, self.rootless);
+        }
+        let launched = launched?;
+        let Some(container) = self.table.get(index) else { return Ok(()) };
+        container.pid = launched.pid;
+        container.pidfd = launched.pidfd.release();
+        container.control = launched.control.release();
+        container.upper = launched.upper;
+        container.oom_event = plan.fds.oom_event;
+        self.watch(index).map_err(|errno| {
+            // One whose end would go unnoticed is not started.
+            if let Some(container) = self.table.get(index) {
+                launch::abandon(container.pidfd, container.pid);
+                container.oom_event = -1; // still the message's
+            }
+            at(phase::KEEPER, step::SOCKET)(errno)
+        })
+    }
+
+    fn watch(&mut self, index: usize) -> Result<()> {
+        let container = self.table.get(index).ok_or(Errno::BADF)?;
+        let add = |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << 3);
+        add(container.pidfd, EPOLLIN, KIND_DEATH)?;
         if container.flags & flag::PID1 != 0 {
             // No event but its end, which exec brings: PID 1's last message comes before.
-            let _ = process::epoll_add(self.epoll.raw(), container.control, 0, KIND_MESSAGE | (index as u64) << 3);
+            add(container.control, 0, KIND_MESSAGE)?;
         } else if container.flags & flag::REPORT_START != 0 {
-            add(container.control, KIND_MESSAGE);
+            add(container.control, EPOLLIN, KIND_MESSAGE)?;
         }
         if container.oom_event >= 0 {
-            add(container.oom_event, KIND_OOM);
+            add(container.oom_event, EPOLLIN, KIND_OOM)?;
+        }
+        Ok(())
+    }
+
+    /// Out of epoll first: a child just cloned may for a moment hold copies, and a closed descriptor that has copies is still
+    /// watched, under an index that somebody else has by then.
+    fn forget(&mut self, index: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        for fd in [container.pidfd, container.control, container.oom_event] {
+            if fd >= 0 {
+                process::epoll_remove(self.epoll.raw(), fd);
+            }
+        }
+        self.table.remove(index);
+    }
+
+    /// The host is about to make writable layers in this directory: what is ours there goes with us.
+    fn keep_uppers(&mut self, received: &mut Received) {
+        if received.fd_count != 1 {
+            return;
+        }
+        let identity = |fd| fs::fstat(fd).map(|seen| (seen.dev(), seen.ino));
+        let Ok(new) = identity(received.fds[0]) else { return };
+        let known = |fd: &i32| *fd >= 0 && identity(*fd) == Ok(new);
+        if self.uppers.iter().any(known) {
+            return;
+        }
+        if let Some(free) = self.uppers.iter_mut().find(|fd| **fd < 0) {
+            *free = core::mem::replace(&mut received.fds[0], -1);
         }
     }
 
@@ -244,7 +315,8 @@ impl Keeper {
         }
     }
 
-    /// The first cause counts. PID 1's death ends its whole namespace; where it has none of its own, the group's kill file does.
+    /// The first cause counts. PID 1 of ours is asked to end everything and to reap it: what dies with it uncollected is in nobody's
+    /// rusage. Where that is impossible, or takes too long, its death ends its namespace, or the group's kill file does.
     fn kill(&mut self, index: usize, why: u8) {
         let Some(container) = self.table.get(index) else { return };
         if container.killed {
@@ -252,10 +324,14 @@ impl Keeper {
         }
         container.killed = true;
         container.cause = why;
-        if container.cgroup_kill >= 0 {
-            let _ = fs::write(container.cgroup_kill, b"1");
+        let asked = container.own_pids
+            && container.cgroup_kill < 0
+            && net::send(container.control, &pid1::END_ALL.to_le_bytes(), &[], MSG_DONTWAIT).is_ok();
+        if asked {
+            container.kill_at = process::now() + GRACE;
+        } else {
+            kill_now(container);
         }
-        let _ = process::pidfd_send_signal(container.pidfd, SIGKILL);
         if container.oom_event >= 0 {
             process::epoll_remove(self.epoll.raw(), container.oom_event);
         }
@@ -284,6 +360,18 @@ impl Keeper {
             if container.next_moment() > now {
                 continue;
             }
+            if container.killed {
+                container.kill_at = NEVER;
+                kill_now(container);
+                continue;
+            }
+            if container.next_oom_check <= now && oom::look(container, now) {
+                self.kill(index, cause::MEMORY);
+                continue;
+            }
+            if container.started == 0 {
+                continue;
+            }
             let why = if container.timeout <= now {
                 cause::TIMEOUT
             } else if container.wall_time <= now {
@@ -300,7 +388,12 @@ impl Keeper {
     /// PID 1 is dead, and with it everything inside: say how it went, and forget it.
     fn bury(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
-        let Ok((_, status, usage)) = process::wait4(container.pid, WALL) else { return };
+        // Without waiting: whatever brought us here, the keeper never blocks on a container.
+        let Ok((1.., status, usage)) = process::wait4(container.pid, WALL | WNOHANG) else { return };
+        if container.cause == cause::NONE && oom::lost_one(container) {
+            // The end was quicker than our look, but not than the killer.
+            container.cause = cause::MEMORY;
+        }
         let micros = |time: [i64; 2]| time[0] as u64 * 1_000_000 + time[1] as u64;
         let mut ended = Ended {
             outcome: outcome::DIED,
@@ -322,19 +415,20 @@ impl Keeper {
         ended.write(&mut self.report);
         self.report.put_bytes(&self.message[..length]);
         let _ = net::send(container.report, self.report.bytes(), &[], MSG_DONTWAIT);
-        forget(self.table, index);
+        self.forget(index);
     }
 
     /// The host is gone: nothing of its containers stays.
     fn end_all(&mut self) {
         for index in 0..self.table.top {
-            self.kill(index, cause::KILLED);
+            let Some(container) = self.table.get(index) else { continue };
+            kill_now(container);
         }
         for index in 0..self.table.top {
             let Some(container) = self.table.get(index) else { continue };
             let _ = process::wait4(container.pid, WALL);
-            crate::remove::places(&self.places, container);
         }
+        crate::remove::ours(&self.places, &self.uppers);
     }
 }
 
@@ -344,17 +438,23 @@ fn become_privileged() -> core::result::Result<(), (u16, Errno)> {
     Ok(())
 }
 
-fn keep_fds(container: &mut Container, plan: &plan::Plan<'_>) {
-    let keep = |fd: i32| if fd < 0 { -1 } else { fs::dup_above(fd, 3).map_or(-1, Fd::release) };
-    container.report = keep(plan.fds.report);
-    container.oom_event = keep(plan.fds.oom_event);
-    container.cpu_usage = keep(plan.fds.cpu_usage);
-    container.cgroup_kill = keep(plan.fds.cgroup_kill);
-    container.upper_parent = keep(plan.fds.with_role(role::UPPER_PARENT).next().map_or(-1, |(fd, _)| fd));
+/// Takes the descriptors that a live container needs out of the message, which loses them.
+fn keep_fds(container: &mut Container, plan: &plan::Plan<'_>, received: &mut Received) {
+    container.report = plan.fds.report;
+    container.oom_event = plan.fds.oom_event;
+    container.oom_control = plan.fds.oom_control;
+    container.cpu_usage = plan.fds.cpu_usage;
+    container.cgroup_kill = plan.fds.cgroup_kill;
+    let fds = &plan.fds;
+    let kept = [fds.report, fds.oom_event, fds.oom_control, fds.cpu_usage, fds.cgroup_kill];
+    received.fds[..received.fd_count].iter_mut().filter(|fd| kept.contains(fd)).for_each(|fd| *fd = -1);
 }
 
-fn forget(table: &mut Table, index: usize) {
-    table.remove(index);
+fn kill_now(container: &Container) {
+    if container.cgroup_kill >= 0 {
+        let _ = fs::write(container.cgroup_kill, b"1");
+    }
+    let _ = process::pidfd_send_signal(container.pidfd, SIGKILL);
 }
 
 /// An empty tmpfs for the host to fill with the files of `Image.host()`: held by descriptors only.

@@ -48,7 +48,12 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool) -> Outcome<Lau
     let Cloned::Parent { pid, pidfd } = cloned? else { process::exit_group(70) };
     drop(theirs);
     let launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper() };
-    release(plan, &launched, rootless).inspect_err(|_| abandon(&launched))?;
+    release(plan, &launched, rootless).inspect_err(|_| {
+        abandon(launched.pidfd.raw(), launched.pid);
+        if launched.upper >= 0 {
+            fs::close(launched.upper);
+        }
+    })?;
     Ok(launched)
 }
 
@@ -89,12 +94,10 @@ fn own_streams(plan: &Plan<'_>) -> Outcome<()> {
     Ok(())
 }
 
-fn abandon(launched: &Launched) {
-    let _ = process::pidfd_send_signal(launched.pidfd.raw(), SIGKILL);
-    let _ = process::wait4(launched.pid, WALL);
-    if launched.upper >= 0 {
-        fs::close(launched.upper);
-    }
+/// Ends a PID 1 that was not let go, or that could not be watched.
+pub fn abandon(pidfd: i32, pid: i32) {
+    let _ = process::pidfd_send_signal(pidfd, SIGKILL);
+    let _ = process::wait4(pid, WALL);
 }
 
 /// While one container is made, this process has the uid of its range: the kernel then counts all tasks of the new user namespace

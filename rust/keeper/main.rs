@@ -15,6 +15,7 @@ mod evidence;
 mod inside;
 mod keeper;
 mod launch;
+mod oom;
 mod outside;
 mod overlay;
 mod pid1;

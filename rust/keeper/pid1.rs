@@ -18,6 +18,9 @@ pub struct Inside<'a> {
     pub slots: &'a Slots,
 }
 
+/// The keeper's word, instead of a signal for the command, that everything inside shall end.
+pub const END_ALL: i32 = 0;
+
 /// A failed step: (phase, step, errno).
 pub type Failed = (u8, u16, Errno);
 
@@ -54,11 +57,18 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
         }
     }
     become_root(plan).map_err(failed(step::BECOME_ROOT))?;
+    // The keeper's socket says the same, but nobody looks at it during the set-up. After the last change of ids, which clears it.
+    let _ = process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0);
     let _ = process::setsid();
     let mut state = inside::State::new(plan, inside.slots);
     inside::run(plan, &mut state)?;
+    if !plan.head.skips(flag::SKIP_MASKS)
+        && let Some(index) = evidence::uncovered(plan, &state)
+    {
+        return Err((phase::INSIDE, index, Errno::NODATA));
+    }
     let in_command = |(step, errno)| (phase::COMMAND, step, errno);
-    let command = Command::prepare(plan, &mut state).map_err(in_command)?;
+    let mut command = Command::prepare(plan, &mut state).map_err(in_command)?;
     close_spent(inside, &state);
     let mut report = Fixed::<{ wire::EVIDENCE_MAX }>::new();
     report.put_u8(record::EXITED);
@@ -66,6 +76,7 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
         put_exit(&mut report, 0, 0, 0, 0);
         evidence::of_mounts(plan, &state, &mut report);
         net::send(inside.control.raw(), report.bytes(), &[], 0).map_err(failed(step::RELEASE))?;
+        command.lifeline = inside.control.raw();
         return Err(in_command(command::become_it(&command)));
     }
     let pid = command.start().map_err(in_command)?;
@@ -147,7 +158,7 @@ fn become_root(plan: &Plan<'_>) -> crate::sys::Result<()> {
 fn close_spent(inside: &Inside<'_>, state: &inside::State<'_>) {
     let fds = &inside.plan.fds;
     for i in 0..fds.count {
-        let spent = !matches!(fds.roles[i], role::STDIN | role::STDOUT | role::STDERR | role::PASS);
+        let spent = !matches!(fds.roles[i], role::STDIN | role::STDOUT | role::STDERR | role::PASS | role::RANGE_LOCK);
         if spent {
             fs::close(fds.all[i]);
         }
@@ -180,6 +191,8 @@ fn supervise(
                 report.put_u8(record::EXITED);
                 put_exit(report, 1, status, started, process::now());
                 let _ = net::send(control, report.bytes(), &[], 0);
+                end_all();
+                while process::wait4(-1, WALL).is_ok() {}
                 return Ok(0);
             }
         }
@@ -192,14 +205,25 @@ fn supervise(
     }
 }
 
-/// A request of the keeper: a signal for the command. None at the end of the socket.
+/// Every process of a namespace whose PID 1 this is. The kernel would do so at our exit, but without adding up what they used.
+fn end_all() {
+    if process::getpid() == 1 {
+        let _ = process::kill(-1, SIGKILL);
+    }
+}
+
+/// A request of the keeper: a signal for the command, or the end of everything. None at the end of the socket.
 fn serve(control: i32, command: i32) -> Option<()> {
     let mut message = [0u8; 8];
     let received = net::receive(control, &mut message, MSG_DONTWAIT);
     match received {
         Ok(received) if received.length >= 4 => {
             let signal = i32::from_le_bytes([message[0], message[1], message[2], message[3]]);
-            let _ = process::kill(command, signal);
+            if signal == END_ALL {
+                end_all();
+            } else {
+                let _ = process::kill(command, signal);
+            }
             Some(())
         }
         Err(Errno::AGAIN | Errno::INTR) => Some(()),

@@ -12,6 +12,7 @@ pub struct Fds {
     pub into_cgroup: i32,
     pub files: i32,
     pub oom_event: i32,
+    pub oom_control: i32,
     pub cpu_usage: i32,
     pub cgroup_kill: i32,
     pub all: [i32; MAX_FDS],
@@ -59,6 +60,7 @@ fn read_roles(from: &mut Reader<'_>, received: &Received) -> Option<Fds> {
         into_cgroup: -1,
         files: -1,
         oom_event: -1,
+        oom_control: -1,
         cpu_usage: -1,
         cgroup_kill: -1,
         all: received.fds,
@@ -78,6 +80,7 @@ fn read_roles(from: &mut Reader<'_>, received: &Received) -> Option<Fds> {
             role::INTO_CGROUP => fds.into_cgroup = fd,
             role::FILES => fds.files = fd,
             role::OOM_EVENT => fds.oom_event = fd,
+            role::OOM_CONTROL => fds.oom_control = fd,
             role::CPU_USAGE => fds.cpu_usage = fd,
             role::CGROUP_KILL => fds.cgroup_kill = fd,
             _ => {}

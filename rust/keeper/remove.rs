@@ -1,24 +1,62 @@
 //! Removal of what lies under the places when the host is gone: cgroup directories and upper directories, by descriptor.
 
-use crate::container::Container;
-use crate::keeper::PLACES_MAX;
 use crate::sys::constants::*;
 use crate::sys::fs;
 use crate::sys::process;
 use crate::sys::{Errno, Result};
+use crate::wire::Decimal;
 use core::ffi::CStr;
 
 const DEPTH_MAX: usize = 64;
+const ROUNDS: usize = 8;
 
-/// Removes the container's directory under each place that has one.
-pub fn places(places: &[i32; PLACES_MAX], container: &Container) {
-    for (index, place) in places.iter().enumerate() {
-        if *place >= 0 && container.places >> index & 1 == 1 {
-            let _ = directory(*place, container.name());
+/// Every group and every writable layer that carries this keeper's pid: those of live containers, and what the host had made for
+/// one whose plan never came.
+pub fn ours(places: &[i32], uppers: &[i32]) {
+    for place in places.iter().filter(|fd| **fd >= 0) {
+        each_of_ours(*place, |name| directory(*place, name));
+    }
+    for upper in uppers.iter().filter(|fd| **fd >= 0) {
+        each_of_ours(*upper, |name| tree(*upper, name, 0));
+    }
+}
+
+/// Looks again after each removal that went well: a directory that changes under getdents may hide an entry.
+fn each_of_ours(parent: i32, remove: impl Fn(&CStr) -> Result<()>) {
+    let prefix = Prefix::own();
+    for _ in 0..ROUNDS {
+        let Ok(listing) = fs::openat(parent, c".", O_RDONLY | O_DIRECTORY, 0) else { return };
+        let mut removed = false;
+        let mut buffer = [0u8; 2048];
+        while let Ok(length @ 1..) = fs::getdents64(listing.raw(), &mut buffer) {
+            each_entry(&buffer[..length], |name| {
+                removed |= name.to_bytes().starts_with(prefix.bytes()) && remove(name).is_ok();
+            });
+        }
+        if !removed {
+            return;
         }
     }
-    if container.upper_parent >= 0 {
-        let _ = tree(container.upper_parent, container.name(), 0);
+}
+
+/// "pycontainer-PID-": the beginning of the names that the host gives to what belongs to this keeper's containers.
+struct Prefix {
+    text: [u8; 40],
+    length: usize,
+}
+
+impl Prefix {
+    fn own() -> Prefix {
+        const HEAD: &[u8] = b"pycontainer-";
+        let digits = Decimal::new(process::getpid() as u64);
+        let mut prefix = Prefix { text: [b'-'; 40], length: HEAD.len() + digits.bytes().len() + 1 };
+        prefix.text[..HEAD.len()].copy_from_slice(HEAD);
+        prefix.text[HEAD.len()..prefix.length - 1].copy_from_slice(digits.bytes());
+        prefix
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.text[..self.length]
     }
 }
 

@@ -43,6 +43,7 @@ fn map_by_helpers(from: &mut Reader<'_>, helpers: u8) -> Result<()> {
     let keeper = process::getpid();
     let pid = match process::clone_copy(0, None)? {
         Cloned::Child => {
+            drop(ours); // or the keeper's death would not show
             process::exit_group(run_helpers(from, helpers, theirs.raw(), keeper).map_or_else(|errno| errno.0, |()| 0))
         }
         Cloned::Parent { pid, .. } => pid,

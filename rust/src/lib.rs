@@ -21,6 +21,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
+    use crate::py::doctor::{causes_, probe_host};
+    #[pymodule_export]
     use crate::py::functions::{
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,
         seccomp_program, set_packaged_keeper,

@@ -15,6 +15,8 @@ pub mod request {
     pub const SPAWN_FILE: u8 = 3;
     pub const KILL: u8 = 4;
     pub const SKELETON: u8 = 5;
+    /// One descriptor: a directory in which the host makes writable layers.
+    pub const UPPERS: u8 = 6;
 }
 
 /// What each descriptor of a SPAWN message is for.
@@ -32,9 +34,10 @@ pub mod role {
     pub const OOM_EVENT: u8 = 11;
     pub const CPU_USAGE: u8 = 12;
     pub const CGROUP_KILL: u8 = 13;
+    /// Version 1's memory.oom_control, to be read.
+    pub const OOM_CONTROL: u8 = 16;
+    /// Kept by PID 1: the ids are taken as long as one of their processes can live.
     pub const RANGE_LOCK: u8 = 14;
-    /// The directory of upper directories on the disk; the container's is removed where the host is gone.
-    pub const UPPER_PARENT: u8 = 15;
 }
 
 /// Flags of a plan.
@@ -412,8 +415,6 @@ pub struct Head {
     pub cpu_time: u64,
     pub cpus: u32,
     pub oom_score_adj: i32,
-    /// Which of the places (HELLO) have a directory of this container.
-    pub places: u32,
 }
 
 impl Head {
@@ -429,7 +430,6 @@ impl Head {
         out.put_u64(self.cpu_time);
         out.put_u32(self.cpus);
         out.put_i32(self.oom_score_adj);
-        out.put_u32(self.places);
     }
 
     pub fn read(from: &mut Reader<'_>) -> Option<Head> {
@@ -445,7 +445,6 @@ impl Head {
             cpu_time: from.u64()?,
             cpus: from.u32()?,
             oom_score_adj: from.i32()?,
-            places: from.u32()?,
         })
     }
 

@@ -1,6 +1,6 @@
 //! cpus, cpu_weight, cpu_time: which files. Touches none.
 
-use super::plan::{Draft, Missing};
+use super::plan::{Draft, Missing, Seat};
 use super::{Controller, State, Version};
 use crate::error::Result;
 
@@ -20,6 +20,9 @@ fn cpus(draft: &mut Draft) -> Result<()> {
     let Some(cpus) = draft.limits.cpus else {
         return Ok(());
     };
+    if draft.lifted("cpus", cpus.is_infinite(), Controller::Cpu) {
+        return Ok(());
+    }
     let (quota, period) = quota(cpus);
     let files = match draft.demand("cpus", Controller::Cpu)? {
         Some(Version::V1) => {
@@ -77,7 +80,13 @@ fn time(draft: &mut Draft) -> Result<()> {
             return Ok(());
         }
     }
-    draft.demand("cpu_time", Controller::Unified).map(|_| ())
+    let Seat::Missing(missing) = draft.seat(Controller::Unified).clone() else { return Ok(()) };
+    if !draft.allowed("cpu_time") {
+        return draft.refuse("cpu_time", missing);
+    }
+    // `spawn::plan` sets it.
+    draft.row("cpu_time", State::Degraded, "RLIMIT_CPU, process by process", missing);
+    Ok(())
 }
 
 #[cfg(test)]

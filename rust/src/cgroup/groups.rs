@@ -202,6 +202,11 @@ impl Groups {
         Ok(Some(event))
     }
 
+    /// Version 1's memory.oom_control, which counts the processes of this very group that an OOM killer took.
+    pub fn oom_control(&self) -> Option<OwnedFd> {
+        self.counted(Controller::Memory)?.1.file("memory.oom_control", OFlags::RDONLY).ok()
+    }
+
     pub fn cpu_clock(&self) -> Option<CpuClock> {
         let open = |controller, file, format| {
             let (_, directory) = self.counted(controller)?;

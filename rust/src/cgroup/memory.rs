@@ -1,6 +1,6 @@
 //! memory, swap, memory_high, oom_group: which files, in which order. Touches none.
 
-use super::plan::{Draft, Missing};
+use super::plan::{Draft, LIFTED, Missing};
 use super::{Cap, Controller, State, Version};
 use crate::error::Result;
 
@@ -16,6 +16,9 @@ fn memory(draft: &mut Draft) -> Result<()> {
     let Some(cap) = draft.limits.memory else {
         return Ok(());
     };
+    if draft.lifted("memory", cap == Cap::Max, Controller::Memory) {
+        return Ok(());
+    }
     let file = match draft.demand("memory", Controller::Memory)? {
         Some(Version::V1) => ("memory.limit_in_bytes", v1_text(cap)),
         Some(Version::V2) => ("memory.max", cap.text()),
@@ -37,6 +40,9 @@ fn swap(draft: &mut Draft) -> Result<()> {
     let Some(cap) = draft.limits.swap else {
         return Ok(());
     };
+    if draft.lifted("swap", cap == Cap::Max, Controller::Memory) {
+        return Ok(());
+    }
     let nothing_to_bound = cap == Cap::Value(0) && !draft.machine.swap;
     let file = match draft.version(Controller::Memory) {
         Some(Version::V2) => Ok(("memory.swap.max", cap.text())),
@@ -75,6 +81,10 @@ fn high(draft: &mut Draft) -> Result<()> {
     let Some(cap) = draft.limits.memory_high else {
         return Ok(());
     };
+    if cap == Cap::Max && draft.version(Controller::Memory) != Some(Version::V2) {
+        draft.row("memory_high", State::Held, LIFTED, Missing::new("", ""));
+        return Ok(());
+    }
     match draft.demand("memory_high", Controller::Memory)? {
         Some(Version::V2) => draft.hold("memory_high", Controller::Memory, vec![("memory.high", cap.text())]),
         Some(Version::V1) => draft.refuse(

@@ -24,7 +24,7 @@ mod tests;
 
 pub use groups::{CpuClock, CpuFormat, Groups};
 pub use stats::Counters;
-pub use sweep::{group_name, sweep};
+pub use sweep::{group_name, owner, sweep};
 pub use tree::Place;
 
 /// A bound: a number, or none at all ("max").

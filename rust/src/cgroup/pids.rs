@@ -1,6 +1,6 @@
 //! pids: which file. Touches none. The default bound is the user namespace's own, and not made here.
 
-use super::Controller;
+use super::{Cap, Controller};
 use super::plan::Draft;
 use crate::error::Result;
 
@@ -8,6 +8,9 @@ pub(super) fn plan(draft: &mut Draft) -> Result<()> {
     let Some(cap) = draft.limits.pids else {
         return Ok(());
     };
+    if draft.lifted("pids", cap == Cap::Max, Controller::Pids) {
+        return Ok(());
+    }
     if draft.demand("pids", Controller::Pids)?.is_some() {
         draft.hold("pids", Controller::Pids, vec![("pids.max", cap.text())]);
     }

@@ -22,6 +22,9 @@ pub(super) struct Machine {
     pub(super) disks: Vec<(String, bool)>,
 }
 
+/// What holds a limit of "max".
+pub(super) const LIFTED: &str = "lifted, as asked";
+
 /// Why a controller cannot be used, and what helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
@@ -111,6 +114,15 @@ impl Draft<'_> {
             Seat::At { version, .. } => Ok(Some(version)),
             Seat::Missing(missing) => self.refuse(limit, missing).map(|()| None),
         }
+    }
+
+    /// A lifted limit needs nothing where there is no place for it: nothing bounds it.
+    pub(super) fn lifted(&mut self, limit: &'static str, lifted: bool, controller: Controller) -> bool {
+        let free = lifted && self.version(controller).is_none();
+        if free {
+            self.row(limit, State::Held, LIFTED, Missing::new("", ""));
+        }
+        free
     }
 
     /// Asks for a group with these files, and says that they hold `limit`.
@@ -206,7 +218,8 @@ mod tests {
         let (writes, rows) = stage::outcome(&seats, &machine, &limits).unwrap();
         assert!(writes.is_empty());
         assert_eq!(rows.iter().map(|r| r.0).collect::<Vec<_>>(), NAMES);
-        assert!(rows.iter().all(|r| r.1 == State::Missing));
+        let state = |name| if name == "cpu_time" { State::Degraded } else { State::Missing };
+        assert!(rows.iter().all(|r| r.1 == state(r.0)));
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub fn group_name(keeper: u32, start: u64, serial: &str) -> String {
     format!("{PREFIX}{keeper}-{start}-{serial}")
 }
 
-fn owner(name: &str) -> Option<(u32, u64)> {
+/// (pid, start time) in such a name.
+pub fn owner(name: &str) -> Option<(u32, u64)> {
     let mut fields = name.strip_prefix(PREFIX)?.splitn(3, '-');
     let owner = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     fields.next().filter(|serial| !serial.is_empty()).map(|_| owner)

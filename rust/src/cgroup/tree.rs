@@ -75,6 +75,11 @@ impl Place {
         Place { tree: Arc::new(Tree { hierarchies: survey.hierarchies, seats: survey.seats, machine }) }
     }
 
+    /// How many processors can run at one time.
+    pub fn processors(&self) -> u32 {
+        self.tree.machine.online.len().max(1) as u32
+    }
+
     /// There is a place for groups of the pids controller.
     pub fn has_pids(&self) -> bool {
         self.tree.seats[Controller::Pids as usize].at().is_some()

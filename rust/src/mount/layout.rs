@@ -1,12 +1,14 @@
 //! The root file system of one container, described: which mounts, in which order, on what. Pure; the kernel's part is elsewhere.
 
 use super::list::{Inside, Outside, Source, View};
-use crate::spawn::spec::{MountKind, Space, Spec};
+use crate::spawn::spec::{MountKind, Space, Spec, UserSpace};
 use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, S_IFCHR};
 use crate::wire::{Write, create, idmap, inside};
 
 pub const DEFAULT_UPPER: u64 = 256 << 20;
 const SHM: u64 = 64 << 20;
+/// Of a container with a range of its own.
+const IDS: u32 = 65_536;
 const SAFE: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -189,7 +191,8 @@ impl Build<'_> {
         self.inside.step(inside::DEVPTS, "mount devpts on /dev/pts").put_u8(with_group as u8);
         let shm = self.outside.tmpfs(SHM, 0, 0o1777, SAFE, "/dev/shm");
         self.inside.attach_own(shm, "/dev/shm");
-        if !self.shared("/dev/mqueue") {
+        // Of a namespace that is not ours a mount is refused; a host without the directory has nothing to show.
+        if !self.shared("/dev/mqueue") && self.spec.spaces.ipc == Space::New {
             self.inside.step(inside::MQUEUE, "mount mqueue on /dev/mqueue");
         }
     }
@@ -245,11 +248,10 @@ impl Build<'_> {
 
     /// A writable bind shows one owner as the container's root and nobody else: a set-id file planted there gains nothing (K32).
     fn bind(&mut self, source: &Source, read_only: bool, owner: Option<u32>) -> (u8, u8) {
-        let mapped = self.range() != idmap::NONE;
-        let idmap = match (mapped, read_only) {
-            (false, _) => idmap::NONE,
+        let idmap = match (self.range() != idmap::NONE, read_only) {
+            (_, false) if !self.facts.rootless => idmap::OWNER, // also without a user namespace, where root inside is root
             (true, true) => idmap::RANGE_IF_POSSIBLE,
-            (true, false) => idmap::OWNER,
+            _ => idmap::NONE,
         };
         let uid = owner.unwrap_or(source.uid);
         let gid = if source.gid == 0 && uid != 0 { uid } else { source.gid };
@@ -275,7 +277,10 @@ impl Build<'_> {
     }
 
     fn files(&mut self) {
-        for (file, (offset, length, mode)) in self.spec.files.iter().zip(&self.sources.files) {
+        let mut files: Vec<_> = self.spec.files.iter().zip(&self.sources.files).collect();
+        // The owner of every other file is looked up in these two.
+        files.sort_by_key(|(file, _)| !matches!(file.target.as_str(), "/etc/passwd" | "/etc/group"));
+        for (file, (offset, length, mode)) in files {
             self.inside.write(&file.target, *mode, *offset, *length);
         }
     }
@@ -283,9 +288,13 @@ impl Build<'_> {
     fn settings(&mut self) {
         let spaces = &self.spec.spaces;
         if spaces.net == Space::New && spaces.pid == Space::New {
-            // A range of ids has 65,536 of them: docker's 0 to 2147483647 is EINVAL there (K31).
-            let ping = if self.facts.one_id { "0 0" } else { "0 65535" };
-            self.inside.sysctl("net.ipv4.ping_group_range", ping);
+            // Only ids that the namespace has: docker's 0 to 2147483647 is EINVAL in one of 65,536 (K31).
+            let last = match self.spec.user_space {
+                UserSpace::Map { count, .. } => count.min(IDS) - 1,
+                _ if self.facts.one_id => 0,
+                _ => IDS - 1,
+            };
+            self.inside.sysctl("net.ipv4.ping_group_range", &format!("0 {last}"));
             self.inside.sysctl("net.ipv4.ip_unprivileged_port_start", "0");
         }
         if spaces.net == Space::New {

@@ -26,7 +26,7 @@ impl Outcome {
         let bytes = |data: &mut Vec<u8>| PyBytes::new(py, &std::mem::take(data)).unbind();
         Outcome {
             returncode: returncode(finished.ended.status),
-            reason: reason(&finished.ended, &finished.counters).word(),
+            reason: reason(&finished.ended, &finished.counters, finished.seen).word(),
             stdout: bytes(&mut finished.stdout),
             stderr: bytes(&mut finished.stderr),
             truncated: (finished.truncated[0], finished.truncated[1]),

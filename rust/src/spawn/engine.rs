@@ -1,7 +1,8 @@
 //! The engine of this process: its keeper, its id ranges, where groups go. Made at first use, made anew where it no longer fits.
 
+use super::causes::MEMFD_NOEXEC;
 use super::keeper::{Keeper, Privileges};
-use super::runtime;
+use super::{runtime, upper};
 use crate::cgroup::{self, Place};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
@@ -10,7 +11,7 @@ use crate::security::ids::{self, Pool};
 use crate::sys::host::ForkCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub struct Engine {
@@ -25,6 +26,7 @@ pub struct Engine {
     pub ids: u32,
     identity: Identity,
     next: AtomicU64,
+    uppers_swept: AtomicBool,
     skeletons: Mutex<Vec<Skeleton>>,
 }
 
@@ -44,11 +46,11 @@ fn identity() -> Identity {
     Identity { pid: rustix::process::getpid().as_raw_nonzero().get(), uid, gid, root: uid == 0 && has_admin() }
 }
 
-/// CAP_SYS_ADMIN in the effective set: uid 0 alone says nothing inside somebody's container.
+/// CAP_SYS_ADMIN in the effective set: uid 0 alone says nothing inside somebody's container. By system call: with no descriptor
+/// free, a file would say that root is nobody.
 fn has_admin() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|caps| caps >> 21 & 1 == 1)
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 type Current = Mutex<Option<Arc<Engine>>>;
@@ -106,7 +108,7 @@ impl Engine {
         let (keeper, ids) = keeper?;
         let pool = identity.root.then(open_pool).transpose()?;
         let kernel = kernel_version();
-        cgroup::sweep(&place, |pid, start| super::keeper::start_time(pid as i32) == Some(start));
+        cgroup::sweep(&place, keeper_is_alive);
         let facts = Facts {
             rootless: !identity.root,
             one_id: ids == 1,
@@ -116,8 +118,8 @@ impl Engine {
             throttles: throttles(),
         };
         let has_time = Path::new("/proc/self/ns/time").exists();
-        let (next, skeletons) = (AtomicU64::new(1), Mutex::default());
-        Ok(Engine { keeper, place, facts, has_time, kernel, pool, ids, identity, next, skeletons })
+        let (next, uppers_swept, skeletons) = (AtomicU64::new(1), AtomicBool::new(false), Mutex::default());
+        Ok(Engine { keeper, place, facts, has_time, kernel, pool, ids, identity, next, uppers_swept, skeletons })
     }
 
     pub fn is_root(&self) -> bool {
@@ -137,6 +139,17 @@ impl Engine {
         cgroup::group_name(self.keeper.pid as u32, self.keeper.start_time, &id.to_string())
     }
 
+    /// Where writable layers on the disk are made; the keeper knows the place before there is anything in it.
+    pub fn uppers(&self) -> Result<PathBuf> {
+        let store = upper::store()?;
+        let directory = upper::open(&store)?;
+        self.keeper.announce_uppers(directory.as_fd())?;
+        if !self.uppers_swept.swap(true, Ordering::Relaxed) {
+            upper::sweep(&store, keeper_is_alive);
+        }
+        Ok(store)
+    }
+
     /// The skeleton for these trees: made once, held by its descriptor.
     pub fn skeleton(&self, trees: &[PathBuf]) -> Result<Arc<OwnedFd>> {
         let mut kept = self.skeletons.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -151,11 +164,28 @@ impl Engine {
     }
 }
 
+/// What cannot be looked at (no descriptor free) lives: its containers are not ours to end.
+fn keeper_is_alive(pid: u32, start: u64) -> bool {
+    match super::keeper::start_time(pid as i32) {
+        Ok(seen) => seen == start,
+        Err(error) => !matches!(error.raw_os_error(), Some(2 | 3)), // ENOENT; ESRCH where it ended meanwhile
+    }
+}
+
 fn open_pool() -> Result<Pool> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let reserved =
-        ids::reserved(&[&read("/etc/subuid"), &read("/etc/subgid")], &[&read("/etc/passwd"), &read("/etc/group")]);
+    let subids = [read_accounts("/etc/subuid")?, read_accounts("/etc/subgid")?];
+    let accounts = [read_accounts("/etc/passwd")?, read_accounts("/etc/group")?];
+    let reserved = ids::reserved(&[&subids[0], &subids[1]], &[&accounts[0], &accounts[1]]);
     Pool::open(&runtime::directory(0).join("ids"), reserved)
+}
+
+/// One that is not there reserves nothing; one that cannot be read is no reason to take somebody's ids.
+fn read_accounts(path: &str) -> Result<String> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(Error::setup_at("read", path, error.raw_os_error().unwrap_or(5))),
+    }
 }
 
 /// newuidmap with the caller's subuid range where both are there, else one id.
@@ -179,7 +209,21 @@ fn find_program(name: &str) -> Option<String> {
     ["/usr/bin", "/bin", "/usr/local/bin"]
         .iter()
         .map(|directory| format!("{directory}/{name}"))
-        .find(|path| Path::new(path).exists())
+        .find(|path| is_executable(Path::new(path)))
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).is_ok_and(|seen| seen.is_file() && seen.mode() & 0o111 != 0)
+}
+
+/// (newuidmap and newgidmap are installed, this user has a range of uids and one of gids).
+pub fn subordinate_ids() -> (bool, bool) {
+    let identity = identity();
+    let name = account_name(identity.uid);
+    let range = |file: &str| ids::subordinate(&std::fs::read_to_string(file).unwrap_or_default(), &name, identity.uid);
+    let ranges = ["/etc/subuid", "/etc/subgid"].iter().all(|file| range(file).is_some());
+    (["newuidmap", "newgidmap"].iter().all(|name| find_program(name).is_some()), ranges)
 }
 
 fn account_name(uid: u32) -> String {
@@ -203,12 +247,11 @@ fn throttles() -> Vec<String> {
 pub fn packaged_program() -> Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     let path = PACKAGED.get().cloned().unwrap_or_default();
-    let fix = "set vm.memfd_noexec to 0 or 1, or reinstall the wheel";
     let missing = |errno: rustix::io::Errno| {
         Error::unsupported(
             "keeper",
-            format!("memfds cannot be executed here, and {} cannot be opened: {errno}", path.display()),
-            fix,
+            format!("{}, and {} cannot be opened: {errno}", MEMFD_NOEXEC.why, path.display()),
+            MEMFD_NOEXEC.fix,
         )
     };
     let file =
@@ -230,7 +273,3 @@ fn read_only_clone(file: &OwnedFd) -> Option<OwnedFd> {
 
 /// Set once by the Python side, which knows where the package lies.
 pub static PACKAGED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-
-pub fn user_namespace_fix() -> &'static str {
-    "allow unprivileged user namespaces: sysctl user.max_user_namespaces above 0, kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 23.10 and later), kernel.unprivileged_userns_clone=1 (old Debian); inside docker: --security-opt seccomp=unconfined"
-}

@@ -1,5 +1,8 @@
-//! A failed step in words: the keeper and PID 1 send numbers, the plan knows what they meant. Pure.
+//! A failed step in words: the keeper and PID 1 send numbers, the plan knows what they meant. Looks at the machine
+//! only through `probe`, for the reason of a refusal.
 
+use super::causes::{self, Cause};
+use super::probe;
 use super::spec::{Spec, Who};
 use crate::error::Error;
 use crate::mount::layout::{Facts, Layout};
@@ -9,9 +12,11 @@ const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
+const ENODEV: i32 = 19;
 const ENOSPC: i32 = 28;
 const ENOSYS: i32 = 38;
 const ELIBACC: i32 = 79;
+const EUSERS: i32 = 87;
 const ESTALE: i32 = 116;
 
 pub fn explain(spec: &Spec, facts: &Facts, layout: Option<&Layout>, ended: &Ended) -> Error {
@@ -28,16 +33,23 @@ pub fn explain(spec: &Spec, facts: &Facts, layout: Option<&Layout>, ended: &Ende
 }
 
 fn with_note(step: impl Into<String>, errno: i32, note: Option<&str>) -> Error {
-    Error::Setup { step: step.into(), path: None, errno, note: note.map(str::to_string) }
+    let note = note.map(str::to_string).or_else(|| probe::outer_filter(errno));
+    Error::Setup { step: step.into(), path: None, errno, note }
+}
+
+/// A machine that cannot hold a requirement, for a cause of the table.
+pub fn unsupported(requirement: &str, cause: &Cause) -> Error {
+    Error::unsupported(requirement, cause.why, cause.fix)
 }
 
 fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
     let idmap = label.starts_with("idmap");
     if idmap && matches!(errno, EINVAL | EPERM | ENOSYS | 95) {
-        let cause =
-            format!("{label}: this file system cannot be idmapped (overlayfs, FUSE, NFS, or a kernel before 5.12)");
-        let fix = "copy it to ext4, xfs, btrfs or (6.3) tmpfs, or set security=Security(user_namespace=\"host\")";
-        return Error::unsupported("idmapped mounts", cause, fix);
+        let cause = format!("{label}: {}", causes::NO_IDMAP.why);
+        return Error::unsupported("idmapped mounts", cause, causes::NO_IDMAP.fix);
+    }
+    if label.contains("overlay") && errno == ENODEV {
+        return unsupported("root", &causes::NO_OVERLAY);
     }
     let note = match errno {
         ESTALE => Some("another object took its name while the container was prepared"),
@@ -49,11 +61,11 @@ fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
 
 fn inside(label: String, errno: i32) -> Error {
     let note = match (label.as_str(), errno) {
-        (label, EPERM) if label.starts_with("mount proc") => Some(
-            "the kernel refuses a fresh /proc where this process's own is partly masked: inside another container, ask its engine for an unmasked /proc (docker: --security-opt systempaths=unconfined)",
-        ),
+        (label, EPERM) if label.starts_with("mount proc") => {
+            return with_note(label, errno, Some(&causes::MASKED_PROC.note()));
+        }
         (label, EPERM) if label.starts_with("mount sysfs") => {
-            Some("the kernel refuses a fresh /sys where this process's own is read-only or masked")
+            return with_note(label, errno, Some(&causes::MASKED_SYS.note()));
         }
         (label, 40 | 20) if label.starts_with("mount ") => {
             Some("a mount point is a symbolic link or not a directory; none of ours may be")
@@ -68,30 +80,16 @@ fn inside(label: String, errno: i32) -> Error {
 
 fn cloning(ended: &Ended) -> Error {
     let (text, note) = match (ended.phase, ended.step) {
-        (_, step::CLONE) if ended.errno == ENOSYS => {
-            let cause = "clone3 is refused here, as by the seccomp filter of an old container engine";
-            return Error::unsupported(
-                "clone3",
-                cause,
-                "Linux 5.3, or the outer engine's --security-opt seccomp=unconfined",
-            );
-        }
-        (_, step::CLONE) if ended.errno == 28 => {
-            let cause = "clone3: ENOSPC: the limit on namespaces is reached";
-            return Error::unsupported(
-                "user_namespace",
-                cause,
-                "raise sysctl user.max_user_namespaces and its siblings",
-            );
-        }
-        (_, step::CLONE) if ended.errno == EPERM => {
-            let cause = "clone3: EPERM: new namespaces are refused (an outer seccomp filter, a chroot, or an LSM)";
-            return Error::unsupported("user_namespace", cause, super::engine::user_namespace_fix());
+        (_, step::CLONE) if matches!(ended.errno, ENOSYS | ENOSPC | EUSERS | EPERM) => {
+            return unsupported("user_namespace", probe::namespaces(ended.errno));
         }
         (_, step::CLONE) => ("clone3 of the new namespaces", None),
         (_, step::UID_MAP) => ("write the maps of the user namespace", None),
         (_, step::OWN_STREAM) => ("give a pipe to the container's root", None),
-        (_, step::OOM_SCORE) => ("set oom_score_adj", Some("lowering it needs CAP_SYS_RESOURCE")),
+        (_, step::OOM_SCORE) if matches!(ended.errno, EACCES | EPERM) => {
+            return Error::unsupported("oom_score_adj", super::limits::LOWER, "run with CAP_SYS_RESOURCE, or degrade=");
+        }
+        (_, step::OOM_SCORE) => ("set oom_score_adj", None),
         (_, step::JOIN_CGROUP) => ("join the control groups", None),
         (_, step::BECOME_ROOT) => ("become the container's root", None),
         (_, step::JOIN_NAMESPACE) => ("join a namespace", None),
@@ -121,32 +119,36 @@ fn command(spec: &Spec, facts: &Facts, ended: &Ended) -> Error {
         (step::CWD, errno) => Error::setup_at("cwd", String::from_utf8_lossy(&spec.cwd), errno),
         (step::SETUID | step::SETGID | step::SETGROUPS, EINVAL) => {
             let note = if facts.one_id {
-                "this user namespace has one id, 0; give this user a range in /etc/subuid and /etc/subgid and install newuidmap (package uidmap)"
+                causes::ONE_ID.note()
             } else {
-                "the id is outside the container's range"
+                "the id is outside the container's range".into()
             };
-            Error::unsupported("user", format!("{:?} has no id in the container's user namespace", spec.user), note)
+            Error::unsupported("user", format!("{} has no id in the container's user namespace", name_of(&spec.user)), note)
         }
         (step::LANDLOCK, errno) => {
-            let cause = format!("the kernel has no Landlock ABI 2 ({})", std::io::Error::from_raw_os_error(errno));
-            Error::unsupported("landlock", cause, "Linux 5.19 with landlock in the lsm= list")
+            let cause = format!("{} ({})", causes::NO_LANDLOCK.why, std::io::Error::from_raw_os_error(errno));
+            Error::unsupported("landlock", cause, causes::NO_LANDLOCK.fix)
         }
         (which, errno) => with_note(describe(which), errno, None),
     }
 }
 
 fn unknown(what: &str, who: &Who, errno: i32) -> Error {
-    let name = match who {
-        Who::Name(name) => name.clone(),
-        Who::Number(number) => number.to_string(),
-        Who::Unsaid => "0".into(),
-    };
+    let name = name_of(who);
     let (file, note) = match (what, errno) {
         ("user", ENOENT) => ("/etc/passwd", "the container's /etc/passwd does not name it; a number needs no entry"),
         (_, ENOENT) => ("/etc/group", "the container's /etc/group does not name it; a number needs no entry"),
         (_, _) => ("/etc/passwd or /etc/group", "the container's account files could not be read as such"),
     };
     Error::Setup { step: format!("unknown {what} {name:?}"), path: Some(file.into()), errno, note: Some(note.into()) }
+}
+
+fn name_of(who: &Who) -> String {
+    match who {
+        Who::Name(name) => name.clone(),
+        Who::Number(number) => number.to_string(),
+        Who::Unsaid => "0".into(),
+    }
 }
 
 fn describe(which: u16) -> &'static str {

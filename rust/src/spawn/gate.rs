@@ -44,7 +44,9 @@ pub fn spawning() -> Spawning {
 
 impl Drop for Spawning {
     fn drop(&mut self) {
-        lock(self.0).spawning -= 1;
+        let mut traffic = lock(self.0);
+        traffic.spawning = traffic.spawning.saturating_sub(1);
+        drop(traffic);
         self.0.changed.notify_all();
     }
 }
@@ -96,7 +98,10 @@ pub fn before_fork() {
 
 pub fn after_fork_in_parent() {
     let gate = GATE.get();
-    lock(gate).forking -= 1;
+    let mut traffic = lock(gate);
+    // The hooks may have been registered by another thread in the middle of this fork.
+    traffic.forking = traffic.forking.saturating_sub(1);
+    drop(traffic);
     gate.changed.notify_all();
 }
 

@@ -1,6 +1,7 @@
 //! The host's side of one keeper: its start, its messages, its death.
 
 use super::gate::Ours;
+use super::{causes, probe};
 use crate::error::{Error, Result};
 use crate::sys;
 use crate::wire::{self, Reader, Write, record, request};
@@ -11,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// Built by build.rs from rust/keeper.
 pub static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pycontainer-keeper"));
 const READY_WITHIN_SECONDS: i64 = 10;
+const EMFILE: i32 = 24;
 
 /// The keeper of this interpreter.
 #[derive(Debug)]
@@ -44,11 +46,15 @@ impl Keeper {
         sys::net::pass_credentials(theirs.raw()).map_err(fail)?;
         let (ours, theirs) = (sys::host::adopt(ours.release()), sys::host::adopt(theirs.release()));
         let started =
-            sys::host::start_keeper(image.as_fd(), theirs.as_fd(), host.as_fd(), null.as_fd()).map_err(fail)?;
+            sys::host::start_keeper(image.as_fd(), theirs.as_fd(), host.as_fd(), null.as_fd()).map_err(not_started)?;
         drop(theirs);
+        // With a wrong one the next engine would take this one's containers for leftovers.
+        let start_time = start_time(started.pid).map_err(|error| {
+            Error::setup("read the keeper's start time", error.raw_os_error().unwrap_or(71))
+        })?;
         let keeper = Keeper {
             pid: started.pid,
-            start_time: start_time(started.pid).unwrap_or(0),
+            start_time,
             pidfd: Ours::new(started.pidfd),
             control: Ours::new(ours),
         };
@@ -105,6 +111,8 @@ impl Keeper {
 
     /// An empty tmpfs, held by its descriptor only.
     pub fn skeleton(&self, size: u64, inodes: u64) -> Result<OwnedFd> {
+        // A forked copy that held the other end would hide the keeper's death from us.
+        let _gate = super::gate::spawning();
         let (ours, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
         let mut message = Vec::new();
         message.put_u8(request::SKELETON);
@@ -120,9 +128,15 @@ impl Keeper {
         let mut from = Reader::new(&answer[..received.length]);
         match (from.u8(), from.i32()) {
             (Some(record::SKELETON), Some(0)) if received.fd_count == 1 => Ok(sys::host::adopt(received.fds[0])),
+            (Some(record::SKELETON), Some(0)) => Err(Error::setup("receive a tmpfs", EMFILE)),
             (Some(record::SKELETON), Some(errno)) => Err(Error::setup("make a tmpfs", errno)),
             _ => Err(died()),
         }
+    }
+
+    /// From now on the keeper removes what is ours in this directory when we are gone.
+    pub fn announce_uppers(&self, directory: BorrowedFd<'_>) -> Result<()> {
+        self.send(&[request::UPPERS], &[directory.as_raw_fd()])
     }
 
     pub fn pidfd(&self) -> &Ours {
@@ -135,12 +149,25 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    /// A host that is a child subreaper becomes the keeper's parent: it is not left with its zombie. Elsewhere this is ECHILD.
+    fn drop(&mut self) {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
+
 pub fn died() -> Error {
     let note = Some(
         "the keeper of this interpreter's containers died, and all of them with it; the next call starts a new one"
             .into(),
     );
     Error::Setup { step: "run a container".into(), path: None, errno: 32, note }
+}
+
+/// The keeper lives, and let go of this container without a word.
+pub fn mute() -> Error {
+    Error::setup("run a container: the keeper refused the plan", 71)
 }
 
 /// The sealed memfd; where the machine forbids executable ones, the copy that the wheel carries.
@@ -152,11 +179,23 @@ fn program_file() -> Result<OwnedFd> {
     }
 }
 
+/// Two clones and an execveat, which only a filter or an old kernel refuses.
+fn not_started(errno: sys::Errno) -> Error {
+    match errno.0 {
+        1 | 38 => super::explain::unsupported("keeper", probe::namespaces(errno.0)),
+        errno => Error::setup("start the keeper", errno),
+    }
+}
+
 fn refused(mode: &Privileges, step: u16, errno: i32) -> Error {
     let cause = format!("{} ({})", describe(step), std::io::Error::from_raw_os_error(errno));
     match mode {
         Privileges::Privileged => Error::setup(format!("start the keeper: {}", describe(step)), errno),
-        _ => Error::unsupported("user_namespace", cause, crate::spawn::engine::user_namespace_fix()),
+        _ if step == wire::step::GID_MAP => Error::unsupported("user_namespace", cause, causes::ONE_ID.fix),
+        _ => {
+            let cause = probe::namespaces(errno);
+            Error::unsupported("user_namespace", format!("{}: {}", describe(step), cause.why), cause.fix)
+        }
     }
 }
 
@@ -171,7 +210,9 @@ fn describe(step: u16) -> &'static str {
 }
 
 /// Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so the count starts after its last parenthesis.
-pub fn start_time(pid: i32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+pub fn start_time(pid: i32) -> std::io::Result<u64> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    let text = String::from_utf8_lossy(&text);
+    let field = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok());
+    field.ok_or_else(|| std::io::Error::from_raw_os_error(71))
 }

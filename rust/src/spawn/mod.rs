@@ -1,12 +1,15 @@
 //! One container from its specification to its outcome: plan, keeper, waiting. The calling thread waits; no thread of ours.
 
+pub mod causes;
 pub mod engine;
 pub mod explain;
 pub mod gate;
 pub mod keeper;
+pub mod limits;
 pub mod outcome;
 pub mod plan;
 pub mod prepare;
+pub mod probe;
 pub mod run;
 pub mod runtime;
 pub mod seams;

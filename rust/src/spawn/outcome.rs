@@ -34,30 +34,41 @@ impl Reason {
 }
 
 const SIGKILL: i32 = 9;
+const SIGXCPU: i32 = 24;
+
+/// What the keeper and the kernel cannot know of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    /// A stream went beyond its cap, and that ends a run.
+    pub too_much_output: bool,
+    /// `cpu_time` is held, badly, by RLIMIT_CPU.
+    pub cpu_rlimit: bool,
+}
 
 /// The first cause in time counts: ours was recorded when we killed; without one the kernel's counters speak.
-pub fn reason(ended: &Ended, counters: &Counters) -> Reason {
+pub fn reason(ended: &Ended, counters: &Counters, seen: Seen) -> Reason {
     let by_us = match ended.cause {
         cause::TIMEOUT | cause::WALL_TIME => Some(Reason::Timeout),
         cause::CPU_TIME => Some(Reason::CpuTime),
-        cause::MEMORY => Some(Reason::Memory),
-        cause::OUTPUT => Some(Reason::Output),
         cause::STOPPED => Some(Reason::Stopped),
         cause::KILLED => Some(Reason::Killed),
         _ => None,
     };
     let signal = ended.status & 0x7f;
     let finished_first = ended.outcome == outcome::EXITED && signal != SIGKILL;
+    let of_memory = if counters.own_limit_hit == Some(false) { Reason::HostMemory } else { Reason::Memory };
     match by_us {
         // The command had already ended by itself when our signal came.
         Some(_) if finished_first => {}
         Some(reason) => return reason,
         None => {}
     }
-    let oom = counters.oom_kills.unwrap_or(0) > 0;
     match signal {
-        SIGKILL if oom && counters.own_limit_hit == Some(false) => Reason::HostMemory,
-        SIGKILL if oom => Reason::Memory,
+        // The process that the OOM killer took was gone, and what was too much was written, before the command could end.
+        _ if ended.cause == cause::MEMORY => of_memory,
+        _ if seen.too_much_output => Reason::Output,
+        SIGKILL if counters.oom_kills.unwrap_or(0) > 0 => of_memory,
+        SIGXCPU if seen.cpu_rlimit => Reason::CpuTime,
         0 => Reason::Exited,
         _ => Reason::Signaled,
     }
@@ -128,19 +139,40 @@ mod tests {
     #[test]
     fn a_signal_of_ours_counts_only_if_the_command_died_of_it() {
         let counters = Counters::default();
-        assert_eq!(reason(&ended(outcome::DIED, cause::TIMEOUT, 9), &counters), Reason::Timeout);
-        assert_eq!(reason(&ended(outcome::EXITED, cause::TIMEOUT, 0), &counters), Reason::Exited);
-        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 6), &counters), Reason::Signaled);
-        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 3 << 8), &counters), Reason::Exited);
+        assert_eq!(reason(&ended(outcome::DIED, cause::TIMEOUT, 9), &counters, Seen::default()), Reason::Timeout);
+        assert_eq!(reason(&ended(outcome::EXITED, cause::TIMEOUT, 0), &counters, Seen::default()), Reason::Exited);
+        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 6), &counters, Seen::default()), Reason::Signaled);
+        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 3 << 8), &counters, Seen::default()), Reason::Exited);
     }
 
     #[test]
     fn an_oom_kill_is_memory_or_the_host_s_memory_or_just_a_childs() {
         let hit = |own| Counters { oom_kills: Some(1), own_limit_hit: own, ..Counters::default() };
-        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 9), &hit(Some(true))), Reason::Memory);
-        assert_eq!(reason(&ended(outcome::DIED, cause::NONE, 9), &hit(None)), Reason::Memory);
-        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 9), &hit(Some(false))), Reason::HostMemory);
-        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 0), &hit(Some(true))), Reason::Exited);
+        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 9), &hit(Some(true)), Seen::default()), Reason::Memory);
+        assert_eq!(reason(&ended(outcome::DIED, cause::NONE, 9), &hit(None), Seen::default()), Reason::Memory);
+        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 9), &hit(Some(false)), Seen::default()), Reason::HostMemory);
+        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 0), &hit(Some(true)), Seen::default()), Reason::Exited);
+    }
+
+    #[test]
+    fn what_came_before_the_end_counts_even_if_our_signal_was_late() {
+        let counters = Counters { oom_kills: Some(1), own_limit_hit: Some(true), ..Counters::default() };
+        let seen = Seen { too_much_output: true, cpu_rlimit: true };
+        let after = |cause, status| ended(outcome::EXITED, cause, status);
+        assert_eq!(reason(&after(cause::OUTPUT, 0), &Counters::default(), seen), Reason::Output);
+        assert_eq!(reason(&after(cause::NONE, 3 << 8), &Counters::default(), seen), Reason::Output);
+        assert_eq!(reason(&after(cause::TIMEOUT, 9), &Counters::default(), seen), Reason::Timeout);
+        assert_eq!(reason(&after(cause::MEMORY, 7 << 8), &counters, Seen::default()), Reason::Memory);
+        let elsewhere = Counters { own_limit_hit: Some(false), ..counters };
+        assert_eq!(reason(&after(cause::MEMORY, 9), &elsewhere, Seen::default()), Reason::HostMemory);
+    }
+
+    #[test]
+    fn the_signal_of_the_cpu_limit_is_a_verdict_only_where_we_set_that_limit() {
+        let died = ended(outcome::EXITED, cause::NONE, SIGXCPU);
+        let ours = Seen { cpu_rlimit: true, ..Seen::default() };
+        assert_eq!(reason(&died, &Counters::default(), ours), Reason::CpuTime);
+        assert_eq!(reason(&died, &Counters::default(), Seen::default()), Reason::Signaled);
     }
 
     #[test]

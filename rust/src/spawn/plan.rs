@@ -10,6 +10,7 @@ use crate::wire::{Head, Write, flag, role};
 
 pub const NEVER: u64 = u64::MAX;
 pub const DEFAULT_PIDS: u64 = 2048;
+const RLIMIT_CPU: u32 = 0;
 const RLIMIT_CORE: u32 = 4;
 const RLIMIT_NOFILE: u32 = 7;
 
@@ -98,6 +99,7 @@ pub fn command(spec: &Spec, hard_limit: impl Fn(u32) -> u64, one_id_pids: Option
         out.put_u64(hard);
     }
     out.put_u64(spec.capabilities);
+    out.put_bytes(&guard(spec));
     out.put_bytes(&filter(spec));
     put_texts(&mut out, &spec.argv);
     put_texts(&mut out, &spec.env);
@@ -123,7 +125,12 @@ fn put_texts(out: &mut Vec<u8>, texts: &[Vec<u8>]) {
 
 /// Defaults are cut to the host's hard limits, since a container never has CAP_SYS_RESOURCE; what was written is not.
 fn rlimits(spec: &Spec, hard_limit: impl Fn(u32) -> u64, one_id_pids: Option<u64>) -> Vec<(u32, u64, u64)> {
-    let mut all = spec.limits.rlimits.clone();
+    // What is above the hard limit was refused before, or may be degraded.
+    let cut = |&(resource, soft, hard): &(u32, u64, u64)| {
+        let most = hard_limit(resource);
+        (resource, soft.min(most), hard.min(most))
+    };
+    let mut all: Vec<_> = spec.limits.rlimits.iter().map(cut).collect();
     let said = |wanted: u32, all: &[(u32, u64, u64)]| all.iter().any(|(resource, ..)| *resource == wanted);
     if !said(RLIMIT_NOFILE, &all) {
         let hard = hard_limit(RLIMIT_NOFILE).min(524_288);
@@ -131,6 +138,11 @@ fn rlimits(spec: &Spec, hard_limit: impl Fn(u32) -> u64, one_id_pids: Option<u64
     }
     if !said(RLIMIT_CORE, &all) {
         all.push((RLIMIT_CORE, 0, 0));
+    }
+    if let Some(seconds) = spec.limits.cpu_time.filter(|_| spec.may_degrade("cpu_time") && !said(RLIMIT_CPU, &all)) {
+        // Process by process, and in whole seconds; at the hard limit a handler of SIGXCPU does not help.
+        let soft = (seconds.ceil() as u64).min(hard_limit(RLIMIT_CPU));
+        all.push((RLIMIT_CPU, soft, soft.saturating_add(1).min(hard_limit(RLIMIT_CPU))));
     }
     if let Some(pids) = one_id_pids
         && !said(RLIMIT_NPROC, &all)
@@ -163,6 +175,17 @@ fn default_filter(capabilities: u64, deny_setid_bits: bool) -> Vec<u8> {
     kept.truncate(15);
     kept.insert(0, (capabilities, deny_setid_bits, program.clone()));
     program
+}
+
+/// A second filter, where the first is not ours or cannot hold it: a caller's own filter does not open the host.
+fn guard(spec: &Spec) -> Vec<u8> {
+    use super::spec::MountKind::Bind;
+    let of_root = |mount: &super::spec::Mount| matches!(mount.kind, Bind { read_only: false, owner: Some(0), .. });
+    let of_root = spec.mounts.iter().any(of_root);
+    if !of_root && (spec.filter == Filter::Default || !has_writable_bind(spec)) {
+        return Vec::new();
+    }
+    seccomp::to_bytes(&seccomp::guard_program(Arch::native(), of_root))
 }
 
 pub fn has_writable_bind(spec: &Spec) -> bool {

@@ -2,14 +2,15 @@
 
 use super::engine::Engine;
 use super::explain;
-use super::plan::{self, DEFAULT_PIDS, Descriptors, NEVER};
+use super::limits;
+use super::plan::{self, Descriptors, NEVER};
 use super::seams;
 use super::spec::{Content, MountKind, Root, Space, Spec, UserSpace};
 use super::upper::{self, UpperDirectory};
-use crate::cgroup::{self, Cap, Groups};
+use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
-use crate::mount::layout::{self, DEFAULT_UPPER, Facts, Layout, RootSource, Sources};
+use crate::mount::layout::{self, Facts, Layout, RootSource, Sources};
 use crate::mount::list::Source;
 use crate::security::ids::{COUNT, Range};
 use crate::sys::constants::*;
@@ -27,6 +28,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Prepared {
     pub group_limits: cgroup::Limits,
+    /// Limits that no group holds and that are held badly or not at all, as the caller allowed.
+    pub degraded: Vec<Guarantee>,
     /// The container has a range of ids that is claimed for it.
     pub own_range: bool,
     facts: Facts,
@@ -41,6 +44,7 @@ pub struct Prepared {
 pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
     let facts = Facts { user_namespace: spec.user_space != UserSpace::Host, ..engine.facts.clone() };
     check(engine, spec)?;
+    let degraded = limits::degraded(engine, spec)?;
     let (root, skeleton) = root(engine, spec)?;
     let (files, offsets) = files(spec)?;
     let sources = Sources {
@@ -53,7 +57,8 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         upper_directory: None,
     };
     Ok(Prepared {
-        group_limits: group_limits(engine, spec),
+        group_limits: limits::of_groups(engine, spec),
+        degraded,
         own_range: engine.is_root() && spec.user_space == UserSpace::Auto,
         facts,
         sources,
@@ -73,29 +78,6 @@ fn check(engine: &Engine, spec: &Spec) -> Result<()> {
     if spec.user_space == UserSpace::Host && matches!(&spec.root, Root::Host { .. }) && !spec.no_new_privileges {
         return Err(Error::Value("security: user_namespace=\"host\" with Image.host() needs no_new_privileges".into()));
     }
-    if engine.facts.rootless && spec.limits.disk.is_some() && !spec.upper_on_disk && engine.kernel < (6, 6) {
-        return Err(Error::unsupported(
-            "disk",
-            "a plain user's in-memory layer needs Linux 6.6",
-            "a newer kernel, or root",
-        ));
-    }
-    if spec.upper_on_disk && spec.limits.disk.is_some() {
-        let cause =
-            "the writable layer lies on the disk, where only a project quota or a file system of its own bounds it";
-        return Err(Error::unsupported("disk", cause, "upper=\"memory\", which is bounded by its tmpfs"));
-    }
-    for (resource, soft, hard) in &spec.limits.rlimits {
-        let most = hard_limit(*resource);
-        if *hard > most || *soft > most {
-            let cause = format!("this process's hard limit is {most}, and a container never has CAP_SYS_RESOURCE");
-            return Err(Error::unsupported(
-                "rlimits",
-                cause,
-                "raise the hard limit of this process (ulimit -H, LimitNOFILE=)",
-            ));
-        }
-    }
     check_fds(spec)
 }
 
@@ -106,10 +88,6 @@ fn check_fds(spec: &Spec) -> Result<()> {
         }
     }
     Ok(())
-}
-
-pub fn hard_limit(resource: u32) -> u64 {
-    crate::sys::process::getrlimit(resource).map_or(NEVER, |(_, hard)| hard)
 }
 
 fn root(engine: &Engine, spec: &Spec) -> Result<(RootSource, Option<Arc<OwnedFd>>)> {
@@ -289,22 +267,6 @@ fn namespaces(spec: &Spec) -> Result<Vec<(OwnedFd, u64)>> {
     Ok(found)
 }
 
-/// Limits of control groups: what was asked, plus what other limits need a group for. Our own PID 1 is one task more.
-fn group_limits(engine: &Engine, spec: &Spec) -> cgroup::Limits {
-    let mut limits = spec.limits.group.clone();
-    limits.degrade = spec.degrade.clone();
-    limits.cpu_time = spec.limits.cpu_time.is_some();
-    // Without a pid namespace of its own only cgroup.kill reaches all of a container.
-    limits.unified = limits.unified || spec.spaces.pid != Space::New;
-    limits.pids = match limits.pids {
-        // A plain user's bound is the user namespace's own, which needs no group.
-        Some(_) if engine.facts.rootless && !engine.place.has_pids() => None,
-        Some(Cap::Value(pids)) if !spec.pid1 => Some(Cap::Value(pids.saturating_add(1))),
-        other => other,
-    };
-    limits
-}
-
 impl Prepared {
     /// (base, count) of the container's ids in the keeper's user namespace.
     pub fn ids(&self, engine: &Engine, spec: &Spec, range: Option<&Range>) -> (u32, u32) {
@@ -324,7 +286,8 @@ impl Prepared {
                 RootSource::Host(_) => 0o755,
             };
             let host = matches!(self.sources.root, RootSource::Host(_));
-            let _ = self.upper.set(upper::make(name, ids.0, mode, host)?);
+            let store = engine.uppers()?;
+            let _ = self.upper.set(upper::make(&store, name, ids.0, mode, host)?);
         }
         Ok(())
     }
@@ -346,9 +309,6 @@ impl Prepared {
         for (fd, kind) in &self.namespaces {
             descriptors.add(role::NAMESPACE, fd.as_raw_fd(), *kind as i32);
         }
-        if let Some(upper) = self.upper.get() {
-            descriptors.add(role::UPPER_PARENT, upper.parent(), 0);
-        }
         if let Some(range) = range {
             descriptors.add(role::RANGE_LOCK, range.lock().as_raw_fd(), 0);
         }
@@ -359,7 +319,7 @@ impl Prepared {
         Ok(kept)
     }
 
-    pub fn head(&self, engine: &Engine, spec: &Spec, id: u64, flags: u32, ids: (u32, u32), places: u32) -> Head {
+    pub fn head(&self, engine: &Engine, spec: &Spec, id: u64, flags: u32, ids: (u32, u32)) -> Head {
         let nanoseconds =
             |seconds: Option<f64>| seconds.map_or(NEVER, |seconds| (seconds * 1e9).clamp(0.0, 9e18) as u64);
         Head {
@@ -376,37 +336,41 @@ impl Prepared {
             timeout: nanoseconds(spec.timeout),
             wall_time: nanoseconds(spec.limits.wall_time),
             cpu_time: nanoseconds(spec.limits.cpu_time),
-            cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
-            oom_score_adj: spec.limits.oom_score_adj.unwrap_or(i32::MIN),
-            places,
+            // All of them: a command may leave the affinity that it inherited.
+            cpus: engine.place.processors(),
+            oom_score_adj: match spec.limits.oom_score_adj {
+                Some(score) if self.degraded.iter().all(|row| row.name != "oom_score_adj") => score,
+                _ => i32::MIN,
+            },
         }
     }
 
     /// The bound on tasks that the user namespace itself holds (5.14).
     fn nproc(&self, engine: &Engine, spec: &Spec) -> u64 {
-        let bound = pids_bound(engine, spec);
+        let bound = limits::pids_bound(engine, spec);
         let by_namespace = self.facts.user_namespace && !engine.facts.one_id;
         bound.filter(|_| by_namespace && !seams::skips("pids")).unwrap_or(NEVER)
     }
 
     /// With one id an rlimit inside is the bound: there is no other id to escape to.
     pub fn one_id_pids(&self, engine: &Engine, spec: &Spec) -> Option<u64> {
-        pids_bound(engine, spec).filter(|_| engine.facts.one_id)
+        limits::pids_bound(engine, spec).filter(|_| engine.facts.one_id)
     }
 
     pub fn layout(&self, spec: &Spec) -> Layout {
         let mut sources = self.sources.clone();
         sources.upper_directory = self.upper.get().map(UpperDirectory::path);
-        layout::describe(spec, &self.facts, &sources, upper_size(spec))
+        layout::describe(spec, &self.facts, &sources, limits::upper_size(spec))
     }
 
     pub fn remember(&self, layout: Layout) {
         let _ = self.layout.set(layout);
     }
 
-    pub fn remove_upper(&mut self) {
+    /// `dying`: its container may still be at it for a moment.
+    pub fn remove_upper(&mut self, dying: bool) {
         if let Some(upper) = self.upper.take() {
-            upper.remove();
+            upper.remove(dying);
         }
     }
 
@@ -440,32 +404,10 @@ fn add_groups(groups: &Groups, descriptors: &mut Descriptors, kept: &mut Kept) -
             kept.push(fd);
         }
     };
-    keep(role::OOM_EVENT, groups.oom_event()?);
+    let event = groups.oom_event()?;
+    keep(role::OOM_CONTROL, event.as_ref().and_then(|_| groups.oom_control()));
+    keep(role::OOM_EVENT, event);
     keep(role::CGROUP_KILL, groups.kill_file());
     keep(role::CPU_USAGE, groups.cpu_clock().map(|clock| clock.fd));
     Ok(())
-}
-
-/// Tasks of the container, our own PID 1 not counted; None where the caller lifted the bound or a group holds it.
-fn pids_bound(engine: &Engine, spec: &Spec) -> Option<u64> {
-    let ours = u64::from(!spec.pid1);
-    match spec.limits.group.pids {
-        Some(Cap::Max) => None,
-        Some(Cap::Value(pids)) if engine.facts.rootless && !engine.place.has_pids() => Some(pids + ours),
-        Some(Cap::Value(_)) => None,
-        None => Some(DEFAULT_PIDS + ours),
-    }
-}
-
-/// min(disk, memory/2): pages of the layer are charged to the container's memory (K15).
-fn upper_size(spec: &Spec) -> u64 {
-    let half = match spec.limits.group.memory {
-        Some(Cap::Value(bytes)) => Some(bytes / 2),
-        _ => None,
-    };
-    match (spec.limits.disk, half) {
-        (Some(disk), Some(half)) => disk.min(half),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => DEFAULT_UPPER,
-    }
 }

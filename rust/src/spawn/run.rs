@@ -2,7 +2,8 @@
 
 use super::engine::{self, Engine};
 use super::gate::{self, Ours};
-use super::outcome::Evidence;
+use super::limits;
+use super::outcome::{Evidence, Seen};
 use super::plan::{self, Descriptors};
 use super::prepare::{self, Prepared};
 use super::spec::Spec;
@@ -26,6 +27,7 @@ pub struct Finished {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     pub truncated: [bool; 2],
+    pub seen: Seen,
     pub upper_in_memory: bool,
     pub rootless: bool,
     pub group_paths: Vec<String>,
@@ -34,10 +36,18 @@ pub struct Finished {
     pub answered: u64,
 }
 
-/// Asked when a signal came, and about once a second: true ends the run.
+/// Asked when a signal came, and now and then: true ends the run.
 pub type Interrupted<'a> = &'a mut dyn FnMut() -> bool;
 
-const TICK_SECONDS: i64 = 1;
+/// Milliseconds to the first look for a signal that came before the wait or to another thread, so that no poll ended for it. Each
+/// wait is twice as long as the one before, up to `LAST_TICK`.
+const FIRST_TICK: u64 = 16;
+const LAST_TICK: u64 = 1024;
+/// Milliseconds for the keeper to bury a container that this call gives up.
+const GIVE_UP: u64 = 5000;
+/// As much as a pipe can hold (fs.pipe-max-size, unless root raised it).
+const PIPE_MAX: usize = 1 << 20;
+const MILLISECOND: u64 = 1_000_000;
 
 pub fn run(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
     let called = sys::process::now();
@@ -60,11 +70,52 @@ struct Live<'a> {
     evidence: Evidence,
     ended: Option<Ended>,
     killed: bool,
+    /// The process that started it; a forked copy (a signal handler's, in the middle of the wait) has no part in it.
+    pid: u32,
 }
 
 impl<'a> Live<'a> {
     fn start(engine: &'a Arc<Engine>, spec: &'a Spec) -> Result<Live<'a>> {
-        let prepared = prepare::prepare(engine, spec)?;
+        let mut prepared = prepare::prepare(engine, spec)?;
+        match Parts::launch(engine, spec, &prepared) {
+            Ok(parts) => Ok(Live::of(engine, spec, prepared, parts)),
+            Err(error) => {
+                prepared.remove_upper(false);
+                Err(error)
+            }
+        }
+    }
+
+    fn of(engine: &'a Arc<Engine>, spec: &'a Spec, prepared: Prepared, parts: Parts) -> Live<'a> {
+        Live {
+            engine,
+            spec,
+            id: parts.id,
+            report: parts.report,
+            streams: parts.streams,
+            prepared,
+            groups: parts.groups,
+            range: parts.range,
+            evidence: Evidence::default(),
+            ended: None,
+            killed: false,
+            pid: std::process::id(),
+        }
+    }
+}
+
+/// What a launch leaves in this process.
+struct Parts {
+    id: u64,
+    report: Ours,
+    streams: Streams,
+    groups: Option<Groups>,
+    range: Option<Range>,
+}
+
+impl Parts {
+    /// Groups, ids, writable layer, pipes, and the message to the keeper. After an error only the writable layer is left.
+    fn launch(engine: &Arc<Engine>, spec: &Spec, prepared: &Prepared) -> Result<Parts> {
         let id = engine.next_id();
         let name = engine.group_name(id);
         let groups = Groups::create(&engine.place, &name, &prepared.group_limits)?;
@@ -83,24 +134,29 @@ impl<'a> Live<'a> {
         let mut streams = Streams::open(spec)?;
         let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
         let report = Ours::new(sys::host::adopt(report.release()));
-        let order = Order { engine, spec, prepared: &prepared, undo: &undo, id, ids, name: &name };
+        let order = Order { engine, spec, prepared, undo: &undo, id, ids, name: &name };
         order.send(&streams, theirs.raw())?;
         drop(theirs);
         streams.hand_over();
         let (groups, range) = undo.keep();
-        let evidence = Evidence::default();
-        Ok(Live { engine, spec, id, report, streams, prepared, groups, range, evidence, ended: None, killed: false })
+        Ok(Parts { id, report, streams, groups, range })
     }
+}
 
+impl Live<'_> {
     /// Serves the pipes until the keeper's last record is here.
     fn wait(&mut self, interrupted: Interrupted<'_>) -> Result<()> {
-        let mut next_tick = sys::process::now() + TICK_SECONDS as u64 * 1_000_000_000;
+        let mut tick = FIRST_TICK;
+        let mut next_tick = sys::process::now() + tick * MILLISECOND;
         while self.ended.is_none() {
-            let ready = self.poll_once();
+            let ready = self.poll_once(tick)?;
             let now = sys::process::now();
-            if (ready.is_none() || now > next_tick) && !self.killed {
-                next_tick = now + TICK_SECONDS as u64 * 1_000_000_000;
-                if interrupted() {
+            if (ready.is_none() || now >= next_tick) && !self.killed {
+                tick = (tick * 2).min(LAST_TICK);
+                next_tick = now + tick * MILLISECOND;
+                let stop = interrupted();
+                self.check_owner()?;
+                if stop {
                     self.kill(cause::KILLED)?;
                 }
             }
@@ -113,8 +169,15 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
+    fn check_owner(&self) -> Result<()> {
+        if std::process::id() == self.pid {
+            return Ok(());
+        }
+        Err(Error::State("this process is a forked copy of the one that runs the container".into()))
+    }
+
     /// None where a signal ended the wait.
-    fn poll_once(&self) -> Option<Ready> {
+    fn poll_once(&self, milliseconds: u64) -> Result<Option<Ready>> {
         let events = [PollFlags::IN, PollFlags::IN, PollFlags::IN, PollFlags::IN, PollFlags::OUT];
         let keeper = Some(self.engine.keeper.pidfd());
         let stdin = self.streams.stdin.as_ref().map(|(fd, ..)| fd);
@@ -127,13 +190,20 @@ impl<'a> Live<'a> {
                 fds.push(PollFd::new(*fd, events[index]));
             }
         }
-        let time = Timespec { tv_sec: TICK_SECONDS, tv_nsec: 0 };
-        poll(&mut fds, Some(&time)).ok()?;
+        let time = Timespec {
+            tv_sec: (milliseconds / 1000) as i64,
+            tv_nsec: (milliseconds % 1000 * MILLISECOND) as _,
+        };
+        match poll(&mut fds, Some(&time)) {
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(None),
+            Err(errno) => return Err(("wait for the container", errno).into()), // EINVAL: RLIMIT_NOFILE below 5
+            Ok(_) => {}
+        }
         let mut ready = Ready([false; 5]);
         for (fd, index) in fds.iter().zip(which) {
             ready.0[index] = !fd.revents().is_empty();
         }
-        Some(ready)
+        Ok(Some(ready))
     }
 
     fn serve(&mut self, index: usize) -> Result<()> {
@@ -160,7 +230,9 @@ impl<'a> Live<'a> {
         let received = match sys::net::receive(self.report.as_raw_fd(), &mut message, sys::constants::MSG_DONTWAIT) {
             Ok(received) if received.length > 0 => received,
             Err(sys::Errno(4 | 11)) => return Ok(()),
-            _ => return Err(super::keeper::died()),
+            Err(errno) => return Err(Error::setup("hear from the keeper", errno.0)),
+            Ok(_) if self.engine.keeper.is_alive() => return Err(super::keeper::mute()),
+            Ok(_) => return Err(super::keeper::died()),
         };
         let mut from = Reader::new(&message[..received.length]);
         match from.u8() {
@@ -168,6 +240,7 @@ impl<'a> Live<'a> {
                 let master = sys::host::adopt(received.fds[0]);
                 self.streams.take_terminal(master, self.spec.input.clone())
             }
+            Some(record::TERMINAL) => Err(Error::setup("receive the terminal", 24)), // no descriptor was free for it
             Some(record::EVIDENCE) => {
                 self.evidence.absorb(from.rest());
                 Ok(())
@@ -198,6 +271,7 @@ impl<'a> Live<'a> {
         match came {
             Read::Ended => *stream = None,
             Read::OverCap if self.spec.limits.output_kills => self.kill(cause::OUTPUT)?,
+            Read::NoMemory => return Err(Error::setup("keep the output in memory", 12)),
             _ => {}
         }
         Ok(())
@@ -217,17 +291,18 @@ impl<'a> Live<'a> {
 
     fn drain(&mut self) {
         for index in 0..2 {
-            let limit = 1 << 20; // more than a pipe holds; a stranger's open end must not keep us here
-            for _ in 0..limit {
+            let mut drained = 0; // a stranger that still writes must not keep us here
+            while drained <= PIPE_MAX {
                 let stream = if index == 0 { &self.streams.stdout } else { &self.streams.stderr };
                 let Some(fd) = stream.as_ref() else { break };
                 let before = self.streams.captured[index].data.len();
                 let came = self.streams.captured[index].read(fd);
+                drained += self.streams.captured[index].last;
                 if let Some(copy) = self.streams.copies[index] {
                     copy_out(copy, &self.streams.captured[index].data[before..]);
                     self.streams.captured[index].data.clear();
                 }
-                if matches!(came, Read::Drained | Read::Ended) {
+                if matches!(came, Read::Drained | Read::Ended | Read::NoMemory) {
                     break;
                 }
             }
@@ -242,19 +317,45 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
+    /// Ends a container whose outcome this call cannot wait for. True where the keeper has buried it; where the keeper is dead, PID 1
+    /// ends with it a moment later.
+    fn give_up(&mut self) -> bool {
+        let deadline = sys::process::now() + GIVE_UP * MILLISECOND;
+        if self.engine.keeper.kill(self.id, cause::KILLED).is_err() {
+            return false;
+        }
+        while self.ended.is_none() && self.engine.keeper.is_alive() && sys::process::now() < deadline {
+            let mut fds = [PollFd::new(&self.report, PollFlags::IN), PollFd::new(self.engine.keeper.pidfd(), PollFlags::IN)];
+            let time = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            let _ = poll(&mut fds, Some(&time));
+            // A mute end: the keeper has refused it, so there is nothing to bury.
+            if self.hear().is_err() {
+                return self.engine.keeper.is_alive();
+            }
+        }
+        self.ended.is_some()
+    }
+
     /// Counters after the reap and before the rmdir; everything that was made is removed, whatever went wrong.
     fn finish(mut self, called: u64, waited: Result<()>) -> Result<Finished> {
-        if waited.is_err() && self.ended.is_none() {
-            // The keeper is dead or mute: PID 1 ends with it; its groups can be removed when it has.
-            let _ = self.engine.keeper.kill(self.id, cause::KILLED);
+        if self.check_owner().is_err() {
+            // Its descriptors were closed at the fork: the numbers are somebody else's now. Nothing of the parent's is touched.
+            std::mem::forget(self);
+            return Err(waited.err().unwrap_or_else(super::keeper::died));
         }
-        let counters = self.groups.as_ref().map(Groups::counters).unwrap_or_default();
-        let held = self.groups.as_ref().map(|groups| groups.held().to_vec()).unwrap_or_default();
+        let given_up = waited.is_err() && self.ended.is_none();
+        let buried = !given_up || self.give_up();
+        let mut counters = self.groups.as_ref().map(Groups::counters).unwrap_or_default();
+        // Our own PID 1 is none of the container's tasks.
+        counters.pids_peak = counters.pids_peak.map(|peak| peak.saturating_sub(u64::from(!self.spec.pid1)));
+        let mut held = self.groups.as_ref().map(|groups| groups.held().to_vec()).unwrap_or_default();
+        held.append(&mut self.prepared.degraded);
         let group_paths = self.groups.as_ref().map(Groups::paths).unwrap_or_default();
         let upper_in_memory = !self.prepared.upper_is_on_disk();
         let removed = self.groups.take().map_or(Ok(()), Groups::remove);
-        self.prepared.remove_upper();
-        if let (Some(range), Some(pool)) = (self.range.take(), self.engine.pool()) {
+        self.prepared.remove_upper(!buried);
+        // Ids that may still be in use are not given back: PID 1 holds their lock as long as it lives.
+        if let (Some(range), Some(pool), true) = (self.range.take(), self.engine.pool(), buried) {
             pool.give_back(range);
         }
         waited?;
@@ -265,7 +366,13 @@ impl<'a> Live<'a> {
         // A group that cannot be removed now is removed by the next engine; the run itself was sound.
         let _ = removed;
         let [stdout, stderr] = std::mem::take(&mut self.streams.captured);
+        let limits = &self.spec.limits;
+        let seen = Seen {
+            too_much_output: limits.output_kills && (stdout.truncated || stderr.truncated),
+            cpu_rlimit: self.spec.may_degrade("cpu_time") && limits.cpu_time.is_some(),
+        };
         Ok(Finished {
+            seen,
             ended,
             counters,
             evidence: std::mem::take(&mut self.evidence),
@@ -359,8 +466,8 @@ impl Order<'_> {
         }
         flags |= if self.engine.is_root() { 0 } else { wire::flag::SPLIT_MAP };
         let held = self.prepared.add_descriptors(self.spec, groups, self.undo.range.as_ref(), &mut descriptors)?;
-        let head = self.prepared.head(self.engine, self.spec, self.id, flags, self.ids, groups.map_or(0, Groups::mask));
-        let command = plan::command(self.spec, prepare::hard_limit, self.prepared.one_id_pids(self.engine, self.spec));
+        let head = self.prepared.head(self.engine, self.spec, self.id, flags, self.ids);
+        let command = plan::command(self.spec, limits::hard_limit, self.prepared.one_id_pids(self.engine, self.spec));
         let layout = self.prepared.layout(self.spec);
         let body = plan::encode(&head, &descriptors, self.name, &layout, &command);
         let sent = deliver(self.engine, &body, descriptors);

@@ -133,6 +133,13 @@ pub struct Spec {
     pub degrade: Vec<String>,
 }
 
+impl Spec {
+    /// The caller allows that this limit is held badly or not at all.
+    pub fn may_degrade(&self, limit: &str) -> bool {
+        self.degrade.iter().any(|name| name == limit)
+    }
+}
+
 /// Limits that the keeper or the command's set-up holds; those of control groups are `cgroup::Limits`.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {

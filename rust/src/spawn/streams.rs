@@ -12,7 +12,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub struct Capture {
     pub data: Vec<u8>,
     pub truncated: bool,
+    /// Bytes that the last read took from the pipe, kept or not.
+    pub last: usize,
     cap: Option<u64>,
+    /// The pipe was made larger, since its writer fills it.
+    grown: bool,
 }
 
 /// The caller's side of the three streams, and the container's side until it has been sent.
@@ -32,7 +36,7 @@ pub struct Streams {
 impl Streams {
     pub fn open(spec: &Spec) -> Result<Streams> {
         let cap = spec.limits.output;
-        let capture = || Capture { data: Vec::new(), truncated: false, cap };
+        let capture = || Capture { data: Vec::new(), truncated: false, last: 0, cap, grown: false };
         let mut streams = Streams {
             stdin: None,
             stdout: None,
@@ -126,6 +130,7 @@ pub enum Read {
     Drained,
     Ended,
     OverCap,
+    NoMemory,
 }
 
 impl Capture {
@@ -134,20 +139,35 @@ impl Capture {
 
     /// Reads once into free room that grows with the stream; at the cap the rest is dropped.
     pub fn read(&mut self, fd: &Ours) -> Read {
+        self.last = 0;
         let room = self.room();
         if room == 0 {
             return self.discard(fd);
         }
         let spare = self.data.len();
-        if self.data.capacity() - spare < room {
-            self.data.reserve(room.max(self.data.len()));
+        // An interpreter that runs into its own memory limit gets an error, not an abort.
+        if self.data.capacity() - spare < room && self.data.try_reserve(room.max(self.data.len())).is_err() {
+            return Read::NoMemory;
         }
         match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut self.data)) {
             Ok(0) => Read::Ended,
-            Ok(_) => self.clip(),
+            Ok(count) => {
+                self.last = count;
+                self.grow(fd, count);
+                self.clip()
+            }
             Err(rustix::io::Errno::AGAIN) => Read::Drained,
             Err(rustix::io::Errno::INTR) => Read::More,
             Err(_) => Read::Ended, // EIO: the last holder of a terminal's inner end is gone
+        }
+    }
+
+    /// A full pipe of the default size: fewer, larger reads from now on (pipe-max-size is 1 MiB unless somebody changed it).
+    fn grow(&mut self, fd: &Ours, count: usize) {
+        const DEFAULT_PIPE: usize = 64 * 1024;
+        if !self.grown && count >= DEFAULT_PIPE {
+            self.grown = true;
+            let _ = rustix::pipe::fcntl_setpipe_size(fd, Self::MOST);
         }
     }
 
@@ -170,7 +190,8 @@ impl Capture {
         let mut sink = [0u8; 64 * 1024];
         match rustix::io::read(fd, &mut sink[..]) {
             Ok(0) => Read::Ended,
-            Ok(_) => {
+            Ok(count) => {
+                self.last = count;
                 self.truncated = true;
                 Read::OverCap
             }

@@ -2,34 +2,58 @@
 
 use super::runtime;
 use crate::error::{Error, Result};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a container whose keeper died may take to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub struct UpperDirectory {
-    parent: OwnedFd,
     path: PathBuf,
 }
 
-/// `owner` is the container's root in the host's ids; in a plain user's keeper that is the user.
-pub fn make(name: &str, owner: u32, mode: u32, host_image: bool) -> Result<UpperDirectory> {
+/// The directory of all writable layers of this user, made on first use.
+pub fn store() -> Result<PathBuf> {
     let store = runtime::store(rustix::process::geteuid().as_raw()).join("uppers");
     runtime::make_private_directory(&store)?;
+    Ok(store)
+}
+
+pub fn open(store: &Path) -> Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let fail = |errno: rustix::io::Errno| {
+        Error::setup_at("open the store", store.display().to_string(), errno.raw_os_error())
+    };
+    rustix::fs::open(store, flags, rustix::fs::Mode::empty()).map_err(fail)
+}
+
+/// `owner` is the container's root in the host's ids; in a plain user's keeper that is the user.
+pub fn make(store: &Path, name: &str, owner: u32, mode: u32, host_image: bool) -> Result<UpperDirectory> {
     let path = store.join(name);
     let fail = |error: std::io::Error| {
         Error::setup_at("make the writable layer", path.display().to_string(), error.raw_os_error().unwrap_or(5))
     };
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let parent = rustix::fs::open(&store, flags, rustix::fs::Mode::empty()).map_err(|errno| fail(errno.into()))?;
     std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(fail)?;
-    let made = UpperDirectory { parent, path: path.clone() };
+    let made = UpperDirectory { path: path.clone() };
     if let Err(error) = fill(&path, owner, mode, host_image) {
-        made.remove();
+        made.remove(false);
         return Err(fail(error));
     }
     Ok(made)
+}
+
+/// Removes the layers for whose keeper (pid, start time) `alive` says no: that one and its host died at once.
+pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool) {
+    for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
+        let owner = crate::cgroup::owner(&entry.file_name().to_string_lossy());
+        if owner.is_some_and(|(pid, start)| !alive(pid, start)) {
+            UpperDirectory { path: entry.path() }.remove(false);
+        }
+    }
 }
 
 fn fill(path: &Path, owner: u32, mode: u32, host_image: bool) -> std::io::Result<()> {
@@ -54,16 +78,16 @@ impl UpperDirectory {
         self.path.as_os_str().as_bytes().to_vec()
     }
 
-    pub fn parent(&self) -> i32 {
-        self.parent.as_raw_fd()
-    }
-
-    /// The container is dead; std's walk goes by descriptors and follows no link. A plain user first takes back what the
-    /// container made unreadable to its owner.
-    pub fn remove(self) {
-        if std::fs::remove_dir_all(&self.path).is_err() {
+    /// std's walk goes by descriptors and follows no link. A plain user first takes back what the container made unreadable to
+    /// its owner. A container that is still dying may write what was just removed.
+    pub fn remove(self, dying: bool) {
+        let deadline = Instant::now() + if dying { PATIENCE } else { Duration::ZERO };
+        while std::fs::remove_dir_all(&self.path).is_err() && self.path.exists() {
             let _ = make_passable(&self.path);
-            let _ = std::fs::remove_dir_all(&self.path);
+            if std::fs::remove_dir_all(&self.path).is_ok() || Instant::now() >= deadline {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }

@@ -98,6 +98,7 @@ pub const SIGCHLD: i32 = 17;
 pub const WNOHANG: usize = 1;
 pub const WALL: usize = 0x4000_0000;
 
+pub const PR_SET_PDEATHSIG: usize = 1;
 pub const PR_SET_DUMPABLE: usize = 4;
 pub const PR_CAPBSET_DROP: usize = 24;
 pub const PR_SET_SECUREBITS: usize = 28;

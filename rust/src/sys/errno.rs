@@ -20,6 +20,7 @@ impl Errno {
     pub const ISDIR: Errno = Errno(21);
     pub const INVAL: Errno = Errno(22);
     pub const NFILE: Errno = Errno(23);
+    pub const MFILE: Errno = Errno(24);
     pub const FBIG: Errno = Errno(27);
     pub const NAMETOOLONG: Errno = Errno(36);
     pub const NOSYS: Errno = Errno(38);

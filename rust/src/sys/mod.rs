@@ -16,6 +16,8 @@ pub mod security;
 pub mod freestanding;
 #[cfg(not(keeper))]
 pub mod host;
+#[cfg(not(keeper))]
+pub mod probe;
 
 pub use errno::{Errno, Result};
 

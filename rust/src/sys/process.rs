@@ -127,6 +127,12 @@ pub fn getpid() -> i32 {
     unsafe { call(nr::GETPID, []) }.unwrap_or(0) as i32
 }
 
+/// 0 where the parent is in a pid namespace further out.
+pub fn getppid() -> i32 {
+    // SAFETY: no pointers; never fails.
+    unsafe { call(nr::GETPPID, []) }.unwrap_or(0) as i32
+}
+
 pub fn getuid() -> u32 {
     // SAFETY: no pointers; never fails.
     unsafe { call(nr::GETUID, []) }.unwrap_or(0) as u32

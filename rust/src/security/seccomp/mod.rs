@@ -9,7 +9,7 @@ mod simulate;
 #[cfg(test)]
 mod tests;
 
-pub use profile::default_program;
+pub use profile::{default_program, guard_program};
 pub use rules::{ArgCmp, Rule, Rules, compile};
 
 /// The longest program that seccomp(2) takes (BPF_MAXINSNS).

@@ -13,6 +13,7 @@ use crate::security::capabilities as cap;
 const EPERM: u16 = 1;
 const EINVAL: u16 = 22;
 const ENOSYS: u16 = 38;
+const EOPNOTSUPP: u16 = 95;
 
 const ALLOW: u32 = Action::Allow.value();
 const DENY: u32 = Action::Errno(EPERM).value();
@@ -126,6 +127,25 @@ const OPEN_FLAGS_MODE: &[(&str, u8, u8)] = &[("open", 1, 2), ("openat", 2, 3)];
 pub fn default_program(arch: Arch, capabilities: u64, deny_setid_bits: bool) -> Vec<Insn> {
     let answers = answers(arch, capabilities, deny_setid_bits);
     let ranges = rules::ranges(arch, answers.into_iter(), &Answer::Return(ABSENT));
+    assemble(arch, &ranges, Action::KillProcess.value())
+}
+
+/// Stands beside any other filter, also none, where the container writes to a directory of the host's: no set-id bit is given to
+/// a file. With `deny_file_capabilities` (the host's root owns what is written) no extended attribute either: CAP_SETFCAP inside
+/// would give a file capabilities that count for every user of the host. Names of attributes are behind a pointer, so all of
+/// them are refused; tar, cp and rsync take "not supported" for an answer.
+pub fn guard_program(arch: Arch, deny_file_capabilities: bool) -> Vec<Insn> {
+    let absent = |name| (name, Answer::Return(ABSENT));
+    // io_uring opens files with a mode that no filter sees.
+    let mut all = without_setid_bits();
+    all.extend(["io_uring_setup", "io_uring_enter"].map(absent));
+    if deny_file_capabilities {
+        let refused = Answer::Return(Action::Errno(EOPNOTSUPP).value());
+        all.extend(["setxattr", "lsetxattr", "fsetxattr", "setxattrat"].map(|name| (name, refused.clone())));
+    }
+    let numbered = all.into_iter().filter_map(|(name, answer)| Some((numbers::number(arch, name)?, answer)));
+    let answers: BTreeMap<u32, Answer> = numbered.collect();
+    let ranges = rules::ranges(arch, answers.into_iter(), &Answer::Return(ALLOW));
     assemble(arch, &ranges, Action::KillProcess.value())
 }
 

@@ -1,0 +1,462 @@
+"""The command line: docker's words for the public package. Uses nothing that a program could not use too.
+
+    pycontainer run [OPTIONS] IMAGE [COMMAND...]
+    pycontainer doctor [--format json]
+
+Exit codes are docker's: the command's own; 125 where the container could not be started, 126 not executable, 127 not found,
+128+n for signal n; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pycontainer as pc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, NoReturn
+
+FAILED, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 125, 126, 127, 130
+# Rows of doctor() without which a default run does not start; the others are limits, or do their best.
+NEEDED = frozenset(
+    {
+        "namespace:cgroup", "namespace:ipc", "namespace:mnt", "namespace:net", "namespace:pid", "namespace:user",
+        "namespace:uts", "user_namespace", "capabilities", "no_new_privileges", "seccomp", "root", "masked_paths",
+        "system_calls", "keeper",
+    }
+)  # fmt: skip
+NAMESPACE_OPTIONS = ("cgroupns", "ipc", "pid", "uts")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code. `argv` is without the program's name; None is sys.argv's."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = parse(words)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        return int(arguments.action(arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (pc.Error, OSError, ValueError, TypeError) as error:
+        return _failed(error, arguments.format)
+
+
+def _failed(error: Exception, form: str) -> int:
+    code = FAILED
+    if isinstance(error, (pc.CommandNotFound, pc.CommandNotExecutable)):
+        code = NOT_FOUND if isinstance(error, pc.CommandNotFound) else NOT_EXECUTABLE
+    if form == "json":
+        print(json.dumps({"error": type(error).__name__, "message": str(error), "exit_code": code}))
+    else:
+        print(f"pycontainer: {error}", file=sys.stderr)
+    return code
+
+
+# ---- words to values ---------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """A usage error is docker's 125, not argparse's 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(FAILED, f"{self.prog}: {message}\n")
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Read a command line; options of `run` end at IMAGE, and what follows is the command's, whatever it looks like."""
+    rest: list[str] = []
+    if words[:1] == ["run"]:
+        end = _options_end(words[1:], _run_parser(_Parser(add_help=False))) + 1
+        words, rest = words[:end], words[end:]
+    arguments = _parser().parse_args(words)
+    if arguments.action is _run:
+        if not rest:
+            _parser().error("run: IMAGE is missing; `host` is this machine's own programs")
+        arguments.image, arguments.command = rest[0], _without_dashes(rest[1:])
+    return arguments
+
+
+def _without_dashes(words: list[str]) -> list[str]:
+    return words[1:] if words[:1] == ["--"] else words
+
+
+def _options_end(words: list[str], parser: argparse.ArgumentParser) -> int:
+    """Where IMAGE stands. Written out because argparse's own handling of `--` differs between Python versions."""
+    takes_value = {flag: action.nargs != 0 for action in parser._actions for flag in action.option_strings}
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            del words[at]
+            return at
+        if not word.startswith("-") or word == "-":
+            return at
+        at += 1
+        if word.startswith("--"):
+            at += "=" not in word and takes_value.get(word, False)
+        else:
+            at += _value_follows(word[1:], takes_value)
+    return at
+
+
+def _value_follows(letters: str, takes_value: dict[str, bool]) -> bool:
+    """-it, -m64m, -w /tmp: whether the last of the letters takes the next word."""
+    for place, letter in enumerate(letters):
+        if takes_value.get(f"-{letter}", False):
+            return place == len(letters) - 1
+    return False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="pycontainer", description="Run commands in containers.", allow_abbrev=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    usage = "pycontainer run [OPTIONS] IMAGE [COMMAND...]"
+    text = "IMAGE is `host` (this machine's own programs) or a directory: ./dir or /dir."
+    run = commands.add_parser(
+        "run", usage=usage, help="run a command in a new container", description=text, add_help=False, allow_abbrev=False
+    )
+    _run_parser(run).set_defaults(action=_run)
+    doctor = commands.add_parser(
+        "doctor", help="what this machine can hold, why not, and what cures it", allow_abbrev=False
+    )
+    _add_format(doctor)
+    doctor.set_defaults(action=_doctor)
+    return parser
+
+
+def _add_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="json: one object on stdout")
+
+
+def _run_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """docker's names; -h is the host name there, so help is --help alone."""
+    add = parser.add_argument
+    parser.add_argument("--help", action="help", help="show this help")
+    add("-m", "--memory", type=size, help="bytes, or a size such as 64m, 1g (1024-based)")
+    add("--memory-swap", type=swap_size, metavar="SIZE", help="memory and swap together; -1 lifts it")
+    add("--memory-reservation", type=size, metavar="SIZE", dest="memory_high", help="reclaimed from above this")
+    add("--cpus", type=float, help="1.5 is one and a half processors' worth of time")
+    add("--cpuset-cpus", metavar="LIST", help="0-3 or 0,1")
+    add("--pids-limit", type=pids, metavar="N", help="tasks; -1 lifts the default of 2048")
+    add("--timeout", type=float, metavar="S", help="seconds, then everything is killed")
+    add("--ulimit", type=ulimit, action="append", default=[], metavar="NAME=SOFT[:HARD]")
+    add("--oom-score-adj", type=int, metavar="N")
+    add("--oom-kill-disable", action="store_true", help=argparse.SUPPRESS)
+    add("-e", "--env", action="append", default=[], metavar="K=V", help="K alone takes this environment's value")
+    add("--env-file", action="append", default=[], metavar="FILE", help="lines of K=V, K, or # remarks")
+    add("-v", "--volume", type=volume, action="append", default=[], metavar="SRC:DST[:ro]",
+        help="also :owner=UID, who owns what the container writes there")  # fmt: skip
+    add("--tmpfs", type=tmpfs, action="append", default=[], metavar="DST[:size=64m,mode=1777]")
+    add("-p", "--publish", type=port, action="append", default=[], metavar="HOST:PORT")
+    add("--network", "--net", default="none", metavar="none|host", help="only loopback (the default), or this machine's")
+    for name in NAMESPACE_OPTIONS:
+        add(f"--{name}", choices=("host", "private"), default="private", help=f"whose {name.removesuffix('ns')} namespace")
+    add("--userns", choices=("host", "auto"), default="auto", help="host: no user namespace of its own")
+    add("-w", "--workdir", metavar="DIR")
+    add("-u", "--user", metavar="USER", help="a uid, a name, or user:group")
+    add("--group-add", action="append", default=[], metavar="GROUP")
+    add("-h", "--hostname", metavar="NAME")
+    add("--entrypoint", metavar="PROGRAM", help="empty: none, not even the image's")
+    add("--read-only", action="store_true", help="/tmp, /run and /dev/shm stay writable, in memory")
+    add("--cap-add", action="append", default=[], metavar="CAP", help="a capability, or ALL")
+    add("--cap-drop", action="append", default=[], metavar="CAP", help="a capability, or ALL")
+    add("--security-opt", action="append", default=[], metavar="OPT",
+        help="seccomp=unconfined, seccomp=PROFILE.json, no-new-privileges[=false]")  # fmt: skip
+    add("-i", "--interactive", action="store_true", help="give the command this stdin")
+    add("-t", "--tty", action="store_true", help="give the command a terminal")
+    add("--rm", action="store_true", help="accepted: nothing of a container stays anyway")
+    add("--init", action="store_true", help="accepted: PID 1 is always an init of ours")
+    add("-d", "--detach", action="store_true", help=argparse.SUPPRESS)
+    add("--stats", action="store_true", help="what ended it and what it used, on stderr")
+    _add_format(parser)
+    return parser
+
+
+def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A ValueError's text is what the usage error says."""
+
+    def reader(text: str) -> Any:
+        try:
+            return read(text)
+        except (ValueError, pc.Error) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    reader.__name__ = read.__name__
+    return reader
+
+
+@_checked
+def size(text: str) -> int:
+    """Bytes of docker's sizes: b, k, m, g, t, each also with "b" or "ib" behind it, all 1024-based."""
+    match = re.fullmatch(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*(?:([kmgtp])(?:i?b)?|b)?", text.strip().lower())
+    if match is None:
+        raise ValueError(f"not a size such as 64m or 1g: {text!r}")
+    return int(float(match[1]) * 1024 ** ("kmgtp".index(match[2]) + 1)) if match[2] else int(float(match[1]))
+
+
+@_checked
+def swap_size(text: str) -> int | None:
+    """docker's --memory-swap: a size, or -1 for no bound (None)."""
+    return None if text.strip() == "-1" else int(size(text))
+
+
+@_checked
+def pids(text: str) -> int | str:
+    """docker's --pids-limit: 0 and -1 lift it."""
+    count = int(text)
+    return "max" if count in (0, -1) else count
+
+
+@_checked
+def ulimit(text: str) -> tuple[str, tuple[int | str, int | str]]:
+    """NAME=SOFT[:HARD]; -1 and "unlimited" are no bound."""
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise ValueError(f"not NAME=SOFT[:HARD]: {text!r}")
+    soft, colon, hard = values.partition(":")
+    bound = lambda word: "max" if word in ("-1", "unlimited") else int(word)  # noqa: E731
+    return name, (bound(soft), bound(hard if colon else soft))
+
+
+@_checked
+def volume(text: str) -> pc.Mount:
+    """SRC:DST[:OPTIONS]; a SRC without a slash is the name of a volume, as in docker."""
+    source, _, rest = text.partition(":")
+    target, _, words = rest.partition(":")
+    if not source or not target:
+        raise ValueError(f"not SRC:DST[:ro]: {text!r}")
+    if not source.startswith(("/", "./", "../", "~")) and source not in (".", ".."):
+        return pc.Mount.volume(source, target)
+    options: dict[str, Any] = {}
+    for word in filter(None, words.split(",")):
+        if word in ("ro", "rw"):
+            options["read_only"] = word == "ro"
+        elif word.startswith("owner="):
+            options["owner"] = int(word[6:])
+        else:
+            raise ValueError(f"unknown option {word!r}; there are ro, rw and owner=UID")
+    return pc.Mount.bind(os.path.expanduser(source), target, **options)
+
+
+@_checked
+def tmpfs(text: str) -> pc.Mount:
+    """DST[:size=64m,mode=1777]."""
+    target, _, words = text.partition(":")
+    options: dict[str, Any] = {}
+    for word in filter(None, words.split(",")):
+        name, _, value = word.partition("=")
+        if name == "size":
+            options["size"] = int(size(value))
+        elif name == "mode":
+            options["mode"] = int(value, 8)
+        elif word not in ("rw", "nosuid", "nodev"):
+            raise ValueError(f"unknown option {word!r}; there are size= and mode=")
+    return pc.Mount.tmpfs(target, **options)
+
+
+@_checked
+def port(text: str) -> tuple[int, int]:
+    """HOST:PORT or PORT, as (port inside, port outside; 0 is any free one)."""
+    outside, _, inside = text.rpartition(":")
+    if "/" in inside or ":" in outside:
+        raise ValueError(f"not HOST:PORT: {text!r}")
+    return int(inside), int(outside or 0)
+
+
+def environment(arguments: argparse.Namespace) -> dict[str, str]:
+    """The files first, then -e; a name alone takes this process's value, if there is one."""
+    lines: list[str] = []
+    for name in arguments.env_file:
+        stripped = (line.lstrip() for line in Path(name).read_text().splitlines())
+        lines += [line for line in stripped if line and not line.startswith("#")]
+    made: dict[str, str] = {}
+    for line in (*lines, *arguments.env):
+        name, equals, value = line.partition("=")
+        if equals:
+            made[name] = value
+        elif name in os.environ:
+            made[name] = os.environ[name]
+    return made
+
+
+def limits(arguments: argparse.Namespace) -> pc.Limits:
+    """The Limits of a command line. docker's --memory-swap is the sum, ours comes on top of memory."""
+    swap: int | str | None = None
+    if "memory_swap" in arguments:
+        if arguments.memory is None:
+            raise ValueError("--memory-swap: it is memory and swap together, so --memory is needed too")
+        swap = "max" if arguments.memory_swap is None else arguments.memory_swap - arguments.memory
+        if isinstance(swap, int) and swap < 0:
+            raise ValueError("--memory-swap: it is memory and swap together, and less than --memory")
+    return pc.Limits(
+        memory=arguments.memory, swap=swap, memory_high=arguments.memory_high, cpus=arguments.cpus,
+        cpuset=arguments.cpuset_cpus, pids=arguments.pids_limit, wall_time=arguments.timeout,
+        rlimits=dict(arguments.ulimit) or None, oom_score_adj=arguments.oom_score_adj,
+    )  # fmt: skip
+
+
+def security(arguments: argparse.Namespace) -> pc.Security:
+    """The Security of a command line: docker's order is drop ALL, add, drop."""
+    options: dict[str, Any] = {"capabilities": capabilities(arguments.cap_add, arguments.cap_drop)}
+    if arguments.userns == "host":
+        options["user_namespace"] = "host"
+    for word in arguments.security_opt:
+        name, equals, value = word.replace(":", "=", 1).partition("=") if "=" not in word else word.partition("=")
+        if name == "seccomp" and value:
+            options["seccomp"] = value if value in ("unconfined", "default") else pc.Seccomp(Path(value))
+        elif name == "no-new-privileges" and (not equals or value in ("true", "false")):
+            options["no_new_privileges"] = value != "false"
+        else:
+            raise ValueError(f"--security-opt: {word!r} is none of seccomp=... and no-new-privileges")
+    return pc.Security(**options)
+
+
+def capabilities(added: list[str], dropped: list[str]) -> frozenset[str]:
+    """docker's meaning: ALL adds or drops everything, single names after it count."""
+    plain = lambda names: {name.upper().removeprefix("CAP_") for name in names}  # noqa: E731
+    add, drop = plain(added), plain(dropped)
+    if "ALL" in add:
+        return frozenset(_all_capabilities() - drop)
+    kept = set() if "ALL" in drop else set(pc.DEFAULT_CAPABILITIES)
+    return frozenset(kept | add) - frozenset(drop - {"ALL"} if "ALL" not in drop else ())
+
+
+def _all_capabilities() -> set[str]:
+    return {name.removeprefix("CAP_") for name in pc.Security(capabilities=["ALL"]).capabilities}
+
+
+# ---- commands ----------------------------------------------------------------------------------------------------
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.detach:
+        raise pc.NotSupported("--detach", "containers end with this process", "run it in the background: pycontainer run ... &")
+    options = run_options(arguments)
+    with _terminal(arguments):
+        result = pc.run(arguments.command or None, **options)
+    if arguments.format == "json":
+        print(json.dumps(as_dict(result)))
+    else:
+        _verdict(result, arguments.stats)
+    return result.returncode if result.returncode >= 0 else 128 - result.returncode
+
+
+def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a command line says, as parameters of `pycontainer.run`."""
+    as_json = arguments.format == "json"
+    entrypoint = arguments.entrypoint
+    shared = {name.removesuffix("ns"): "host" for name in NAMESPACE_OPTIONS if getattr(arguments, name) == "host"}
+    return {
+        "image": _image(arguments.image),
+        "entrypoint": None if entrypoint is None else [entrypoint] if entrypoint else [],
+        "stdin": pc.INHERIT if arguments.interactive else None,
+        "capture_output": as_json,
+        "text": as_json or None,
+        "limits": limits(arguments),
+        "env": environment(arguments),
+        "cwd": arguments.workdir,
+        "user": arguments.user,
+        "groups": [int(group) if group.isdecimal() else group for group in arguments.group_add],
+        "hostname": arguments.hostname,
+        "mounts": [*arguments.volume, *arguments.tmpfs],
+        "network": arguments.network,
+        "ports": dict(arguments.publish) or None,
+        "namespaces": shared or None,
+        "security": security(arguments),
+        "read_only": arguments.read_only,
+        "tty": arguments.tty,
+    }
+
+
+def _image(name: str) -> pc.Image:
+    if name == "host":
+        return pc.Image.host()
+    if name.startswith(("/", "./", "../")) or name in (".", ".."):
+        return pc.Image.from_directory(name)
+    return pc.Image(name)
+
+
+@contextmanager
+def _terminal(arguments: argparse.Namespace) -> Iterator[None]:
+    """-i -t at a terminal: every key goes to the container, Ctrl-C too; whatever happens, the terminal is given back."""
+    if not (arguments.interactive and arguments.tty):
+        yield
+        return
+    if not sys.stdin.isatty():
+        raise pc.NotSupported("-i -t", "stdin is not a terminal", "leave out -t, or -i")
+    raise pc.NotSupported(
+        "-i -t", "interactive terminals come with the Container handle", "use -t alone, or -i with a pipe"
+    )
+
+
+def _verdict(result: pc.Result[Any], stats: bool) -> None:
+    """What a limit ended is said always: an exit code of 137 says nothing."""
+    if stats:
+        for name, value in stats_of(result).items():
+            print(f"{name:12} {value}", file=sys.stderr)
+    try:
+        result.check_returncode()
+    except pc.LimitExceeded as error:
+        print(f"pycontainer: {str(error).splitlines()[0]}", file=sys.stderr)
+    except pc.CalledProcessError:
+        pass
+
+
+def stats_of(result: pc.Result[Any]) -> dict[str, str]:
+    """The verdict in lines for people; what this kernel cannot tell is left out."""
+    usage = result.usage
+    lines = {"reason": str(result.reason), "status": str(result.returncode)}
+    for name in ("wall", "cpu", "cpu_user", "cpu_system"):
+        if (seconds := getattr(usage, name)) is not None:
+            lines[name] = f"{seconds:.3f} s"
+    for name in ("memory_peak", "disk", "io_read", "io_write"):
+        if (count := getattr(usage, name)) is not None:
+            lines[name] = f"{count / 1048576:.1f} MiB"
+    for name in ("pids_peak", "pids_denied", "oom_kills"):
+        if (count := getattr(usage, name)) is not None:
+            lines[name] = str(count)
+    if usage.disk_full:
+        lines["disk_full"] = "yes"
+    weak = [f"{row.name} {row.state}" for row in result.enforced.values() if row.state != "held"]
+    lines["enforced"] = ", ".join(weak) or f"all {len(result.enforced)} held"
+    return lines
+
+
+def as_dict(result: pc.Result[Any]) -> dict[str, Any]:
+    """A Result as JSON can carry it."""
+    usage = {name: getattr(result.usage, name) for name in result.usage.__slots__}
+    if usage["pressure"] is not None:
+        usage["pressure"] = {name: getattr(usage["pressure"], name) for name in usage["pressure"].__slots__}
+    rows = {
+        row.name: {"state": row.state, "by": row.by, "why": row.why, "fix": row.fix} for row in result.enforced.values()
+    }
+    return {
+        "args": [os.fsdecode(word) for word in result.args],
+        "returncode": result.returncode,
+        "reason": str(result.reason),
+        "stdout": result.stdout,
+        "stderr": result.stderr,
+        "truncated": list(result.truncated),
+        "usage": usage,
+        "enforced": rows,
+    }
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    report = pc.doctor()
+    if arguments.format == "json":
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        report.print()
+    return int(any(report[name].state == "missing" for name in NEEDED))

@@ -1,0 +1,85 @@
+//! `Image.from_archive`: a tar of a root file system, unpacked once into the store. Beneath the root only; runs no program.
+//!
+//! As `docker import`, the tar is a root file system and no layer: names such as `.wh.x` are plain names. Owners, devices and
+//! file capabilities are the archive's when root unpacks it; otherwise everything belongs to the user, and devices are left out.
+
+mod extract;
+mod header;
+mod pax;
+mod remove;
+mod source;
+mod sparse;
+mod store;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use store::{Store, Unfinished};
+
+/// Between two questions whether to go on.
+const PACE: Duration = Duration::from_millis(20);
+
+/// The root directory of this archive, unpacked now or before. `check` is asked now and then; true ends the work.
+pub fn unpack(archive: &Path, store: &Path, check: &mut dyn FnMut() -> bool) -> Result<PathBuf> {
+    let privileged = rustix::process::geteuid().is_root();
+    unpack_as(archive, store, privileged, check).map_err(|error| name_paths(error, archive, store))
+}
+
+fn unpack_as(archive: &Path, store: &Path, privileged: bool, check: &mut dyn FnMut() -> bool) -> Result<PathBuf> {
+    let mut last = Instant::now();
+    let mut check = || {
+        let is_due = last.elapsed() >= PACE;
+        if is_due {
+            last = Instant::now();
+        }
+        is_due && check()
+    };
+    let source = source::Source::open(archive)?;
+    let digest = source.digest(&mut check)?;
+    let store = Store::open(store)?;
+    if store.is_complete(&digest) {
+        return Ok(store.rootfs(&digest));
+    }
+    let lock = store.lock(&digest, &mut check)?;
+    if !store.is_complete(&digest) {
+        store.sweep(&lock);
+        let unfinished = store.unfinished(&digest)?;
+        match fill(&unfinished, &source, &digest, privileged, &mut check) {
+            Ok(totals) => unfinished.publish(&digest, totals)?,
+            Err(error) => {
+                unfinished.discard();
+                return Err(error);
+            }
+        }
+    }
+    Ok(store.rootfs(&digest))
+}
+
+fn fill(
+    unfinished: &Unfinished<'_>,
+    source: &source::Source,
+    digest: &str,
+    privileged: bool,
+    check: source::Check<'_>,
+) -> Result<extract::Totals> {
+    let root = unfinished.root().map_err(|errno| Error::from(("open a directory of the store", errno)))?;
+    let mut reader = stream::Reader::new(source.tar()?);
+    let totals = extract::extract(&mut reader, root, privileged, check)?;
+    if reader.into_input().digest() != digest {
+        return Err(Error::Layer("the archive changed while it was read".into()));
+    }
+    Ok(totals)
+}
+
+/// An error of the archive names the archive; a full disk names the store.
+fn name_paths(error: Error, archive: &Path, store: &Path) -> Error {
+    match error {
+        Error::Layer(text) => Error::Layer(format!("{}: {text}", archive.display())),
+        Error::NoSpace { path: None } => Error::NoSpace { path: Some(store.display().to_string()) },
+        other => other,
+    }
+}

@@ -1,0 +1,29 @@
+//! What `pycontainer.doctor()` asks of the native side: plain values, no policy.
+
+use crate::spawn::{causes, engine, probe};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// The answers of the kernel that need no container: see `spawn::probe::Answers`.
+#[pyfunction]
+pub fn probe_host(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let answers = py.detach(probe::everything);
+    let facts = PyDict::new(py);
+    facts.set_item("calls", answers.calls)?;
+    facts.set_item("user_namespace", answers.user_namespace.map(|cause| cause.name))?;
+    facts.set_item("sys_resource", answers.sys_resource)?;
+    facts.set_item("landlock", answers.landlock)?;
+    facts.set_item("memfd", answers.memfd)?;
+    facts.set_item("nested", answers.nested)?;
+    facts.set_item("subuid", answers.subuid)?;
+    let running = engine::running();
+    facts.set_item("root", running.as_ref().map(|engine| engine.is_root()))?;
+    facts.set_item("ids", running.map(|engine| engine.ids))?;
+    Ok(facts)
+}
+
+/// (name, why, fix) of every cause that an error of the native side can name.
+#[pyfunction(name = "causes")]
+pub fn causes_() -> Vec<(&'static str, &'static str, &'static str)> {
+    causes::ALL.iter().map(|cause| (cause.name, cause.why, cause.fix)).collect()
+}

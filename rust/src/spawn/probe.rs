@@ -1,0 +1,172 @@
+//! Looks for the reason of a refusal, and asks the kernel what `doctor()` wants to know. Changes nothing, starts no keeper.
+
+use super::causes::{self, Cause};
+use super::engine;
+use crate::sys::probe::{self as ask, NEEDED};
+use crate::sys::{self, Errno};
+use std::os::unix::fs::MetadataExt;
+
+const EPERM: i32 = 1;
+const EACCES: i32 = 13;
+const ENOSPC: i32 = 28;
+const ENOSYS: i32 = 38;
+const EUSERS: i32 = 87;
+
+/// Each limit of namespaces, by the kind's name in /proc/sys/user.
+const LIMITS: [(&str, &Cause); 8] = [
+    ("cgroup", &causes::NO_CGROUP_NAMESPACES),
+    ("ipc", &causes::NO_IPC_NAMESPACES),
+    ("mnt", &causes::NO_MNT_NAMESPACES),
+    ("net", &causes::NO_NET_NAMESPACES),
+    ("pid", &causes::NO_PID_NAMESPACES),
+    ("time", &causes::NO_TIME_NAMESPACES),
+    ("user", &causes::NO_USER_NAMESPACES),
+    ("uts", &causes::NO_UTS_NAMESPACES),
+];
+
+/// Why clone3 or unshare of new namespaces came back with `errno`.
+pub fn namespaces(errno: i32) -> &'static Cause {
+    match errno {
+        ENOSYS => &causes::CLONE3_ENOSYS,
+        ENOSPC | EUSERS => spent().unwrap_or(&causes::NAMESPACES_FULL),
+        _ => refused(),
+    }
+}
+
+/// The kind of namespace of which there may be none.
+fn spent() -> Option<&'static Cause> {
+    LIMITS.iter().find(|(kind, _)| sysctl(&format!("user/max_{kind}_namespaces")) == Some(0)).map(|(_, cause)| *cause)
+}
+
+/// EPERM has many fathers: the first that can be seen.
+fn refused() -> &'static Cause {
+    let plain = !rustix::process::geteuid().is_root();
+    let [clone3, unshare] = filtered();
+    match () {
+        () if clone3 => &causes::CLONE3_EPERM,
+        () if unshare => &causes::UNSHARE_REFUSED,
+        () if chrooted() => &causes::CHROOT,
+        () if plain && sysctl("kernel/unprivileged_userns_clone") == Some(0) => &causes::USERNS_SYSCTL,
+        () if plain && sysctl("kernel/apparmor_restrict_unprivileged_userns") == Some(1) => &causes::USERNS_APPARMOR,
+        () if under_filter() => &causes::OUTER_FILTER,
+        () if nested() => &causes::NESTED,
+        () => &causes::USERNS_REFUSED,
+    }
+}
+
+/// Whether a filter answers EPERM to clone3 and unshare before the kernel looks at their (impossible) arguments.
+fn filtered() -> [bool; 2] {
+    let answers = ask::in_copy::<2>(|question| ask::ask(&NEEDED[question])).unwrap_or_default();
+    answers.map(|answer| matches!(answer, Some(EPERM | EACCES)))
+}
+
+fn sysctl(name: &str) -> Option<i64> {
+    std::fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
+}
+
+/// In a chroot the root is not where this mount namespace begins: no mount is attached at it, or process 1 sees another one.
+pub fn chrooted() -> bool {
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return false };
+    if !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")) {
+        return true;
+    }
+    let same_namespace = std::fs::read_link("/proc/1/ns/mnt").ok() == std::fs::read_link("/proc/self/ns/mnt").ok();
+    let root = |path: &str| std::fs::metadata(path).ok().map(|seen| (seen.dev(), seen.ino()));
+    same_namespace && root("/proc/1/root/").is_some_and(|first| root("/") != Some(first))
+}
+
+/// A seccomp filter of somebody else's is in force (mode 2 in proc(5)).
+pub fn under_filter() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+}
+
+/// The marks that container engines leave: docker, podman, and systemd's convention (container_interface).
+pub fn nested() -> bool {
+    ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"].iter().any(|path| std::path::Path::new(path).exists())
+}
+
+/// A refusal without a note of its own, under a filter, most likely is the filter's.
+pub fn outer_filter(errno: i32) -> Option<String> {
+    (matches!(errno, EPERM | ENOSYS) && under_filter()).then(|| causes::OUTER_FILTER.note())
+}
+
+/// What `doctor()` asks; an answer is an errno, 0, or a signal as a negative number.
+pub struct Answers {
+    /// (name, first kernel, answer) of each system call that the road needs.
+    pub calls: Vec<(&'static str, (u32, u32), i32)>,
+    /// Why a user namespace cannot be had; None where it was entered and used.
+    pub user_namespace: Option<&'static Cause>,
+    pub sys_resource: bool,
+    /// The ABI, or a negative errno.
+    pub landlock: i32,
+    /// The errno of an executable memfd.
+    pub memfd: i32,
+    pub nested: bool,
+    /// (newuidmap and newgidmap are there, this user has a range of both kinds).
+    pub subuid: (bool, bool),
+}
+
+pub fn everything() -> Answers {
+    let _gate = super::gate::spawning();
+    let calls = calls();
+    let answers = ask::in_copy::<2>(|question| match question {
+        0 => ask::raise_hard_limit(),
+        _ => ask::enter_user_namespace(),
+    });
+    let [sys_resource, entered] = answers.unwrap_or_default();
+    let clone3 = calls[0].2;
+    let user_namespace = match (clone3, entered) {
+        (ENOSYS | EPERM, _) => Some(namespaces(clone3)),
+        (_, Some(0)) => None,
+        (_, answer) => Some(namespaces(answer.unwrap_or(EPERM))),
+    };
+    Answers {
+        calls,
+        user_namespace,
+        sys_resource: sys_resource == Some(0),
+        landlock: sys::security::landlock_abi().map_or_else(|errno| -errno.0, |abi| abi as i32),
+        memfd: sys::host::sealed_program(super::keeper::PROGRAM).err().map_or(0, |errno: Errno| errno.0),
+        nested: nested(),
+        subuid: engine::subordinate_ids(),
+    }
+}
+
+/// One copy asks all; where a filter kills it, the next one goes on behind that question.
+fn calls() -> Vec<(&'static str, (u32, u32), i32)> {
+    let mut answers = [None; NEEDED.len()];
+    while let Some(first) = answers.iter().position(Option::is_none) {
+        let more = ask::in_copy::<{ NEEDED.len() }>(|i| NEEDED.get(first + i).map_or(0, ask::ask));
+        let Ok(more) = more else { break };
+        for (answer, new) in answers[first..].iter_mut().zip(more) {
+            *answer = new;
+        }
+    }
+    NEEDED.iter().zip(answers).map(|(call, answer)| (call.name, call.since, answer.unwrap_or(0))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_refusal_is_told_apart() {
+        assert_eq!(namespaces(ENOSYS).name, "clone3_enosys");
+        assert!(["namespaces_full"].contains(&namespaces(ENOSPC).name) || spent().is_some());
+    }
+
+    #[test]
+    fn no_two_causes_share_a_name() {
+        let mut names: Vec<_> = causes::ALL.iter().map(|cause| cause.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), causes::ALL.len());
+    }
+
+    #[test]
+    fn every_needed_call_of_this_kernel_answers() {
+        for (name, _, answer) in calls() {
+            assert!(answer > 0 && answer != ENOSYS, "{name}: {answer}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+"""Each field of Limits with a value that is no limit, or that this machine cannot hold: refused by name."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pycontainer as pc
+import requirements
+from programs.loads import Load
+from pycontainer import IoLimit, Limits, NetworkLimit
+
+pytest_plugins = ["programs.loads"]
+pytestmark = pytest.mark.vm
+NAN, MORE_THAN_ANY = float("nan"), 1 << 60
+
+# Refused when the value is made: no machine is asked.
+SIZES = ("memory", "memory_high", "swap", "disk", "output")
+BAD: list[tuple[str, Any, type[Exception]]] = [
+    *((name, value, ValueError) for name in SIZES for value in (-1, "-1", "12 parsecs", "", "1e3MiB", NAN)),
+    *((name, value, TypeError) for name in SIZES for value in (b"1MiB", [1], True)),
+    ("memory", 1023, ValueError),
+    ("memory_high", 0, ValueError),
+    ("disk", 0, ValueError),
+    *(("cpus", value, ValueError) for value in (0, -1, NAN, 0.001, 10_000)),
+    *(("cpus", value, TypeError) for value in ("1.5", True)),
+    *((name, value, ValueError) for name in ("cpu_weight", "io_weight") for value in (0, -5, 10_001)),
+    *((name, value, TypeError) for name in ("cpu_weight", "io_weight") for value in ("high", 1.5, True)),
+    *(("cpuset", value, ValueError) for value in ("", "3-1", "a", "0,,1", [], [-1], "99999", "0-")),
+    *(("cpuset", value, TypeError) for value in (1, b"0", {0: 1}, ["0"])),
+    *((name, value, ValueError) for name in ("cpu_time", "wall_time") for value in (0, -1, NAN, timedelta(-1))),
+    *((name, value, TypeError) for name in ("cpu_time", "wall_time") for value in ("1s", True)),
+    *(("pids", value, ValueError) for value in (0, -1, 1 << 40)),
+    *(("pids", value, TypeError) for value in ("64", 1.5, True)),
+    *(("output_mode", value, ValueError) for value in ("drop", "", None.__class__, 1)),
+    ("io", [IoLimit(read_bps=1)], TypeError),
+    ("io", {"8:0": 1}, TypeError),
+    ("io", {8: IoLimit(read_bps=1)}, TypeError),
+    ("network", 1, TypeError),
+    *(("rlimits", value, ValueError) for value in ({"nofiles": 1}, {"nofile": (2, 1)}, {"nofile": -1}, {"core": "x"})),
+    *(("rlimits", value, TypeError) for value in ([("nofile", 1)], {"nofile": True}, {1: 1})),
+    ("oom_group", 1, TypeError),
+    ("oom_group", "yes", TypeError),
+    *(("oom_score_adj", value, ValueError) for value in (-1001, 1001)),
+    *(("oom_score_adj", value, TypeError) for value in ("0", 0.5, True)),
+]
+FIELDS = sorted({name for name, *_ in BAD})
+
+
+@pytest.mark.refuses(*(f"limits.{name}" for name in FIELDS))
+@pytest.mark.parametrize(("name", "value", "error"), BAD, ids=[f"{n}-{v!r:.20}" for n, v, _ in BAD])
+def test_what_is_no_limit_is_refused_by_name(name: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"^(a key of )?{name}"):
+        Limits(**{name: value})
+
+
+def test_every_field_is_in_the_table() -> None:
+    assert sorted(Limits().__slots__) == FIELDS
+
+
+# Refused by this machine, when the container would be made.
+
+
+def refused(load: Load, error: type[Exception], match: str, **fields: Any) -> None:
+    mark = load.root / "var"
+    before = sorted(path.name for path in mark.iterdir())
+    with pytest.raises(error, match=match):
+        load("exit", 0, limits=Limits(**fields))
+    assert sorted(path.name for path in mark.iterdir()) == before
+
+
+@pytest.mark.requires("root")
+@pytest.mark.refuses("limits.memory", "limits.memory_high", "limits.cpus", "limits.cpuset")
+@pytest.mark.parametrize(
+    ("match", "fields"),
+    [
+        ("^memory: .* more than this machine has", {"memory": MORE_THAN_ANY}),
+        ("^memory_high: .* more than this machine has", {"memory_high": MORE_THAN_ANY}),
+        (r"^cpus: .* more than this machine has", {"cpus": 8000}),
+        ("^cpuset: no processor 8000 here", {"cpuset": [0, 8000]}),
+    ],
+)
+def test_more_than_the_machine_has(load: Load, match: str, fields: dict[str, Any]) -> None:
+    refused(load, ValueError, match, **fields)
+
+
+@pytest.mark.requires("root", "controller:io")
+@pytest.mark.refuses("limits.io")
+def test_io_without_a_disk_or_without_a_rate(load: Load, tmp_path: Path) -> None:
+    refused(load, pc.SetupError, "limits.io: find the device", io={str(tmp_path / "none"): IoLimit(read_bps=1)})
+    refused(load, ValueError, "^io: nothing is said", io={"8:0": IoLimit()})
+    with pytest.raises(pc.SetupError, match="no such disk"):
+        load("exit", 0, limits=Limits(io={"4000:77": IoLimit(read_bps=1)}), degrade=["io"])
+
+
+@pytest.mark.refuses("limits.oom_score_adj")
+def test_oom_score_adj_below_our_own_needs_a_capability(load: Load) -> None:
+    if requirements.missing("cap:SYS_RESOURCE") is None and os.geteuid() == 0:
+        assert load("exit", 0, limits=Limits(oom_score_adj=-1000)).returncode == 0
+        return
+    refused(load, pc.NotSupported, "oom_score_adj.*CAP_SYS_RESOURCE", oom_score_adj=-1000)
+    degraded = load("exit", 0, limits=Limits(oom_score_adj=-1000), degrade=["oom_score_adj"])
+    assert degraded.enforced["oom_score_adj"].state == "missing"
+
+
+@pytest.mark.refuses("limits.network")
+@pytest.mark.parameter("limits.network")
+def test_a_network_s_rate_is_not_built_yet_and_never_ignored(load: Load) -> None:
+    refused(load, pc.NotSupported, "limits.network", network=NetworkLimit(rate="1MiB"))
+
+
+# ---- where there is no group to hold it --------------------------------------------------------------------------
+
+GROUPED: dict[str, tuple[str, Any]] = {
+    "memory": ("memory", "64MiB"),
+    "cpus": ("cpu", 0.5),
+    "cpu_weight": ("cpu", 50),
+    "cpuset": ("cpuset", [0]),
+    "cpu_time": ("memory", 5),
+    "oom_group": ("memory", True),
+}
+
+
+@pytest.mark.parametrize("name", sorted(GROUPED))
+def test_it_is_held_or_refused_with_the_cure_and_degraded_by_permission_only(load: Load, name: str) -> None:
+    controller, value = GROUPED[name]
+    limits = Limits(**{name: value})
+    lacking = requirements.missing(f"controller:{controller}")
+    if lacking is None or (name == "cpu_time" and os.geteuid() == 0):
+        assert load("exit", 0, limits=limits).enforced[name].state == "held"
+        return
+    with pytest.raises(pc.NotSupported, match=name) as caught:
+        load("exit", 0, limits=limits)
+    assert caught.value.requirement == name
+    assert caught.value.cause
+    assert caught.value.fix
+    row = load("exit", 0, limits=limits, degrade=[name]).enforced[name]
+    assert row.state in ("degraded", "missing")
+    assert row.why
+
+
+@pytest.mark.parametrize(
+    "name", ["memory", "swap", "memory_high", "cpus", "pids", "disk", "output", "wall_time", "cpu_time"]
+)
+def test_max_is_held_everywhere(load: Load, name: str) -> None:
+    """A limit that is lifted needs nothing of the machine."""
+    result = load("exit", 0, limits=Limits(**{name: "max"}))
+    assert result.returncode == 0
+    assert name not in result.enforced or result.enforced[name].state == "held"
+
+
+@pytest.mark.refuses("run.degrade")
+def test_degrade_takes_names_of_limits_only(load: Load) -> None:
+    for names, error in ((["memories"], ValueError), ("memory", TypeError), (["seccomp"], ValueError)):
+        with pytest.raises(error, match="degrade"):
+            load("exit", 0, degrade=names)
+
+
+@pytest.mark.parametrize("value", [{"memory": 1}, 5, "64MiB"])
+@pytest.mark.refuses("run.limits")
+def test_limits_is_a_limits(load: Load, value: Any) -> None:
+    with pytest.raises(TypeError, match="limits must be Limits"):
+        load("exit", 0, limits=value)
+
+
+@pytest.mark.refuses("run.timeout")
+@pytest.mark.parametrize(("value", "error"), [("1", TypeError), (True, TypeError), (NAN, ValueError)])
+def test_timeout_is_seconds(load: Load, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="timeout"):
+        load("exit", 0, timeout=value)

@@ -1,0 +1,74 @@
+"""A pytest plugin for the tests of limits: load.c compiled once, an image with it, and a watch on the host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pycontainer as pc
+
+SOURCE = Path(__file__).with_name("load.c")
+MIB = 1 << 20
+
+
+class Load:
+    """load(word, ..., **parameters of run) is the Result of that word of load.c in a container."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __call__(self, *words: object, **parameters: Any) -> pc.Result[bytes]:
+        return pc.run(["/bin/load", *map(str, words)], image=self.root, **parameters)
+
+
+@pytest.fixture(scope="session")
+def load(rootfs: Path, scratch: Path) -> Load:
+    root = shutil.copytree(rootfs, scratch / "load-root", symlinks=True)
+    program = root / "bin/load"
+    subprocess.run(["cc", "-O1", "-static", "-Wall", "-Werror", "-o", str(program), str(SOURCE)], check=True)
+    program.chmod(0o755)
+    return Load(root)
+
+
+class Heartbeat:
+    """How late a thread of this process ever woke up, and whether the host could still fork and allocate."""
+
+    INTERVAL = 0.05
+
+    def __init__(self) -> None:
+        self.latest = 0.0
+        self.beats = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+
+    def _beat(self) -> None:
+        while not self._ended.is_set():
+            due = time.monotonic() + self.INTERVAL
+            time.sleep(self.INTERVAL)
+            bytearray(MIB)
+            pid = os.posix_spawn("/bin/true", ["true"], {})
+            os.waitpid(pid, 0)
+            self.latest = max(self.latest, time.monotonic() - due)
+            self.beats += 1
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def heartbeat() -> Iterator[Heartbeat]:
+    with Heartbeat() as beating:
+        yield beating
