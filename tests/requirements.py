@@ -306,7 +306,11 @@ def program(name: str) -> str | None:
 
 
 def module(name: str) -> str | None:
-    return None if importlib.util.find_spec(name) else f"the Python module {name} is not installed"
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # the package that it would be in is not there
+        found = None
+    return None if found else f"the Python module {name} is not installed"
 
 
 def library(name: str) -> str | None:

@@ -51,7 +51,7 @@ NATIVE: dict[str, Cause] = {
         for kind in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
     },
     "namespaces_full": (
-        "the kernel has no room for more namespaces (ENOSPC): a limit of user.max_*_namespaces, or 32 levels of nesting",
+        "the kernel has no room for more namespaces: a limit of user.max_*_namespaces, or 32 levels of nesting",
         "end some containers, or raise sysctl user.max_*_namespaces",
     ),
     "nested": (
@@ -60,12 +60,8 @@ NATIVE: dict[str, Cause] = {
         "--security-opt systempaths=unconfined",
     ),
     "userns_refused": (
-        "the kernel refuses new user namespaces (EPERM), as a security module does",
+        "the kernel refuses new user namespaces (EPERM), as a security module or a chroot does",
         "look for its reason: dmesg | grep -i -e apparmor -e selinux -e userns",
-    ),
-    "ids_not_mapped": (
-        "this process's own user namespace lacks the ids 1879048192 to 2147221503, of which each container gets some",
-        "start the outer container with more ids, or as root of the machine",
     ),
     "masked_proc": (
         "the kernel refuses a fresh /proc where this process's own is partly masked, as in another container",

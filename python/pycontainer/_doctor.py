@@ -1,4 +1,4 @@
-"""doctor(): every guarantee of Result.enforced, tried for real on this machine. Changes nothing, raises for nothing it finds."""
+"""doctor(): every guarantee of Result.enforced, tried for real on this machine. Leaves nothing, never raises."""
 
 from __future__ import annotations
 
@@ -54,9 +54,12 @@ class Report(Mapping[str, Guarantee]):
         return len(self._rows)
 
     def __repr__(self) -> str:
-        count = {state: sum(row.state == state for row in self._rows.values()) for state in ("held", "degraded", "missing")}
+        count = {
+            state: sum(row.state == state for row in self._rows.values()) for state in ("held", "degraded", "missing")
+        }
         bad = ", ".join(name for name, row in self._rows.items() if row.state == "missing")
-        return f"<Report: {count['held']} held, {count['degraded']} degraded, {count['missing']} missing{bad and ': '}{bad}>"
+        summary = ", ".join(f"{number} {state}" for state, number in count.items())
+        return f"<Report: {summary}{bad and ': '}{bad}>"
 
     def __reduce__(self) -> tuple[object, ...]:
         return Report, (tuple(self._rows.values()),)
@@ -68,7 +71,7 @@ class Report(Mapping[str, Guarantee]):
         }
 
     def print(self, file: TextIO | None = None) -> None:
-        """Print an aligned table, what holds each guarantee or why it is not held, and below it each cure with its rows.
+        """Print an aligned table, what holds each guarantee or why it is not held, then each cure with its rows.
 
         Args:
             file: where to; None is sys.stdout.
@@ -88,8 +91,8 @@ def doctor() -> Report:
     It takes some tens of milliseconds per container. Nothing is left behind.
 
     Returns:
-        A Report: names as in `Result.enforced`, and some of the machine (keeper, system_calls, subuid, ...). Each row is
-        held, degraded or missing, with the cause and the command that cures it.
+        A Report: names as in `Result.enforced`, and some of the machine (keeper, system_calls, subuid, ...). Each row
+        is held, degraded or missing, with the cause and the command that cures it.
 
     A machine that can hold nothing is a report too, never an exception.
     """
@@ -198,8 +201,12 @@ def _system_calls(facts: dict[str, Any]) -> Guarantee:
             return _missing("system_calls", too_old(name, since, release))
         if answer == 38 or answer < 0 or (answer in (1, 13) and not (name in guarded and not facts["root"])):
             said = _ERRNO_WORDS.get(answer, f"signal {-answer}")
-            return _missing("system_calls", (f"{name} answers {said}: {CAUSES['outer_filter'][0]}", CAUSES["outer_filter"][1]))
-    return Guarantee("system_calls", "held", f"{len(facts['calls'])} calls that containers are made of, Linux {release}")
+            return _missing(
+                "system_calls", (f"{name} answers {said}: {CAUSES['outer_filter'][0]}", CAUSES["outer_filter"][1])
+            )
+    return Guarantee(
+        "system_calls", "held", f"{len(facts['calls'])} calls that containers are made of, Linux {release}"
+    )
 
 
 def _keeper(plain: _Trial, facts: dict[str, Any]) -> Guarantee:
@@ -300,7 +307,7 @@ _PROBES: dict[str, Callable[[str], Guarantee]] = {
 
 
 def _of_groups(plain: _Trial, native: Any) -> Iterator[Guarantee]:
-    """What a group of each kind can hold, tried on one; and a bound on tasks, which the user namespace can hold alone."""
+    """What a group of each kind can hold, tried on one; a bound on tasks the user namespace can hold alone."""
     rows = {row[0]: Guarantee(*row) for row in native.group_support()}
     for name in OF_GROUPS:
         row = rows[name]

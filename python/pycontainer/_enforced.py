@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ALL_CAPABILITIES = (1 << 41) - 1
 ST_RDONLY, ST_NOSUID, ST_NODEV = 1, 2, 4
+DEFAULT_PIDS = 2048  # rust/src/spawn/plan.rs
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
@@ -152,7 +153,8 @@ def _pids(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee | None:
         return None  # a row of the control group
     if asked["pids"] is not None and asked["pids"] == float("inf"):
         return Guarantee("pids", "held", "lifted, as asked")
-    bounded = seen["nproc"] < 1 << 62
+    wanted = DEFAULT_PIDS if asked["pids"] is None else asked["pids"]
+    bounded = seen["nproc"] <= wanted + 1  # our own PID 1 is one task more
     return _row("pids", bounded, "the user namespace's own task limit", "no bound on tasks is in force")
 
 

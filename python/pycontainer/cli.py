@@ -3,8 +3,8 @@
     pycontainer run [OPTIONS] IMAGE [COMMAND...]
     pycontainer doctor [--format json]
 
-Exit codes are docker's: the command's own; 125 where the container could not be started, 126 not executable, 127 not found,
-128+n for signal n; 130 after Ctrl-C.
+Exit codes are docker's: the command's own; 125 where the container could not be started, 126 not executable,
+127 not found, 128+n for signal n; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import json
 import os
 import re
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pycontainer as pc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 125, 126, 127, 130
@@ -78,7 +77,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     rest: list[str] = []
     if words[:1] == ["run"]:
         end = _options_end(words[1:], _run_parser(_Parser(add_help=False))) + 1
-        words, rest = words[:end], words[end:]
+        words, rest = words[:end], _without_dashes(words[end:])
     arguments = _parser().parse_args(words)
     if arguments.action is _run:
         if not rest:
@@ -97,10 +96,7 @@ def _options_end(words: list[str], parser: argparse.ArgumentParser) -> int:
     at = 0
     while at < len(words):
         word = words[at]
-        if word == "--":
-            del words[at]
-            return at
-        if not word.startswith("-") or word == "-":
+        if word in ("--", "-") or not word.startswith("-"):
             return at
         at += 1
         if word.startswith("--"):
@@ -124,7 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     usage = "pycontainer run [OPTIONS] IMAGE [COMMAND...]"
     text = "IMAGE is `host` (this machine's own programs) or a directory: ./dir or /dir."
     run = commands.add_parser(
-        "run", usage=usage, help="run a command in a new container", description=text, add_help=False, allow_abbrev=False
+        "run",
+        usage=usage,
+        help="run a command in a new container",
+        description=text,
+        add_help=False,
+        allow_abbrev=False,
     )
     _run_parser(run).set_defaults(action=_run)
     doctor = commands.add_parser(
@@ -152,16 +153,22 @@ def _run_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add("--timeout", type=float, metavar="S", help="seconds, then everything is killed")
     add("--ulimit", type=ulimit, action="append", default=[], metavar="NAME=SOFT[:HARD]")
     add("--oom-score-adj", type=int, metavar="N")
-    add("--oom-kill-disable", action="store_true", help=argparse.SUPPRESS)
     add("-e", "--env", action="append", default=[], metavar="K=V", help="K alone takes this environment's value")
     add("--env-file", action="append", default=[], metavar="FILE", help="lines of K=V, K, or # remarks")
     add("-v", "--volume", type=volume, action="append", default=[], metavar="SRC:DST[:ro]",
         help="also :owner=UID, who owns what the container writes there")  # fmt: skip
     add("--tmpfs", type=tmpfs, action="append", default=[], metavar="DST[:size=64m,mode=1777]")
     add("-p", "--publish", type=port, action="append", default=[], metavar="HOST:PORT")
-    add("--network", "--net", default="none", metavar="none|host", help="only loopback (the default), or this machine's")
+    add(
+        "--network", "--net", default="none", metavar="none|host", help="only loopback (the default), or this machine's"
+    )
     for name in NAMESPACE_OPTIONS:
-        add(f"--{name}", choices=("host", "private"), default="private", help=f"whose {name.removesuffix('ns')} namespace")
+        add(
+            f"--{name}",
+            choices=("host", "private"),
+            default="private",
+            help=f"whose {name.removesuffix('ns')} namespace",
+        )
     add("--userns", choices=("host", "auto"), default="auto", help="host: no user namespace of its own")
     add("-w", "--workdir", metavar="DIR")
     add("-u", "--user", metavar="USER", help="a uid, a name, or user:group")
@@ -206,9 +213,9 @@ def size(text: str) -> int:
 
 
 @_checked
-def swap_size(text: str) -> int | None:
-    """docker's --memory-swap: a size, or -1 for no bound (None)."""
-    return None if text.strip() == "-1" else int(size(text))
+def swap_size(text: str) -> int | str | None:
+    """docker's --memory-swap: a size, -1 for no bound, 0 for not said."""
+    return {"-1": "max", "0": None}.get(text.strip()) if text.strip() in ("-1", "0") else int(size(text))
 
 
 @_checked
@@ -224,9 +231,9 @@ def ulimit(text: str) -> tuple[str, tuple[int | str, int | str]]:
     name, equals, values = text.partition("=")
     if not equals:
         raise ValueError(f"not NAME=SOFT[:HARD]: {text!r}")
-    soft, colon, hard = values.partition(":")
-    bound = lambda word: "max" if word in ("-1", "unlimited") else int(word)  # noqa: E731
-    return name, (bound(soft), bound(hard if colon else soft))
+    soft, _, hard = values.partition(":")
+    bounds = ["max" if word in ("-1", "unlimited") else int(word) for word in (soft, hard or soft)]
+    return name, (bounds[0], bounds[1])
 
 
 @_checked
@@ -292,13 +299,13 @@ def environment(arguments: argparse.Namespace) -> dict[str, str]:
 
 def limits(arguments: argparse.Namespace) -> pc.Limits:
     """The Limits of a command line. docker's --memory-swap is the sum, ours comes on top of memory."""
-    swap: int | str | None = None
-    if "memory_swap" in arguments:
+    swap = arguments.memory_swap
+    if isinstance(swap, int):
         if arguments.memory is None:
             raise ValueError("--memory-swap: it is memory and swap together, so --memory is needed too")
-        swap = "max" if arguments.memory_swap is None else arguments.memory_swap - arguments.memory
-        if isinstance(swap, int) and swap < 0:
+        if swap < arguments.memory:
             raise ValueError("--memory-swap: it is memory and swap together, and less than --memory")
+        swap -= arguments.memory
     return pc.Limits(
         memory=arguments.memory, swap=swap, memory_high=arguments.memory_high, cpus=arguments.cpus,
         cpuset=arguments.cpuset_cpus, pids=arguments.pids_limit, wall_time=arguments.timeout,
@@ -307,12 +314,12 @@ def limits(arguments: argparse.Namespace) -> pc.Limits:
 
 
 def security(arguments: argparse.Namespace) -> pc.Security:
-    """The Security of a command line: docker's order is drop ALL, add, drop."""
+    """The Security of a command line."""
     options: dict[str, Any] = {"capabilities": capabilities(arguments.cap_add, arguments.cap_drop)}
     if arguments.userns == "host":
         options["user_namespace"] = "host"
     for word in arguments.security_opt:
-        name, equals, value = word.replace(":", "=", 1).partition("=") if "=" not in word else word.partition("=")
+        name, equals, value = word.partition("=") if "=" in word else word.partition(":")
         if name == "seccomp" and value:
             options["seccomp"] = value if value in ("unconfined", "default") else pc.Seccomp(Path(value))
         elif name == "no-new-privileges" and (not equals or value in ("true", "false")):
@@ -323,17 +330,15 @@ def security(arguments: argparse.Namespace) -> pc.Security:
 
 
 def capabilities(added: list[str], dropped: list[str]) -> frozenset[str]:
-    """docker's meaning: ALL adds or drops everything, single names after it count."""
-    plain = lambda names: {name.upper().removeprefix("CAP_") for name in names}  # noqa: E731
-    add, drop = plain(added), plain(dropped)
+    """docker's meaning: what is dropped goes first, then what is added comes; to drop ALL leaves what is added.
+
+    moby, daemon/pkg/oci/caps/utils.go, TweakCapabilities.
+    """
+    add, drop = ({name.upper().removeprefix("CAP_") for name in names} for names in (added, dropped))
     if "ALL" in add:
-        return frozenset(_all_capabilities() - drop)
-    kept = set() if "ALL" in drop else set(pc.DEFAULT_CAPABILITIES)
-    return frozenset(kept | add) - frozenset(drop - {"ALL"} if "ALL" not in drop else ())
-
-
-def _all_capabilities() -> set[str]:
-    return {name.removeprefix("CAP_") for name in pc.Security(capabilities=["ALL"]).capabilities}
+        raise ValueError("--cap-add: ALL is not taken; name the capabilities that the command needs")
+    kept = frozenset() if "ALL" in drop else pc.DEFAULT_CAPABILITIES - drop
+    return kept | add
 
 
 # ---- commands ----------------------------------------------------------------------------------------------------
@@ -341,13 +346,17 @@ def _all_capabilities() -> set[str]:
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.detach:
-        raise pc.NotSupported("--detach", "containers end with this process", "run it in the background: pycontainer run ... &")
-    options = run_options(arguments)
-    with _terminal(arguments):
-        result = pc.run(arguments.command or None, **options)
+        raise pc.NotSupported(
+            "--detach", "containers end with this process", "run it in the background: pycontainer run ... &"
+        )
+    _check_terminal(arguments)
+    result = pc.run(arguments.command or None, **run_options(arguments))
     if arguments.format == "json":
         print(json.dumps(as_dict(result)))
     else:
+        if result.stdout:  # a terminal's output, where this stdout is none
+            sys.stdout.buffer.write(result.stdout)
+            sys.stdout.flush()
         _verdict(result, arguments.stats)
     return result.returncode if result.returncode >= 0 else 128 - result.returncode
 
@@ -387,17 +396,18 @@ def _image(name: str) -> pc.Image:
     return pc.Image(name)
 
 
-@contextmanager
-def _terminal(arguments: argparse.Namespace) -> Iterator[None]:
-    """-i -t at a terminal: every key goes to the container, Ctrl-C too; whatever happens, the terminal is given back."""
-    if not (arguments.interactive and arguments.tty):
-        yield
-        return
-    if not sys.stdin.isatty():
-        raise pc.NotSupported("-i -t", "stdin is not a terminal", "leave out -t, or -i")
-    raise pc.NotSupported(
-        "-i -t", "interactive terminals come with the Container handle", "use -t alone, or -i with a pipe"
-    )
+def _check_terminal(arguments: argparse.Namespace) -> None:
+    """What is not built yet is refused: typed input would otherwise be lost without a word."""
+    if arguments.interactive and arguments.tty:
+        raise pc.NotSupported(
+            "-i -t", "interactive terminals come with the Container handle", "use -t alone, or -i with a pipe"
+        )
+    if arguments.interactive and sys.stdin is not None and sys.stdin.isatty():
+        raise pc.NotSupported(
+            "-i",
+            "input from a terminal comes with the Container handle",
+            "give it a pipe: cat | pycontainer run -i ...",
+        )
 
 
 def _verdict(result: pc.Result[Any], stats: bool) -> None:

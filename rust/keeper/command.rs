@@ -230,14 +230,17 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
     let capabilities = if plan.head.skips(flag::SKIP_CAPABILITIES) { u64::MAX >> 23 } else { command.capabilities };
     security::cut_bounding_set(capabilities).map_err(at(step::BOUNDING_SET))?;
     let no_new_privs = plan.head.has(flag::NO_NEW_PRIVS) && !plan.head.skips(flag::SKIP_NO_NEW_PRIVS);
+    let mut directory = Fd::NONE;
     if !no_new_privs {
+        directory = open_cwd(needed.root, command.cwd)?; // now: beside a writable bind the filter leaves no openat2
         load_filter(command)?; // needs CAP_SYS_ADMIN, which the next lines drop
     }
     change_ids(command)?;
     process::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0).map_err(at(step::CAPABILITIES))?;
     let kept = if command.identity.uid == 0 { capabilities } else { 0 };
     security::capset(kept).map_err(at(step::CAPABILITIES))?;
-    enter_cwd(needed.root, command.cwd).map_err(at(step::CWD))?;
+    let directory = if no_new_privs { open_cwd(needed.root, command.cwd)? } else { directory };
+    fs::fchdir(directory.raw()).map_err(at(step::CWD))?;
     fs::umask(command.umask);
     if needed.lifeline >= 0 {
         end_with_keeper(needed.lifeline)?;
@@ -334,10 +337,9 @@ fn change_ids(command: &Command<'_>) -> Step<()> {
 }
 
 /// Beneath the root and through no magic link: a working directory cannot lead out (CVE-2024-21626).
-fn enter_cwd(root: i32, cwd: &CStr) -> Result<()> {
+fn open_cwd(root: i32, cwd: &CStr) -> Step<Fd> {
     let flags = O_PATH | O_DIRECTORY;
-    let directory = fs::openat2(root, cwd, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)?;
-    fs::fchdir(directory.raw())
+    fs::openat2(root, cwd, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS).map_err(at(step::CWD))
 }
 
 /// Tries each place of the command in turn, as execvp(3): what is missing is passed over, a refusal is remembered.

@@ -39,7 +39,7 @@ pub fn of_command(pid: i32, plan: &Plan<'_>, state: &State<'_>, out: &mut impl W
     for name in NAMES {
         out.put_u64(namespace_inode(proc.raw(), name));
     }
-    of_mounts(plan, state, out);
+    of_mounts(plan, state, pid, out);
     let _ = proc.release();
 }
 
@@ -55,13 +55,14 @@ pub fn of_process(pid: i32, out: &mut impl Write) {
 }
 
 /// The file systems: flags of the root, how each mask and each read-only path looks, the groups, the second wall.
-pub fn of_mounts(plan: &Plan<'_>, state: &State<'_>, out: &mut impl Write) {
+pub fn of_mounts(plan: &Plan<'_>, state: &State<'_>, command: i32, out: &mut impl Write) {
     out.put_u8(section::MOUNT_FLAGS);
     let flags = fs::fstatfs(state.root).map_or(0, |seen| seen.flags as u64);
     out.put_u64(flags);
-    let (soft, _) = process::getrlimit(RLIMIT_NPROC).unwrap_or((u64::MAX, 0));
+    // The namespace's bound is what PID 1 was made with; with one id it is the command's own.
+    let soft = |pid| process::getrlimit_of(pid, RLIMIT_NPROC).map_or(u64::MAX, |(soft, _)| soft);
     out.put_u8(section::LIMITS);
-    out.put_u64(soft);
+    out.put_u64(soft(0).min(soft(command)));
     out.put_u8(section::LANDLOCK);
     out.put_u8(state.landlocked as u8);
     out.put_u8(section::CGROUP);

@@ -33,6 +33,14 @@ pub fn at(phase: u8, step: u16) -> impl Fn(Errno) -> Failure {
 }
 
 pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool) -> Outcome<Launched> {
+    let launched = start(plan, cache, rootless);
+    if rootless {
+        let _ = process::prctl(PR_SET_DUMPABLE, 0, 0); // again, also where it failed half-way
+    }
+    launched
+}
+
+fn start(plan: &Plan<'_>, cache: &mut Cache, rootless: bool) -> Outcome<Launched> {
     let owner = Ownership::take(plan, rootless)?;
     let mut slots = Slots::new();
     outside::run(plan, cache, &mut slots).map_err(|(index, errno)| at(phase::OUTSIDE, index)(errno))?;

@@ -97,7 +97,9 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
         op::DIRECTORY => {
             let path = from.text().ok_or(Errno::PROTO)?;
             slots.upper = Some(slot as usize);
-            slots.put(slot, fs::openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?)
+            let directory = fs::openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?;
+            // A mount of its own: the overlay of an old kernel is made in another namespace, where ours cannot be named.
+            slots.put(slot, mount::open_tree_clone(directory.raw(), c"", false)?)
         }
         _ => Err(Errno::PROTO),
     }
@@ -231,9 +233,6 @@ fn dev(from: &mut Reader<'_>) -> Result<Fd> {
 
 /// A device node, or (without a device number) the empty file onto which the host's node is bound.
 fn node(dev: i32, name: &CStr, mode: u32, major: u32, minor: u32) -> Result<()> {
-    if major == 0 {
-        return fs::openat(dev, name, O_WRONLY | O_CREAT | O_EXCL, 0o600).map(drop);
-    }
     const DEPTH: usize = 64;
     let mut parent = [0u8; DEPTH];
     for (at, _) in name.to_bytes().iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at < DEPTH - 1) {
@@ -243,6 +242,9 @@ fn node(dev: i32, name: &CStr, mode: u32, major: u32, minor: u32) -> Result<()> 
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
+    }
+    if major == 0 {
+        return fs::openat(dev, name, O_WRONLY | O_CREAT | O_EXCL, 0o600).map(drop);
     }
     let number = (major as u64) << 8 & 0xfff00 | (minor as u64) & 0xff | (minor as u64 & 0xfff00) << 12;
     fs::mknodat(dev, name, mode, number)

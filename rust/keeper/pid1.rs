@@ -74,7 +74,7 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     report.put_u8(record::EXITED);
     if plan.head.has(flag::PID1) {
         put_exit(&mut report, 0, 0, 0, 0);
-        evidence::of_mounts(plan, &state, &mut report);
+        evidence::of_mounts(plan, &state, 0, &mut report);
         net::send(inside.control.raw(), report.bytes(), &[], 0).map_err(failed(step::RELEASE))?;
         command.lifeline = inside.control.raw();
         return Err(in_command(command::become_it(&command)));

@@ -17,6 +17,10 @@ pub enum Error {
     Value(String),
     /// The object is not in a state in which this can be done. Becomes `StateError`.
     State(String),
+    /// An archive or a layer that cannot be read, or asks for what it may not. Becomes `LayerError`.
+    Layer(String),
+    /// The store's file system is full, or nearly. Becomes `NoSpaceError`.
+    NoSpace { path: Option<String> },
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -51,7 +55,8 @@ impl fmt::Display for Error {
             Error::CommandNotExecutable { command, errno } => {
                 write!(f, "cannot execute {command}: {}", std::io::Error::from_raw_os_error(*errno))
             }
-            Error::Value(text) | Error::State(text) => f.write_str(text),
+            Error::NoSpace { path } => write!(f, "no space left in the store{}", path.as_ref().map_or_else(String::new, |path| format!(" {path}"))),
+            Error::Value(text) | Error::State(text) | Error::Layer(text) => f.write_str(text),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 pub mod cgroup;
 pub mod error;
+pub mod gate;
 pub mod image;
 pub mod mount;
 mod py;
+pub mod runtime;
 pub mod security;
 pub mod spawn;
 #[allow(dead_code)] // shared with the keeper, which uses the rest
@@ -17,7 +19,7 @@ use pyo3::prelude::*;
 mod _core {
     /// Built with test-only switches (feature `test-seams`).
     #[pymodule_export]
-    const TEST_SEAMS: bool = crate::spawn::seams::ENABLED;
+    const TEST_SEAMS: bool = crate::py::TEST_SEAMS;
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
@@ -25,6 +27,6 @@ mod _core {
     #[pymodule_export]
     use crate::py::functions::{
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,
-        seccomp_program, set_packaged_keeper,
+        seccomp_program, set_packaged_keeper, unpack_archive,
     };
 }

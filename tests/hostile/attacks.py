@@ -26,6 +26,10 @@ def call(number, *arguments):
     words = [a if isinstance(a, bytes) else ctypes.c_long(a if a < 1 << 63 else a - (1 << 64)) for a in arguments]
     result = libc.syscall(ctypes.c_long(number), *words)
     return -ctypes.get_errno() if result < 0 else result
+kept = []
+def room(*what):
+    kept.append(ctypes.create_string_buffer(*what))  # lives on: the kernel writes into it
+    return ctypes.addressof(kept[-1])
 def attempt(body, *arguments, **options):
     try:
         return ["done", str(body(*arguments, **options))[:200]]
@@ -76,7 +80,7 @@ def signature(path: Path) -> list[tuple[str, ...]]:
 
 
 def remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+    if not path.is_symlink() and path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -27,7 +27,12 @@ def masks(found: dict[str, str]) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("capabilities", "bits"),
-    [(pc.DEFAULT_CAPABILITIES, DEFAULT), ((), 0), (["NET_RAW"], 1 << 13), (pc.DEFAULT_CAPABILITIES - {"CHOWN"}, DEFAULT & ~1)],
+    [
+        (pc.DEFAULT_CAPABILITIES, DEFAULT),
+        ((), 0),
+        (["NET_RAW"], 1 << 13),
+        (pc.DEFAULT_CAPABILITIES - {"CHOWN"}, DEFAULT & ~1),
+    ],
 )
 @pytest.mark.parametrize("user", [0, 1000])
 def test_cve_2022_29162_no_inheritable_capabilities(rootfs: Path, user: int, capabilities: Any, bits: int) -> None:
@@ -47,18 +52,25 @@ def skip_other_ids(user: int) -> None:
 
 @pytest.mark.requires("root", "program:setcap")
 @pytest.mark.parametrize("no_new_privileges", [True, False])
-@pytest.mark.parametrize("text", ["cap_net_raw+i", "cap_net_raw+ei", "cap_sys_admin+ei", "cap_sys_admin,cap_net_raw+eip"])
-def test_cve_2022_29162_executing_a_file_with_capabilities(fresh_rootfs: Path, text: str, no_new_privileges: bool) -> None:
+@pytest.mark.parametrize(
+    "text", ["cap_net_raw+i", "cap_net_raw+ei", "cap_sys_admin+ei", "cap_sys_admin,cap_net_raw+eip"]
+)
+def test_cve_2022_29162_executing_a_file_with_capabilities(
+    fresh_rootfs: Path, text: str, no_new_privileges: bool
+) -> None:
     """A program in a layer with file capabilities, executed by root and by another user: nothing beyond the bounding set."""
-    program = fresh_rootfs / "bin/with-capabilities"
+    program = fresh_rootfs / "bin/busybox-with-capabilities"
     shutil.copy(fresh_rootfs / "bin/busybox", program)
     subprocess.run(["setcap", text, str(program)], check=True)
     for user in (0, 1000):
-        done = pc.run(
-            ["/bin/with-capabilities", "cat", "/proc/self/status"], image=fresh_rootfs, text=True, user=user,
-            security=pc.Security(no_new_privileges=no_new_privileges),
-        )  # fmt: skip
-        held = masks(status(done)) if done.returncode == 0 else {"CapPrm": 0, "CapInh": 0, "CapAmb": 0}
+        try:
+            done = pc.run(
+                ["/bin/busybox-with-capabilities", "cat", "/proc/self/status"], image=fresh_rootfs, text=True, user=user,
+                security=pc.Security(no_new_privileges=no_new_privileges), check=True,
+            )  # fmt: skip
+        except pc.CommandNotExecutable:  # the kernel refuses an effective file capability beyond the bounding set
+            continue
+        held = masks(status(done))
         assert held["CapPrm"] & ~DEFAULT == 0
         assert held["CapInh"] == held["CapAmb"] == 0
         if user:
@@ -67,7 +79,7 @@ def test_cve_2022_29162_executing_a_file_with_capabilities(fresh_rootfs: Path, t
 
 @pytest.mark.requires("root", "program:setcap", "program:setpriv")
 def test_control_of_cve_2022_29162_an_inheritable_set_is_what_it_takes(fresh_rootfs: Path) -> None:
-    program = fresh_rootfs / "bin/with-capabilities"
+    program = fresh_rootfs / "bin/busybox-with-capabilities"
     shutil.copy(fresh_rootfs / "bin/busybox", program)
     subprocess.run(["setcap", "cap_net_raw+ei", str(program)], check=True)
     argv = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", "+net_raw"]
@@ -81,11 +93,11 @@ def test_cve_2021_3493_set_id_files_of_a_layer(fresh_rootfs: Path) -> None:
 
     The control is the same file with no_new_privileges=False: there it works, for container root, who is nobody outside.
     """
-    program = fresh_rootfs / "bin/set-id"
+    program = fresh_rootfs / "bin/busybox-set-id"
     shutil.copy(fresh_rootfs / "bin/busybox", program)
     program.chmod(0o6755)
     options: dict[str, Any] = {"image": fresh_rootfs, "text": True, "user": 1000, "check": True}
-    argv = ["/bin/set-id", "cat", "/proc/self/status"]
+    argv = ["/bin/busybox-set-id", "cat", "/proc/self/status"]
     assert status(pc.run(argv, **options))["Uid"].split() == ["1000"] * 4
     free = status(pc.run(argv, **options, security=pc.Security(no_new_privileges=False)))
     assert free["Uid"].split()[1] in ("0", "1000")  # busybox itself may drop what it was given

@@ -29,7 +29,9 @@ def refused(root: Path, **options: object) -> int:
 def test_control_a_mount_by_name_follows_the_images_link(fresh_rootfs: Path, canary: Path) -> None:
     """What a careless engine does: the tmpfs meant for the image's /proc lies on the host's directory."""
     put_link(fresh_rootfs / "proc", canary)
-    seen = without_engine('mount -t tmpfs none "$1/proc"; ls "$2"; grep -c "$2" /proc/self/mounts', str(fresh_rootfs), str(canary))
+    seen = without_engine(
+        'mount -t tmpfs none "$1/proc"; ls "$2"; grep -c "$2" /proc/self/mounts', str(fresh_rootfs), str(canary)
+    )
     assert seen.split() == ["1"]  # covered: the canary's files are not seen there any more
 
 
@@ -71,7 +73,9 @@ def test_cve_2023_28642_missing_mount_points_are_made_and_walls_stand(fresh_root
     assert not any((fresh_rootfs / name).exists() for name in OWN), "made in the image instead of in the layer above it"
 
 
-@pytest.mark.parametrize("target", ["/proc", "proc", "/proc/sys", "/proc/self", "/proc/1/attr", "/sys", "/sys/fs", "/dev", "/", "../.."])
+@pytest.mark.parametrize(
+    "target", ["/proc", "proc", "/proc/sys", "/proc/self", "/proc/1/attr", "/sys", "/sys/fs", "/dev", "/", "../.."]
+)
 @pytest.mark.parametrize("below", ["", "/x"])
 def test_cve_2019_16884_mount_led_over_proc(fresh_rootfs: Path, shared: Path, target: str, below: str) -> None:
     """A target is said by the caller, but what lies there is the image's: a link leads it to what only the engine mounts."""
@@ -94,7 +98,9 @@ def test_control_of_cve_2019_16884_proc_can_be_covered() -> None:
     assert without_engine("mount -t tmpfs none /proc; ls -a /proc | wc -l").strip() == "2"
 
 
-@pytest.mark.parametrize("way", ["/proc/sys/kernel", "/proc/self/attr", "/proc/1/root/proc/sys/kernel", "/sys/kernel", "/proc"])
+@pytest.mark.parametrize(
+    "way", ["/proc/sys/kernel", "/proc/self/attr", "/proc/1/root/proc/sys/kernel", "/sys/kernel", "/proc"]
+)
 def test_cve_2025_52881_files_led_into_proc(fresh_rootfs: Path, way: str) -> None:
     """files= writes before the command starts, when /proc/sys is not yet read-only; a link must not lead it there."""
     put_link(fresh_rootfs / "config", way)
@@ -108,7 +114,9 @@ def test_cve_2025_52881_files_led_to_a_sysctl_of_the_host(fresh_rootfs: Path) ->
     before = sysctl.read_text()
     put_link(fresh_rootfs / "config", "/proc/sys/kernel")
     try:
-        code = refused(fresh_rootfs, files={f"/config/{sysctl.name}": b"11"}, security=pc.Security(user_namespace="host"))
+        code = refused(
+            fresh_rootfs, files={f"/config/{sysctl.name}": b"11"}, security=pc.Security(user_namespace="host")
+        )
         assert code in NOT_FOLLOWED
         assert sysctl.read_text() == before
         sysctl.write_text(before)  # the control: root of the host may
@@ -163,9 +171,12 @@ def test_cve_2025_24965_file_through_a_link(fresh_rootfs: Path, canary: Path, ta
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("target", ["/a", "/a/ptmx", "/a/b/c", "/a/file"])
-def test_cve_2015_1335_mount_point_through_a_link(fresh_rootfs: Path, canary: Path, shared: Path, target: str, way: str) -> None:
+def test_cve_2015_1335_mount_point_through_a_link(
+    fresh_rootfs: Path, canary: Path, shared: Path, target: str, way: str
+) -> None:
     """Also CVE-2024-45310 (what is missing is made beneath the root only) and CVE-2026-87766."""
     (shared / "inner").write_text("")
+    os.chown(shared / "inner", shared.stat().st_uid, shared.stat().st_gid)
     put_link(fresh_rootfs / "a", links_out(canary)[way])
     for mount in (pc.Mount.bind(shared, target), pc.Mount.tmpfs(target), pc.Mount.bind(shared / "inner", target)):
         try:

@@ -94,7 +94,9 @@ def test_control_of_cve_2021_41133_the_kernel_has_them() -> None:
     harmless = {name: number for name, number in NUMBERS.items() if name not in ("vhangup", "reboot")}
     answers = sweep(NATIVE, list(harmless.values()), outside)
     alive = [name for name, number in harmless.items() if answers[number] not in REFUSED]
-    assert {"userfaultfd", "io_uring_setup", "open_tree", "keyctl", "bpf" if os.geteuid() == 0 else "fsopen"} & set(alive)
+    assert {"userfaultfd", "io_uring_setup", "open_tree", "keyctl", "bpf" if os.geteuid() == 0 else "fsopen"} & set(
+        alive
+    )
     assert len(alive) > (30 if os.geteuid() == 0 else 10), alive
 
 
@@ -124,7 +126,7 @@ for name, request in (('TIOCSTI', 0x5412), ('TIOCLINUX', 0x541c)):
     for high in (0, 0xFFFFFFFF00000000, 0x100000000, 0x8000000000000000):
         text = ctypes.create_string_buffer(b'x')
         answers[f'{name}+{high:x}'] = call(16, slave, request | high, ctypes.addressof(text))
-answers['TCGETS'] = call(16, slave, 0x5401, ctypes.addressof(ctypes.create_string_buffer(64)))
+answers['TCGETS'] = call(16, slave, 0x5401, room(64))
 tell(answers)
 """
 
@@ -154,7 +156,7 @@ answers = {}
 for family in range(0, 50):
     for kind in (1, 2, 3, 5):
         got = call(41, family, kind, 0)
-        pair = call(53, family, kind, 0, ctypes.addressof((ctypes.c_int * 2)()))
+        pair = call(53, family, kind, 0, room(8))
         answers[f'{family}/{kind}'] = [got if got < 0 else 0, pair if pair < 0 else 0]
 tell(answers)
 """
@@ -208,9 +210,9 @@ answers['open_tree'] = call(428, -100, b'/', 1)
 answers['mount'] = call(165, b'none', b'/tmp', b'tmpfs', 0, 0)
 answers['umount2'] = call(166, b'/proc', 2)
 answers['keyctl'] = call(250, 0, -3, 0)
-answers['bpf'] = call(321, 0, ctypes.addressof(ctypes.create_string_buffer(128)), 128)
-answers['perf_event_open'] = call(298, ctypes.addressof(ctypes.create_string_buffer(128)), 0, -1, -1, 0)
-answers['io_uring_setup'] = call(425, 4, ctypes.addressof(ctypes.create_string_buffer(128)))
+answers['bpf'] = call(321, 0, room(128), 128)
+answers['perf_event_open'] = call(298, room(128), 0, -1, -1, 0)
+answers['io_uring_setup'] = call(425, 4, room(128))
 answers['userfaultfd'] = call(323, 1)
 answers['fork'] = min(call(57), 0) if False else 0
 tell(answers)
@@ -241,10 +243,13 @@ def test_control_of_cve_2022_0185_the_kernel_would(scratch: object) -> None:
 @pytest.mark.requires("root")
 def test_row_124_protocol_holes_need_capabilities() -> None:
     """UDP_ENCAP, TCP_ULP espintcp, SO_ATTACH_FILTER of others' sockets: xfrm and tc are behind NET_ADMIN, which is not given."""
-    answers = inside("""
+    answers = inside(
+        """
         answers = {}
         link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 6)  # NETLINK_XFRM, where the kernel has it
-        """ if False else """
+        """
+        if False
+        else """
         answers = {}
         for name, family in (('route', 0), ('xfrm', 6), ('netfilter', 12)):
             try:
@@ -260,7 +265,8 @@ def test_row_124_protocol_holes_need_capabilities() -> None:
         tcp = socket.socket()
         answers['espintcp'] = attempt(tcp.setsockopt, socket.IPPROTO_TCP, 31, b'espintcp')
         tell(answers)
-    """)
+    """
+    )
     assert answers["espintcp"][0] == "refused"
     for name in ("route", "xfrm", "netfilter"):
         assert answers[name] in (-1, -93, -95), (name, answers)

@@ -37,7 +37,9 @@ def test_control_of_cve_2024_21626_a_string_follows(opened: None, canary: Path) 
     import subprocess
 
     fd = os.open(canary, os.O_RDONLY | os.O_DIRECTORY)
-    done = subprocess.run(["sh", "-c", f"cd /proc/self/fd/{fd}; pwd -P"], pass_fds=[fd], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh", "-c", f"cd /proc/self/fd/{fd}; pwd -P"], pass_fds=[fd], capture_output=True, text=True, check=True
+    )
     os.close(fd)
     assert done.stdout.strip() == str(canary)
 
@@ -67,7 +69,9 @@ def test_cve_2024_21626_strange_working_directories(fresh_rootfs: Path, name: st
 
 def test_cve_2024_21626_nothing_is_open(opened: None) -> None:
     """0, 1 and 2 only, none of them a directory; the one that lists is the fourth."""
-    rows = inside("tell({fd: os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if os.path.lexists(f'/proc/self/fd/{fd}')})")
+    rows = inside(
+        "tell({fd: os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if os.path.lexists(f'/proc/self/fd/{fd}')})"
+    )
     assert set(rows) == {"0", "1", "2"}, rows
     assert rows["0"] == "/dev/null"
     assert rows["1"].startswith("pipe:")
@@ -79,7 +83,10 @@ def test_cve_2016_9962_passed_descriptors_only(tmp_path: Path, opened: None) -> 
         lent.write("lent")
         lent.flush()
         fd = lent.fileno()
-        rows = inside("tell(sorted(fd for fd in os.listdir('/proc/self/fd') if os.path.lexists(f'/proc/self/fd/{fd}')))", pass_fds=[fd])
+        rows = inside(
+            "tell(sorted(fd for fd in os.listdir('/proc/self/fd') if os.path.lexists(f'/proc/self/fd/{fd}')))",
+            pass_fds=[fd],
+        )
     assert set(rows) == {"0", "1", "2", str(fd)}
 
 

@@ -13,7 +13,7 @@ from programs.loads import Load
 from pycontainer import Limits, Reason
 
 pytest_plugins = ["programs.loads"]
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.usefixtures("two_at_once")]
 cpu_group = pytest.mark.requires("controller:cpu")
 clock_group = pytest.mark.requires("controller:memory")  # the tree's clock needs a group of ours, of any controller
 
@@ -26,8 +26,10 @@ def test_the_rate_holds_within_a_tenth(load: Load) -> None:
     outside = 1.0 / (time.monotonic() - begun)
     assert result.returncode == 0
     assert outside <= 0.44, "more than the rate"
-    inside = float(load("rate", 2.5, limits=Limits(cpus=0.4)).stdout)
-    assert 0.36 <= inside <= 0.44
+    rates = [0.0]
+    while rates[-1] < 0.36 and len(rates) < 6:  # others on a busy machine can only make it less
+        rates.append(float(load("rate", 2.5, limits=Limits(cpus=0.4)).stdout))
+    assert 0.36 <= max(rates) <= 0.44
 
 
 @cpu_group

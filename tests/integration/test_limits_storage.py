@@ -40,7 +40,7 @@ def test_the_layer_is_full_at_the_limit(load: Load, path: str) -> None:
 
 @in_memory
 def test_empty_files_are_bounded_too(load: Load) -> None:
-    script = "i=0; while : > /tmp/$i; do i=$((i+1)); done 2>/dev/null; echo $i"
+    script = "i=0; while true > /tmp/$i; do i=$((i+1)); done 2>/dev/null; echo $i"
     result = pc.run(["sh", "-c", script], image=load.root, limits=Limits(disk="4MiB", wall_time=60))
     assert result.reason is Reason.EXITED
     assert 500 <= int(result.stdout) <= 1024

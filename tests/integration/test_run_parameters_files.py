@@ -157,7 +157,11 @@ def test_read_only_leaves_three_small_tmpfs(inside: Probe) -> None:
 
 def test_files_and_mounts_in_a_read_only_root(inside: Probe, shared: Path) -> None:
     seen = inside(
-        "path=/a/b", "path=/m", read_only=True, files={"/a/b": b"x"}, mounts=[pc.Mount.bind(shared, "/m", read_only=True)]
+        "path=/a/b",
+        "path=/m",
+        read_only=True,
+        files={"/a/b": b"x"},
+        mounts=[pc.Mount.bind(shared, "/m", read_only=True)],
     )["paths"]
     assert (seen["/a/b"]["content"], seen["/a/b"]["write"], seen["/m"]["entries"]) == ("x", EROFS, 1)
 

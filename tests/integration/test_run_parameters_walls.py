@@ -14,7 +14,10 @@ from pycontainer import Security
 
 parameter = pytest.mark.parameter
 SPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-CALLS = {"x86_64": {"unshare": 272, "getpid": 39, "getppid": 110}, "aarch64": {"unshare": 97, "getpid": 172, "getppid": 173}}
+CALLS = {
+    "x86_64": {"unshare": 272, "getpid": 39, "getppid": 110},
+    "aarch64": {"unshare": 97, "getpid": 172, "getppid": 173},
+}
 CLONE_NEWUTS, CLONE_NEWUSER = 0x04000000, 0x10000000
 
 
@@ -105,7 +108,10 @@ def test_seccomp_is_the_default_none_or_the_caller_s(inside: Probe) -> None:
     assert (open_["seccomp"], open_["status"]["Seccomp_filters"]) == (0, "0")
     assert open_["calls"][call] == "ok"
     own = pc.Seccomp(
-        {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}]}
+        {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}],
+        }
     )
     seen = inside(f"call={number('getppid')}", f"call={number('getpid')}", security=Security(seccomp=own))
     assert seen["calls"] == {str(number("getppid")): "errno 99", str(number("getpid")): "ok"}
@@ -160,7 +166,11 @@ def test_masked_paths_are_what_is_said(inside: Probe) -> None:
     words = [f"path={path}" for path in ("/etc/passwd", "/bin", "/proc/version")]
     masked = Security(masked_paths=["/etc/passwd", "/var", "/not/there"])
     seen = inside(*words, "path=/var", security=masked)["paths"]
-    assert (seen["/etc/passwd"]["kind"], seen["/etc/passwd"]["major"], seen["/etc/passwd"]["minor"]) == ("character", 1, 3)
+    assert (seen["/etc/passwd"]["kind"], seen["/etc/passwd"]["major"], seen["/etc/passwd"]["minor"]) == (
+        "character",
+        1,
+        3,
+    )
     assert (seen["/var"]["entries"], seen["/var"]["write"]) == (0, EROFS)
     assert seen["/proc/keys"]["kind"] == "file", "the list is the whole list"
     plain = inside(*words, "path=/var")["paths"]
@@ -170,7 +180,9 @@ def test_masked_paths_are_what_is_said(inside: Probe) -> None:
 
 @parameter("security.readonly_paths")
 def test_readonly_paths_are_what_is_said(inside: Probe) -> None:
-    seen = inside("path=/var", "path=/etc/passwd", security=Security(readonly_paths=["/var", "/etc/passwd", "/no"]))["paths"]
+    seen = inside("path=/var", "path=/etc/passwd", security=Security(readonly_paths=["/var", "/etc/passwd", "/no"]))[
+        "paths"
+    ]
     assert (seen["/var"]["write"], seen["/etc/passwd"]["write"]) == (EROFS, EROFS)
     assert (seen["/etc/passwd"]["read"], seen["/tmp"]["write"]) == (0, 0)
     assert seen["/proc/sys"]["flags"] & 1 == 0, "the list is the whole list"

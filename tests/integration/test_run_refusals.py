@@ -199,4 +199,6 @@ assert not open("/proc/self/task/%d/children" % os.getpid()).read()
 from pycontainer import _core
 assert _core.keeper_pid() is None
 """
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(pc.__file__).parents[1])})
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(pc.__file__).parents[1])}
+    )

@@ -51,11 +51,11 @@ def test_user_and_system_time_are_told_apart(load: Load) -> None:
 @pytest.mark.parametrize("how", ["wall_time", "output"])
 def test_a_killed_tree_s_use_is_told_or_unknown_but_never_wrong(load: Load, how: str) -> None:
     """Without a group the processes that died with PID 1 are in nobody's rusage, unless they were reaped before."""
-    script = "/bin/load spin 1 0.5; /bin/load flood 1 100000; /bin/load spin 1 60"
-    limits = Limits(wall_time=1.2) if how == "wall_time" else Limits(output=10)
+    script = "/bin/load spin 1 0.3; sleep 0.2; /bin/load flood 1 100000; sleep 60"
+    limits = Limits(wall_time=3) if how == "wall_time" else Limits(output=10)
     result = pc.run(["sh", "-c", script], image=load.root, limits=limits)
     assert result.reason in (Reason.TIMEOUT, Reason.OUTPUT)
-    assert result.usage.cpu is None or result.usage.cpu >= 0.45
+    assert result.usage.cpu is None or result.usage.cpu >= 0.28
     assert result.usage.wall is None or result.usage.wall >= 0.5
     assert result.usage.memory_peak is None or result.usage.memory_peak > 100_000
 
@@ -83,11 +83,11 @@ def test_without_a_group_memory_peak_is_the_largest_process_s(load: Load) -> Non
 @pytest.mark.requires("controller:pids")
 @pytest.mark.parametrize("count", [1, 17])
 def test_pids_peak_counts_the_container_s_own_tasks(load: Load, count: int) -> None:
-    words = ("exit", 0) if count == 1 else ("orphans", (count - 1) // 2)
+    words = ("exit", 0) if count == 1 else ("orphans", count - 1)
     usage = load(*words, limits=Limits(pids=200)).usage
     assert usage.pids_denied == 0
     if usage.pids_peak is not None:  # Linux 6.1
-        assert count <= usage.pids_peak <= count + (0 if count == 1 else 17)
+        assert count <= usage.pids_peak < 2 * count  # each orphan has had a parent
 
 
 @pytest.mark.requires("tmpfs-upper")

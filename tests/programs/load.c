@@ -137,13 +137,13 @@ static void *sleeper(void *nothing)
     return nothing;
 }
 
-/* tasks process|thread [UID]: starts tasks until one fails, and says how many there are then, itself among them */
-static int tasks(const char *kind, long uid)
+/* tasks process|thread [UID [MOST]]: starts tasks until one fails, and says how many there are then, itself among them */
+static int tasks(const char *kind, long uid, long most)
 {
     long count = 1;
     if (uid > 0 && (setresgid(uid, uid, uid) || setresuid(uid, uid, uid)))
         return failed("setresuid");
-    for (; count < 100000; count++) {
+    for (; count < most; count++) {
         pthread_t thread;
         pthread_attr_t small;
         pthread_attr_init(&small);
@@ -277,7 +277,7 @@ static int limited(const char *name)
         void *got = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return mlock(got, size) ? failed("mlock") : said("mlock");
     } else if (!strcmp(name, "nproc")) {
-        return tasks("process", 1000);
+        return tasks("process", 1000, 100000);
     } else if (!strcmp(name, "sigpending")) {
         sigset_t all;
         sigfillset(&all);
@@ -320,7 +320,7 @@ int main(int count, char **words)
     if (!strcmp(what, "spin_everywhere")) return spin_everywhere(atof(first));
     if (!strcmp(what, "rate")) return rate(atof(first));
     if (!strcmp(what, "affinity")) return affinity();
-    if (!strcmp(what, "tasks")) return tasks(first, atol(second));
+    if (!strcmp(what, "tasks")) return tasks(first, atol(second), *third == '0' ? 100000 : atol(third));
     if (!strcmp(what, "fill")) return fill(first);
     if (!strcmp(what, "direct")) return direct(first, second, atol(third));
     if (!strcmp(what, "flood")) return flood(atoi(first), atol(second));

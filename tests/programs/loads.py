@@ -38,6 +38,16 @@ def load(rootfs: Path, scratch: Path) -> Load:
     return Load(root)
 
 
+@pytest.fixture(scope="module")
+def two_at_once(load: Load) -> None:
+    """The engine keeps a range of ids for each container that ran beside another: taken before leaks are watched for."""
+    threads = [threading.Thread(target=load, args=("sleep", 0.5)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 class Heartbeat:
     """How late a thread of this process ever woke up, and whether the host could still fork and allocate."""
 

@@ -69,8 +69,8 @@ fn memory(version: Version, directory: &Directory, counters: &mut Counters) {
             counters.memory_peak = directory.number("memory.max_usage_in_bytes");
             // Linux 4.13.
             counters.oom_kills = keyed("memory.oom_control", "oom_kill");
-            let failures = ["memory.failcnt", "memory.memsw.failcnt"].map(|file| directory.number(file));
-            counters.own_limit_hit = failures.into_iter().flatten().reduce(u64::max).map(|count| count > 0);
+            let failures = directory.number("memory.failcnt").map(|count| count > 0);
+            counters.own_limit_hit = failures.map(|hit| hit || full_with_swap(directory));
         }
         Version::V2 => {
             // Linux 5.19.
@@ -80,6 +80,15 @@ fn memory(version: Version, directory: &Directory, counters: &mut Counters) {
             counters.own_limit_hit = keyed("memory.events", "oom").map(|count| count > 0);
         }
     }
+}
+
+/// memory.memsw.failcnt is not counted any more (found on Linux 6.18: 0 after an OOM kill for that very limit), so the high-water mark
+/// tells: a charge that failed left it less than one batch of pages (MEMCG_CHARGE_BATCH, mm/memcontrol.c) below the limit.
+fn full_with_swap(directory: &Directory) -> bool {
+    const BATCH: u64 = 64 * 4096;
+    let bytes = |file| directory.number(file);
+    let pair = bytes("memory.memsw.max_usage_in_bytes").zip(bytes("memory.memsw.limit_in_bytes"));
+    pair.is_some_and(|(peak, limit)| peak.saturating_add(BATCH) >= limit)
 }
 
 fn pressure(directory: &Directory) -> Option<[f64; 5]> {

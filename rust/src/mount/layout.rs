@@ -1,7 +1,7 @@
 //! The root file system of one container, described: which mounts, in which order, on what. Pure; the kernel's part is elsewhere.
 
 use super::list::{Inside, Outside, Source, View};
-use crate::spawn::spec::{MountKind, Space, Spec, UserSpace};
+use super::wanted::{MountKind, Space, UserSpace, Wanted};
 use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, S_IFCHR};
 use crate::wire::{Write, create, idmap, inside};
 
@@ -61,7 +61,7 @@ pub struct Layout {
     pub inside_labels: Vec<String>,
 }
 
-pub fn describe(spec: &Spec, facts: &Facts, sources: &Sources, upper_size: u64) -> Layout {
+pub fn describe(spec: Wanted<'_>, facts: &Facts, sources: &Sources, upper_size: u64) -> Layout {
     let mut build = Build { spec, facts, sources, outside: Outside::default(), inside: Inside::default() };
     let root = build.root(upper_size);
     build.begin(root);
@@ -80,7 +80,7 @@ pub fn describe(spec: &Spec, facts: &Facts, sources: &Sources, upper_size: u64) 
 }
 
 struct Build<'a> {
-    spec: &'a Spec,
+    spec: Wanted<'a>,
     facts: &'a Facts,
     sources: &'a Sources,
     outside: Outside,
@@ -286,7 +286,7 @@ impl Build<'_> {
     }
 
     fn settings(&mut self) {
-        let spaces = &self.spec.spaces;
+        let spaces = self.spec.spaces;
         if spaces.net == Space::New && spaces.pid == Space::New {
             // Only ids that the namespace has: docker's 0 to 2147483647 is EINVAL in one of 65,536 (K31).
             let last = match self.spec.user_space {
@@ -301,7 +301,7 @@ impl Build<'_> {
             self.inside.step(inside::LOOPBACK, "bring the loopback interface up");
         }
         if spaces.uts == Space::New {
-            self.inside.step(inside::HOSTNAME, "set the host name").put_bytes(&self.spec.hostname);
+            self.inside.step(inside::HOSTNAME, "set the host name").put_bytes(self.spec.hostname);
         }
         if self.spec.tty {
             self.inside.step(inside::CONSOLE, "open a terminal");

@@ -3,3 +3,4 @@
 pub mod host;
 pub mod layout;
 pub mod list;
+pub mod wanted;

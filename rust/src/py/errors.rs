@@ -36,5 +36,7 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         }
         Error::Value(message) => Ok(PyValueError::new_err(message.clone())),
         Error::State(message) => make("StateError", (message,).into_pyobject(py)?),
+        Error::Layer(message) => make("LayerError", (message,).into_pyobject(py)?),
+        Error::NoSpace { path } => make("NoSpaceError", (28, text(28)?, path).into_pyobject(py)?),
     }
 }

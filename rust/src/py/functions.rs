@@ -2,18 +2,39 @@
 
 use super::child::Outcome;
 use super::errors::raise;
+use crate::image::archive;
 use crate::security::seccomp::{self, Action, Arch, ArgCmp, Op, Rule, Rules};
-use crate::spawn::{engine, gate, run};
+use crate::spawn::{engine, run};
+use crate::{gate, runtime};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 /// Runs one container to its end. The GIL is released; signals of the main thread are served.
 #[pyfunction(name = "run")]
 pub fn run_(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Outcome> {
     let spec = super::spec::read(spec)?;
+    interruptible(py, |check| run::run(&spec, check)).map(|finished| Outcome::new(py, finished))
+}
+
+/// The root directory of an archive, unpacked into the store now or before. The GIL is released; signals are served.
+#[pyfunction]
+pub fn unpack_archive(py: Python<'_>, path: Vec<u8>) -> PyResult<OsString> {
+    let store = runtime::store(rustix::process::geteuid().as_raw());
+    let path = PathBuf::from(OsString::from_vec(path));
+    interruptible(py, |check| archive::unpack(&path, &store, check)).map(PathBuf::into_os_string)
+}
+
+/// Native work without the GIL. It asks `check` now and then; what a signal's handler raised ends it.
+fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&mut dyn FnMut() -> bool) -> crate::error::Result<T> + Send,
+) -> PyResult<T> {
     let mut interruption = None;
-    let finished = py.detach(|| {
+    let done = py.detach(|| {
         let mut check = || {
             Python::attach(|py| match py.check_signals() {
                 Ok(()) => false,
@@ -23,12 +44,12 @@ pub fn run_(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Outcome> {
                 }
             })
         };
-        run::run(&spec, &mut check)
+        work(&mut check)
     });
-    if let Some(error) = interruption {
-        return Err(error);
+    match interruption {
+        Some(error) => Err(error),
+        None => done.map_err(|error| raise(py, error)),
     }
-    finished.map(|finished| Outcome::new(py, finished)).map_err(|error| raise(py, error))
 }
 
 /// (pid, start time) of this interpreter's keeper; None where none runs.

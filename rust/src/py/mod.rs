@@ -5,3 +5,6 @@ pub mod doctor;
 pub mod errors;
 pub mod functions;
 pub mod spec;
+
+/// Built with test-only switches.
+pub const TEST_SEAMS: bool = crate::spawn::seams::ENABLED;

@@ -65,7 +65,11 @@ pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
 fn who(text: Option<String>) -> Who {
     match text {
         None => Who::Unsaid,
-        Some(text) => text.parse().map_or(Who::Name(text), Who::Number),
+        // Digits only: `parse` alone takes "+1" for a number too, and what is no number is a name (CVE-2026-30892).
+        Some(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse().map_or(Who::Name(text), Who::Number)
+        }
+        Some(text) => Who::Name(text),
     }
 }
 

@@ -33,12 +33,11 @@ struct State {
 }
 
 impl Pool {
-    /// `directory` is shared by all engines of the machine; `taken` are ids that somebody else has (`reserved`).
+    /// `directory` is private and shared by all engines of the machine; `taken` are ids that somebody else has (`reserved`).
     pub fn open(directory: &Path, taken: Vec<(u32, u32)>) -> Result<Pool> {
         let fail = |errno: rustix::io::Errno| {
             Error::setup_at("open the directory of id ranges", directory.display().to_string(), errno.raw_os_error())
         };
-        crate::spawn::runtime::make_private_directory(directory)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let directory = rustix::fs::open(directory, flags, Mode::empty()).map_err(fail)?;
         Ok(Pool { directory, taken, state: Mutex::new(State::default()) })

@@ -61,17 +61,14 @@ causes! {
     NO_UTS_NAMESPACES = "max_uts_namespaces":
         "sysctl user.max_uts_namespaces is 0", "sysctl -w user.max_uts_namespaces=10000";
     NAMESPACES_FULL = "namespaces_full":
-        "the kernel has no room for more namespaces (ENOSPC): a limit of user.max_*_namespaces, or 32 levels of nesting",
+        "the kernel has no room for more namespaces: a limit of user.max_*_namespaces, or 32 levels of nesting",
         "end some containers, or raise sysctl user.max_*_namespaces";
     NESTED = "nested":
         "this process is inside a container, whose engine refuses new namespaces",
         "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined";
     USERNS_REFUSED = "userns_refused":
-        "the kernel refuses new user namespaces (EPERM), as a security module does",
+        "the kernel refuses new user namespaces (EPERM), as a security module or a chroot does",
         "look for its reason: dmesg | grep -i -e apparmor -e selinux -e userns";
-    IDS_NOT_MAPPED = "ids_not_mapped":
-        "this process's own user namespace lacks the ids 1879048192 to 2147221503, of which each container gets some",
-        "start the outer container with more ids, or as root of the machine";
     MASKED_PROC = "masked_proc":
         "the kernel refuses a fresh /proc where this process's own is partly masked, as in another container",
         "docker run --security-opt systempaths=unconfined; podman run --security-opt unmask=ALL";

@@ -2,11 +2,12 @@
 
 use super::causes::MEMFD_NOEXEC;
 use super::keeper::{Keeper, Privileges};
-use super::{runtime, upper};
+use super::upper;
 use crate::cgroup::{self, Place};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
 use crate::mount::layout::Facts;
+use crate::runtime;
 use crate::security::ids::{self, Pool};
 use crate::sys::host::ForkCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,7 +44,12 @@ struct Identity {
 
 fn identity() -> Identity {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    Identity { pid: rustix::process::getpid().as_raw_nonzero().get(), uid, gid, root: uid == 0 && has_admin() }
+    Identity {
+        pid: rustix::process::getpid().as_raw_nonzero().get(),
+        uid,
+        gid,
+        root: uid == 0 && has_admin() && in_first_user_namespace(),
+    }
 }
 
 /// CAP_SYS_ADMIN in the effective set: uid 0 alone says nothing inside somebody's container. By system call: with no descriptor
@@ -51,6 +57,13 @@ fn identity() -> Identity {
 fn has_admin() -> bool {
     use rustix::thread::{CapabilitySet, capabilities};
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// Root of another one may not make device nodes, nor idmapped mounts of what it does not own: a plain user's road fits it.
+fn in_first_user_namespace() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    const PROC_USER_INIT_INO: u64 = 0xEFFF_FFFD; // include/linux/proc_ns.h
+    std::fs::metadata("/proc/self/ns/user").is_ok_and(|seen| seen.ino() == PROC_USER_INIT_INO)
 }
 
 type Current = Mutex<Option<Arc<Engine>>>;
@@ -94,7 +107,7 @@ impl Identity {
 
 impl Engine {
     fn start() -> Result<Engine> {
-        let _gate = super::gate::spawning();
+        let _gate = crate::gate::spawning();
         let identity = identity();
         let place = Place::discover(identity.root);
         let (privileges, ids) = if identity.root { (Privileges::Privileged, 0) } else { rootless_privileges(identity) };
@@ -176,7 +189,9 @@ fn open_pool() -> Result<Pool> {
     let subids = [read_accounts("/etc/subuid")?, read_accounts("/etc/subgid")?];
     let accounts = [read_accounts("/etc/passwd")?, read_accounts("/etc/group")?];
     let reserved = ids::reserved(&[&subids[0], &subids[1]], &[&accounts[0], &accounts[1]]);
-    Pool::open(&runtime::directory(0).join("ids"), reserved)
+    let directory = runtime::directory(0).join("ids");
+    runtime::make_private_directory(&directory)?;
+    Pool::open(&directory, reserved)
 }
 
 /// One that is not there reserves nothing; one that cannot be read is no reason to take somebody's ids.

@@ -61,6 +61,9 @@ fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
 
 fn inside(label: String, errno: i32) -> Error {
     let note = match (label.as_str(), errno) {
+        (label, ENOSPC) if label.starts_with("unshare ") => {
+            return unsupported("user_namespace", probe::namespaces(errno));
+        }
         (label, EPERM) if label.starts_with("mount proc") => {
             return with_note(label, errno, Some(&causes::MASKED_PROC.note()));
         }
@@ -118,12 +121,13 @@ fn command(spec: &Spec, facts: &Facts, ended: &Ended) -> Error {
         (step::GROUP, errno) => unknown("group", &spec.group, errno),
         (step::CWD, errno) => Error::setup_at("cwd", String::from_utf8_lossy(&spec.cwd), errno),
         (step::SETUID | step::SETGID | step::SETGROUPS, EINVAL) => {
-            let note = if facts.one_id {
-                causes::ONE_ID.note()
-            } else {
-                "the id is outside the container's range".into()
-            };
-            Error::unsupported("user", format!("{} has no id in the container's user namespace", name_of(&spec.user)), note)
+            let note =
+                if facts.one_id { causes::ONE_ID.note() } else { "the id is outside the container's range".into() };
+            Error::unsupported(
+                "user",
+                format!("{} has no id in the container's user namespace", name_of(&spec.user)),
+                note,
+            )
         }
         (step::LANDLOCK, errno) => {
             let cause = format!("{} ({})", causes::NO_LANDLOCK.why, std::io::Error::from_raw_os_error(errno));

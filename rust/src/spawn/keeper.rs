@@ -1,8 +1,8 @@
 //! The host's side of one keeper: its start, its messages, its death.
 
-use super::gate::Ours;
 use super::{causes, probe};
 use crate::error::{Error, Result};
+use crate::gate::Ours;
 use crate::sys;
 use crate::wire::{self, Reader, Write, record, request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -49,15 +49,9 @@ impl Keeper {
             sys::host::start_keeper(image.as_fd(), theirs.as_fd(), host.as_fd(), null.as_fd()).map_err(not_started)?;
         drop(theirs);
         // With a wrong one the next engine would take this one's containers for leftovers.
-        let start_time = start_time(started.pid).map_err(|error| {
-            Error::setup("read the keeper's start time", error.raw_os_error().unwrap_or(71))
-        })?;
-        let keeper = Keeper {
-            pid: started.pid,
-            start_time,
-            pidfd: Ours::new(started.pidfd),
-            control: Ours::new(ours),
-        };
+        let start_time = start_time(started.pid)
+            .map_err(|error| Error::setup("read the keeper's start time", error.raw_os_error().unwrap_or(71)))?;
+        let keeper = Keeper { pid: started.pid, start_time, pidfd: Ours::new(started.pidfd), control: Ours::new(ours) };
         keeper.greet(mode, places)?;
         Ok(keeper)
     }
@@ -112,7 +106,7 @@ impl Keeper {
     /// An empty tmpfs, held by its descriptor only.
     pub fn skeleton(&self, size: u64, inodes: u64) -> Result<OwnedFd> {
         // A forked copy that held the other end would hide the keeper's death from us.
-        let _gate = super::gate::spawning();
+        let _gate = crate::gate::spawning();
         let (ours, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
         let mut message = Vec::new();
         message.put_u8(request::SKELETON);

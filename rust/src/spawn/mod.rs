@@ -3,7 +3,6 @@
 pub mod causes;
 pub mod engine;
 pub mod explain;
-pub mod gate;
 pub mod keeper;
 pub mod limits;
 pub mod outcome;
@@ -11,7 +10,6 @@ pub mod plan;
 pub mod prepare;
 pub mod probe;
 pub mod run;
-pub mod runtime;
 pub mod seams;
 pub mod spec;
 pub mod streams;

@@ -360,7 +360,7 @@ impl Prepared {
     pub fn layout(&self, spec: &Spec) -> Layout {
         let mut sources = self.sources.clone();
         sources.upper_directory = self.upper.get().map(UpperDirectory::path);
-        layout::describe(spec, &self.facts, &sources, limits::upper_size(spec))
+        layout::describe(spec.wanted(), &self.facts, &sources, limits::upper_size(spec))
     }
 
     pub fn remember(&self, layout: Layout) {

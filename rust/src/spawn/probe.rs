@@ -64,7 +64,8 @@ fn sysctl(name: &str) -> Option<i64> {
     std::fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
 }
 
-/// In a chroot the root is not where this mount namespace begins: no mount is attached at it, or process 1 sees another one.
+/// In a chroot the root is not where this mount namespace begins: no mount is attached at it, process 1 sees another one, or (as
+/// root) what is refused here is allowed from there.
 pub fn chrooted() -> bool {
     let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return false };
     if !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")) {
@@ -72,7 +73,10 @@ pub fn chrooted() -> bool {
     }
     let same_namespace = std::fs::read_link("/proc/1/ns/mnt").ok() == std::fs::read_link("/proc/self/ns/mnt").ok();
     let root = |path: &str| std::fs::metadata(path).ok().map(|seen| (seen.dev(), seen.ino()));
-    same_namespace && root("/proc/1/root/").is_some_and(|first| root("/") != Some(first))
+    if same_namespace && root("/proc/1/root/").is_some_and(|first| root("/") != Some(first)) {
+        return true;
+    }
+    ask::in_copy::<1>(|_| ask::enter_from_the_top()).is_ok_and(|[answer]| answer == Some(0))
 }
 
 /// A seccomp filter of somebody else's is in force (mode 2 in proc(5)).
@@ -83,7 +87,9 @@ pub fn under_filter() -> bool {
 
 /// The marks that container engines leave: docker, podman, and systemd's convention (container_interface).
 pub fn nested() -> bool {
-    ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"].iter().any(|path| std::path::Path::new(path).exists())
+    ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"]
+        .iter()
+        .any(|path| std::path::Path::new(path).exists())
 }
 
 /// A refusal without a note of its own, under a filter, most likely is the filter's.
@@ -108,7 +114,7 @@ pub struct Answers {
 }
 
 pub fn everything() -> Answers {
-    let _gate = super::gate::spawning();
+    let _gate = crate::gate::spawning();
     let calls = calls();
     let answers = ask::in_copy::<2>(|question| match question {
         0 => ask::raise_hard_limit(),

@@ -1,7 +1,6 @@
 //! One run from specification to result, in the calling thread: prepare, send, wait, count, remove. Whatever fails, nothing is left.
 
 use super::engine::{self, Engine};
-use super::gate::{self, Ours};
 use super::limits;
 use super::outcome::{Evidence, Seen};
 use super::plan::{self, Descriptors};
@@ -10,6 +9,7 @@ use super::spec::Spec;
 use super::streams::{Read, Streams};
 use crate::cgroup::{Counters, CpuFormat, Groups};
 use crate::error::{Error, Result};
+use crate::gate::{self, Ours};
 use crate::security::ids::Range;
 use crate::sys;
 use crate::wire::{self, Ended, Reader, Write, cause, outcome, record, request};

@@ -1,5 +1,7 @@
 //! What the caller asked for, checked by the Python side and taken over as plain values. No system calls.
 
+use crate::mount::wanted::Wanted;
+pub use crate::mount::wanted::{Content, File, Mount, MountKind, Space, Spaces, UserSpace};
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,32 +19,6 @@ pub enum Root {
     Host { directories: Vec<PathBuf>, writable: bool },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MountKind {
-    Bind { source: PathBuf, read_only: bool, owner: Option<u32> },
-    Overlay { source: PathBuf },
-    Tmpfs { size: Option<u64>, mode: u32 },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    pub kind: MountKind,
-    pub target: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    Bytes(Vec<u8>),
-    Path(PathBuf),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
-    pub target: String,
-    pub content: Content,
-    pub mode: Option<u32>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     Null,
@@ -55,41 +31,11 @@ pub enum Stream {
     Terminal(i32),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Space {
-    New,
-    Host,
-    /// The one of the process with this pid.
-    Of(i32),
-}
-
-/// The namespaces that can be chosen one by one; mount and user have rules of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spaces {
-    pub cgroup: Space,
-    pub ipc: Space,
-    pub net: Space,
-    pub pid: Space,
-    pub time: Space,
-    pub uts: Space,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
     Default,
     Unconfined,
     Custom(Vec<u8>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserSpace {
-    Auto,
-    Host,
-    /// Exactly these ids: container id 0 to count-1 from base.
-    Map {
-        base: u32,
-        count: u32,
-    },
 }
 
 #[derive(Debug, Clone)]
@@ -134,6 +80,22 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The part that the root file system is described from.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            mounts: &self.mounts,
+            files: &self.files,
+            spaces: &self.spaces,
+            user_space: self.user_space,
+            hostname: &self.hostname,
+            masked_paths: &self.masked_paths,
+            readonly_paths: &self.readonly_paths,
+            no_new_privileges: self.no_new_privileges,
+            read_only: self.read_only,
+            tty: self.tty,
+        }
+    }
+
     /// The caller allows that this limit is held badly or not at all.
     pub fn may_degrade(&self, limit: &str) -> bool {
         self.degrade.iter().any(|name| name == limit)

@@ -1,8 +1,8 @@
 //! The pipes of one run: made, handed over, read and fed by the calling thread alone.
 
-use super::gate::Ours;
 use super::spec::{Spec, Stream};
 use crate::error::{Error, Result};
+use crate::gate::Ours;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsRawFd, OwnedFd};

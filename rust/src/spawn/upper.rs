@@ -1,7 +1,7 @@
 //! A writable layer on the disk: one directory in the store per container, gone with it.
 
-use super::runtime;
 use crate::error::{Error, Result};
+use crate::runtime;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};

@@ -59,6 +59,17 @@ pub fn enter_user_namespace() -> i32 {
     enter().err().map_or(0, |errno| errno.0)
 }
 
+/// Whether a user namespace can be entered from where this mount namespace begins; 0 where it can. setns(2) moves the root there.
+pub fn enter_from_the_top() -> i32 {
+    let enter = || -> Result<()> {
+        let flags = super::constants::O_RDONLY | super::constants::O_CLOEXEC;
+        let own = fs::openat(super::constants::AT_FDCWD, c"/proc/self/ns/mnt", flags, 0)?;
+        process::setns(own.raw(), CLONE_NEWNS)?;
+        process::unshare(CLONE_NEWUSER)
+    };
+    enter().err().map_or(0, |errno| errno.0)
+}
+
 fn map(path: &core::ffi::CStr, id: u32) -> Result<()> {
     let mut line = *b"0 4294967295 1";
     let mut rest = id;

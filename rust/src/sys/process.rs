@@ -190,9 +190,13 @@ pub fn set_name(name: &CStr) -> Result<()> {
 
 /// (soft, hard) of a resource limit; RLIM_INFINITY is u64::MAX.
 pub fn getrlimit(resource: u32) -> Result<(u64, u64)> {
+    getrlimit_of(0, resource)
+}
+
+pub fn getrlimit_of(pid: i32, resource: u32) -> Result<(u64, u64)> {
     let mut old = [0u64; 2];
     // SAFETY: the result lives across the call.
-    unsafe { call(nr::PRLIMIT64, [0, resource as usize, 0, old.as_mut_ptr() as usize]) }?;
+    unsafe { call(nr::PRLIMIT64, [pid as usize, resource as usize, 0, old.as_mut_ptr() as usize]) }?;
     Ok((old[0], old[1]))
 }
 

@@ -73,8 +73,12 @@ impl Extractor<'_> {
             Kind::Symlink => self.symlink(&parent, name, entry)?,
             Kind::Hardlink => self.hardlink(&parent, name, entry)?,
             Kind::Fifo => self.node(&parent, name, entry, FileType::Fifo, 0)?,
-            Kind::CharDevice(major, minor) => self.device(&parent, name, entry, FileType::CharacterDevice, (major, minor))?,
-            Kind::BlockDevice(major, minor) => self.device(&parent, name, entry, FileType::BlockDevice, (major, minor))?,
+            Kind::CharDevice(major, minor) => {
+                self.device(&parent, name, entry, FileType::CharacterDevice, (major, minor))?
+            }
+            Kind::BlockDevice(major, minor) => {
+                self.device(&parent, name, entry, FileType::BlockDevice, (major, minor))?
+            }
         }
         match entry.kind {
             Kind::File => self.tree.keep(above, parent),
@@ -181,7 +185,8 @@ impl Extractor<'_> {
         let parts = components(&entry.link).map_err(|_| Error::Layer("its target leads out of the root".into()))?;
         let (target, above) = parts.split_last().ok_or_else(|| Error::Layer("a hard link to the root".into()))?;
         let from = self.tree.directory(above, false)?;
-        let seen = self.tree.look(&from, target)?.ok_or_else(|| Error::Layer("a hard link to what is not there".into()))?;
+        let seen =
+            self.tree.look(&from, target)?.ok_or_else(|| Error::Layer("a hard link to what is not there".into()))?;
         if FileType::from_raw_mode(seen.st_mode) == FileType::Directory {
             return Err(Error::Layer("a hard link to a directory".into()));
         }
@@ -271,7 +276,10 @@ fn is_taken(name: &[u8], with_capability: bool) -> bool {
 /// -1 means "unchanged" to chown(2), and is nobody's id.
 fn owner(meta: &Meta) -> Result<(Uid, Gid)> {
     let id = |id: u64| {
-        u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| Error::Layer(format!("owner {id} is out of range")))
+        u32::try_from(id)
+            .ok()
+            .filter(|id| *id != u32::MAX)
+            .ok_or_else(|| Error::Layer(format!("owner {id} is out of range")))
     };
     Ok((Uid::from_raw(id(meta.uid)?), Gid::from_raw(id(meta.gid)?)))
 }

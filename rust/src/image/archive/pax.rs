@@ -73,7 +73,8 @@ fn set<T>(slot: &mut Option<T>, key: &[u8], value: T) -> Parsed<()> {
 fn each_record(mut data: &[u8], mut body: impl FnMut(&[u8], &[u8]) -> Parsed<()>) -> Parsed<()> {
     while !data.is_empty() {
         let (record, rest) = split_record(data).ok_or("a malformed PAX record")?;
-        let equals = record.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or("a PAX record without a key")?;
+        let equals =
+            record.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or("a PAX record without a key")?;
         body(&record[..equals], &record[equals + 1..])?;
         data = rest;
     }

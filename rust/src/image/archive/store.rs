@@ -4,8 +4,8 @@ use super::extract::Totals;
 use super::remove::remove_tree;
 use super::source::{Check, interrupted};
 use crate::error::{Error, Result};
-use crate::spawn::gate::Ours;
-use crate::spawn::runtime::make_private_directory;
+use crate::gate::Ours;
+use crate::runtime::make_private_directory;
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -153,7 +153,7 @@ impl Store {
         let fail = |errno| failed("make a directory in the store", errno);
         rustix::fs::mkdirat(&self.dir, &name, Mode::RWXU).map_err(fail)?;
         let opened = rustix::fs::openat(&self.dir, &name, DIRECTORY, Mode::empty());
-        let dir = opened.inspect_err(|_| drop(self.remove(&name))).map_err(fail)?;
+        let dir = opened.map_err(fail)?;
         let unfinished = Unfinished { store: self, name, dir };
         let made = rustix::fs::mkdirat(&unfinished.dir, ROOTFS, Mode::RWXU);
         match made.and_then(|()| rustix::fs::fchmod(unfinished.root()?, Mode::from_raw_mode(0o755))) {

@@ -54,7 +54,7 @@ pub fn components(name: &[u8]) -> Result<Vec<&[u8]>> {
     if name.len() > NAME_MAX {
         return Err(Error::Layer(format!("a name of {} bytes", name.len())));
     }
-    let parts: Vec<&[u8]> = name.split(|byte| *byte == b'/').filter(|part| !matches!(part, b"" | b".")).collect();
+    let parts: Vec<&[u8]> = name.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
     if parts.contains(&&b".."[..]) {
         return Err(Error::Layer("its name leads out of its directory".into()));
     }
@@ -123,7 +123,8 @@ impl<M> Tree<M> {
             return Ok(place);
         }
         if parts.is_empty() {
-            let fd = self.root.try_clone().map_err(|e| Error::setup("copy a descriptor", e.raw_os_error().unwrap_or(24)))?;
+            let fd =
+                self.root.try_clone().map_err(|e| Error::setup("copy a descriptor", e.raw_os_error().unwrap_or(24)))?;
             return Ok(Place { fd, index: ROOT });
         }
         match open(self.root.as_fd(), &path, DIRECTORY.difference(OFlags::NOFOLLOW), within()) {
@@ -141,7 +142,9 @@ impl<M> Tree<M> {
     fn place(&self, fd: OwnedFd) -> Result<Place> {
         let inode = rustix::fs::fstat(&fd).map_err(|errno| refused("look at a directory", errno))?.st_ino;
         let index = self.by_inode.get(&inode).copied();
-        index.map(|index| Place { fd, index }).ok_or_else(|| Error::setup("recognise a directory of ours", libc::ESTALE))
+        index
+            .map(|index| Place { fd, index })
+            .ok_or_else(|| Error::setup("recognise a directory of ours", libc::ESTALE))
     }
 
     fn make_all(&mut self, parts: &[&[u8]]) -> Result<Place> {
@@ -174,7 +177,13 @@ impl<M> Tree<M> {
         let fd = open(parent.as_fd(), name, DIRECTORY, straight()).map_err(fail)?;
         let inode = rustix::fs::fstat(&fd).map_err(fail)?.st_ino;
         let index = self.directories.len();
-        self.directories.push(Directory { parent: parent.index, name: name.into(), length, meta: None, is_gone: false });
+        self.directories.push(Directory {
+            parent: parent.index,
+            name: name.into(),
+            length,
+            meta: None,
+            is_gone: false,
+        });
         self.by_inode.insert(inode, index);
         Ok(Place { fd, index })
     }

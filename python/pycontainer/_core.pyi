@@ -1,0 +1,104 @@
+"""The native module: plain values in, plain values and this package's exceptions out. Only `pycontainer._native` loads it.
+
+Everything that can block releases the GIL. No function takes a Python callable.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Final, final
+
+from pycontainer._spec import Spec
+
+__all__ = [
+    "TEST_SEAMS", "Outcome", "causes", "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid",
+    "probe_host", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "unpack_archive",
+]
+
+TEST_SEAMS: Final[bool]
+"""Built with the feature `test-seams`: the environment variable PYCONTAINER_SEAM leaves steps out."""
+
+@final
+class Outcome:
+    """What a run came to. Made by `run`; frozen."""
+
+    @property
+    def returncode(self) -> int:
+        """The exit status; a killing signal is negative."""
+    @property
+    def reason(self) -> str:
+        """The value of a `pycontainer.Reason`."""
+    @property
+    def stdout(self) -> bytes:
+        """What was captured; empty where it was not."""
+    @property
+    def stderr(self) -> bytes:
+        """What was captured; empty where it was not."""
+    @property
+    def truncated(self) -> tuple[bool, bool]:
+        """Whether something of stdout and stderr was dropped."""
+    def usage(self) -> dict[str, Any]:
+        """Return the fields of `Usage`: seconds and bytes, None for what this kernel did not tell."""
+    def evidence(self) -> dict[str, Any]:
+        """Return what the kernel said after exec: the text of status, uid_map and cgroup, namespace inodes, flags."""
+    def held(self) -> list[tuple[str, str, str, str, str]]:
+        """Return rows (name, state, by, why, fix) of the limits that control groups hold."""
+    def overhead(self) -> tuple[int, int]:
+        """Return the nanoseconds of the call before the command started, and after it ended."""
+
+def run(spec: Spec) -> Outcome:
+    """Run one container to its end. Signals of the main thread are served meanwhile.
+
+    Raises:
+        SetupError, CommandNotFound, CommandNotExecutable: it could not be started.
+        NotSupported: this machine cannot hold what was asked.
+        ValueError: what only this machine can refuse, such as a descriptor that is not open.
+        KeyboardInterrupt, or what a signal handler raised: the container was killed and removed before.
+    """
+
+def keeper_pid() -> tuple[int, int] | None:
+    """Return (pid, start time in clock ticks) of this interpreter's keeper; None where none runs."""
+
+def set_packaged_keeper(path: str | os.PathLike[str]) -> None:
+    """Say where the wheel's copy of the keeper lies, for machines that forbid executable memfds."""
+
+def fork_before() -> None:
+    """Wait until no start has a container's ends of its pipes open, and keep new ones out. For os.register_at_fork."""
+
+def fork_after_parent() -> None:
+    """Let starts go on."""
+
+def fork_after_child() -> None:
+    """Forget the parent's containers, and close what belongs to them."""
+
+def group_support() -> list[tuple[str, str, str, str, str]]:
+    """Return rows (name, state, by, why, fix) of what control groups can hold here, tried for real."""
+
+def probe_host() -> dict[str, Any]:
+    """Return the answers of the kernel that need no container; `pycontainer._doctor` makes rows of them."""
+
+def causes() -> list[tuple[str, str, str]]:
+    """Return (name, why, fix) of every cause that an error of the native side can name."""
+
+def unpack_archive(path: bytes) -> str:
+    """Unpack a tar into the store, once, and return its directory.
+
+    Raises:
+        SetupError: the archive cannot be read, or the store cannot be written.
+        LayerError: it is no tar, is damaged, or an entry leads out of its root.
+    """
+
+def seccomp_program(capabilities: int, deny_setid_bits: bool) -> bytes:
+    """Return the default filter for these capabilities (bit n: capability n), as classic BPF instructions of 8 bytes."""
+
+def seccomp_compile(
+    default: tuple[str, int | None],
+    rules: Sequence[tuple[Sequence[str], str, int | None, Sequence[tuple[int, str, int, int]]]],
+) -> tuple[bytes, list[str]]:
+    """Compile a profile: rules (names, action, errno, [(index, op, value, value_two)]).
+
+    Returns:
+        The filter, and the names that this architecture does not have.
+
+    Raises:
+        ValueError: an unknown action, comparison or name.
+    """

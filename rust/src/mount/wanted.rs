@@ -1,0 +1,74 @@
+//! What a root file system is described from: the part of a container's specification that mounts, files and namespaces are. Values only.
+
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    Bind { source: PathBuf, read_only: bool, owner: Option<u32> },
+    Overlay { source: PathBuf },
+    Tmpfs { size: Option<u64>, mode: u32 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    pub kind: MountKind,
+    pub target: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    Bytes(Vec<u8>),
+    Path(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub target: String,
+    pub content: Content,
+    pub mode: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    New,
+    Host,
+    /// The one of the process with this pid.
+    Of(i32),
+}
+
+/// The namespaces that can be chosen one by one; mount and user have rules of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spaces {
+    pub cgroup: Space,
+    pub ipc: Space,
+    pub net: Space,
+    pub pid: Space,
+    pub time: Space,
+    pub uts: Space,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserSpace {
+    Auto,
+    Host,
+    /// Exactly these ids: container id 0 to count-1 from base.
+    Map {
+        base: u32,
+        count: u32,
+    },
+}
+
+/// Of one container, lent by whoever keeps the whole specification.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    pub mounts: &'a [Mount],
+    pub files: &'a [File],
+    pub spaces: &'a Spaces,
+    pub user_space: UserSpace,
+    pub hostname: &'a [u8],
+    pub masked_paths: &'a [String],
+    pub readonly_paths: &'a [String],
+    pub no_new_privileges: bool,
+    pub read_only: bool,
+    pub tty: bool,
+}

@@ -1,0 +1,123 @@
+"""Imports between the Python modules point one way, and one module only knows the native one."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import pycontainer
+
+PACKAGE = Path(pycontainer.__file__).parent
+# Lower rooms first; a module imports from rooms below its own. A new module finds its room here first.
+ROOMS = [
+    {"_types"},
+    {"_errors", "_arguments", "_causes"},
+    {"_limits", "_mounts", "_seccomp", "_native"},
+    {"_security", "_result"},
+    {"_enforced", "_image"},
+    {"_spec"},
+    {"_run"},
+    {"_doctor"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+]
+# Work without the extension, as plain values: they may not even name what loads it.
+VALUES = {"_types", "_errors", "_arguments", "_limits", "_mounts", "_seccomp", "_security", "_result", "_enforced"}
+# What costs milliseconds at import, or starts something.
+HEAVY = {
+    "asyncio",
+    "concurrent",
+    "dataclasses",
+    "inspect",
+    "logging",
+    "multiprocessing",
+    "threading",
+    "typing",
+    "urllib",
+}
+
+
+def modules() -> dict[str, ast.Module]:
+    return {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
+
+
+def imported(tree: ast.AST) -> list[str]:
+    """Dotted names that are imported when the code runs; what only type checkers read is left out."""
+    found: list[str] = []
+    for node in running(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            module = node.module or ""
+            # `from pycontainer import _core` names a module in the second half.
+            found += [f"{module}.{alias.name}" for alias in node.names] if module == "pycontainer" else [module]
+    return found
+
+
+def running(tree: ast.AST) -> list[ast.AST]:
+    nodes: list[ast.AST] = []
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        nodes.append(node)
+        waiting += ast.iter_child_nodes(node)
+    return nodes
+
+
+def of_the_package(names: list[str]) -> set[str]:
+    own = {name.split(".")[1] if "." in name else "__init__" for name in names if name.split(".")[0] == "pycontainer"}
+    return {name if name in modules() or name == "_core" else "__init__" for name in own}
+
+
+def room(module: str) -> int:
+    return next(number for number, names in enumerate(ROOMS) if module in names)
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_go_down(module: str) -> None:
+    assert any(module in names for names in ROOMS), (
+        f"{module} has no room; say in {Path(__file__).name} where it belongs"
+    )
+    wrong = {name for name in of_the_package(imported(modules()[module])) - {"_core"} if room(name) >= room(module)}
+    assert wrong == set()
+
+
+def test_no_room_is_empty() -> None:
+    assert {name for names in ROOMS for name in names} == set(modules())
+
+
+def test_only_one_module_imports_the_native_one() -> None:
+    assert [name for name, tree in modules().items() if "_core" in of_the_package(imported(tree))] == ["_native"]
+
+
+def test_values_work_without_the_extension() -> None:
+    for module in VALUES:
+        assert not of_the_package(imported(modules()[module])) & {"_native", "_core"}, module
+        assert of_the_package(imported(modules()[module])) <= VALUES, module
+
+
+def test_what_type_checkers_read_is_left_out_and_nothing_else() -> None:
+    """The control of this file's own reader."""
+    text = (
+        "import a\nif TYPE_CHECKING:\n    import b\nelse:\n    import c\ndef f():\n    from pycontainer import _core\n"
+    )
+    assert sorted(imported(ast.parse(text))) == ["a", "c", "pycontainer._core"]
+    assert of_the_package(["pycontainer._core", "pycontainer._run", "pycontainer.Limits", "os"]) == {
+        "_core",
+        "_run",
+        "__init__",
+    }
+
+
+@pytest.mark.parametrize("module", sorted(set(modules()) - {"cli", "__main__"}))
+def test_nothing_heavy_is_imported(module: str) -> None:
+    at_import = [node for node in modules()[module].body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {name.split(".")[0] for node in at_import for name in imported(ast.Module([node], []))}
+    assert names & HEAVY == set()

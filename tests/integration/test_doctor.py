@@ -1,0 +1,362 @@
+"""doctor(): the rows of a healthy machine, and for each guarantee a machine where it was taken away."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import house
+import pycontainer as pc
+import worlds
+from pycontainer import _causes, _doctor
+from pycontainer._native import core
+
+EPERM, ENOSYS, EOPNOTSUPP, EACCES = 1, 38, 95, 13
+TIOCGPTPEER, NOFILE = 0x5441, 7
+OF_A_RUN = _doctor.OF_A_RUN
+
+
+@pytest.fixture(scope="module")
+def healthy() -> pc.Report:
+    return pc.doctor()
+
+
+# ---- the report --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requires("userns")
+@pytest.mark.vm
+def test_it_has_a_row_for_every_guarantee_of_a_run(healthy: pc.Report) -> None:
+    result = pc.run(["/bin/true"], limits=pc.Limits(wall_time=20, output="1MiB", disk="1MiB", oom_score_adj=500))
+    assert set(result.enforced) <= set(healthy)
+    assert all(isinstance(row, pc.Guarantee) and row.name == name for name, row in healthy.items())
+    for name in OF_A_RUN:
+        assert healthy[name].state == result.enforced[name].state, name
+
+
+@pytest.mark.requires("userns")
+@pytest.mark.vm
+def test_every_row_says_what_holds_it_or_why_it_is_not_held(healthy: pc.Report) -> None:
+    for name, row in healthy.items():
+        if row.state != "missing":
+            assert row.by, name
+        if row.state != "held":
+            assert row.why, name
+            assert row.fix, name
+
+
+def test_a_report_prints_pickles_and_is_json(healthy: pc.Report) -> None:
+    out = io.StringIO()
+    healthy.print(out)
+    lines = out.getvalue().splitlines()
+    assert [line.split()[0] for line in lines[: len(healthy)]] == list(healthy)
+    assert len({line.index(row.state) for line, row in zip(lines, healthy.values(), strict=False)}) == 1
+    for row in healthy.values():
+        assert row.fix in out.getvalue()
+    again = pickle.loads(pickle.dumps(healthy))
+    assert dict(again) == dict(healthy)
+    assert isinstance(again, pc.Report)
+    assert healthy.to_dict()["seccomp"].keys() == {"state", "by", "why", "fix"}
+    assert repr(healthy).startswith("<Report: ")
+
+
+def test_the_native_side_tells_the_same_causes() -> None:
+    assert {name: (why, fix) for name, why, fix in core().causes()} == _causes.NATIVE
+
+
+def test_an_error_and_doctor_tell_the_same_story() -> None:
+    """The cause of the NotSupported that run() raises is the row's."""
+    code = (
+        "import worlds; worlds.install('clone3', 38)\nimport pycontainer as pc, json\n"
+        "row = pc.doctor()['user_namespace']\n"
+        "try: pc.run(['/bin/true'])\nexcept pc.NotSupported as error: print(json.dumps({'x': "
+        "{'same': str((error.cause, error.fix) == (row.why, row.fix))}}))"
+    )
+    assert worlds.report(worlds.python(code)) == {"x": {"same": "True"}}
+
+
+def test_a_machine_without_the_native_module_is_a_report() -> None:
+    code = f"sys.modules['pycontainer._core'] = None\n{worlds.DOCTOR}"
+    seen = worlds.report(worlds.python(code))
+    assert seen.keys() == set(_doctor._all_names())
+    assert {row["state"] for row in seen.values()} == {"missing"}
+    assert "pip install pycontainer-engine" in seen["seccomp"]["fix"]
+
+
+# ---- behind an outer filter --------------------------------------------------------------------------------------
+
+# (call, errno, argument, the row that changes, what its cause must say)
+FILTERS = [
+    ("clone3", ENOSYS, None, "user_namespace", "clone3 answers ENOSYS"),
+    ("clone3", EPERM, None, "user_namespace", "clone3 answers EPERM"),
+    ("clone3", ENOSYS, None, "keeper", "clone3 answers ENOSYS"),
+    ("clone3", EPERM, None, "namespace:pid", "clone3 answers EPERM"),
+    ("openat2", ENOSYS, None, "system_calls", "openat2 answers ENOSYS"),
+    ("setns", EPERM, None, "system_calls", "setns answers EPERM"),
+    ("unshare", EPERM, None, "system_calls", "unshare answers EPERM"),
+    ("seccomp", EPERM, None, "seccomp", "load the seccomp filter: this process runs under a seccomp filter"),
+    ("capset", EPERM, None, "capabilities", "this process runs under a seccomp filter"),
+    ("pivot_root", EPERM, None, "root", "pivot_root: this process runs under a seccomp filter"),
+    ("landlock_create_ruleset", ENOSYS, None, "landlock", "an outer seccomp filter refuses Landlock"),
+    ("landlock_create_ruleset", EOPNOTSUPP, None, "landlock", "Landlock is built in and not switched on"),
+    ("ioctl", EPERM, (1, TIOCGPTPEER), "terminal", "this process runs under a seccomp filter"),
+]
+
+
+@pytest.mark.requires("userns")
+@pytest.mark.parametrize(("call", "errno", "argument", "name", "why"), FILTERS)
+def test_a_refused_call_is_named(
+    healthy: pc.Report, call: str, errno: int, argument: tuple[int, int] | None, name: str, why: str
+) -> None:
+    assert healthy[name].state == "held"
+    row = worlds.filtered(call, errno, argument)[name]
+    assert row["state"] == "missing"
+    assert why in row["why"]
+    assert row["fix"]
+
+
+@pytest.mark.requires("userns")
+@pytest.mark.parametrize(
+    ("call", "errno", "argument", "name"),
+    [
+        ("landlock_create_ruleset", EOPNOTSUPP, None, "landlock"),
+        ("ioctl", EPERM, (1, TIOCGPTPEER), "terminal"),
+    ],
+)
+def test_no_other_row_changes(
+    healthy: pc.Report, call: str, errno: int, argument: tuple[int, int] | None, name: str
+) -> None:
+    seen = worlds.filtered(call, errno, argument)
+    changed = {row for row in healthy if seen[row]["state"] != healthy[row].state}
+    # A plain user loads a filter under no_new_privs, which takes newuidmap's privilege.
+    if os.geteuid() and healthy["subuid"].by.startswith("newuidmap"):
+        assert "newuidmap cannot use" in seen["subuid"]["why"]
+        changed -= {"subuid"}
+    assert changed == {name}
+
+
+@pytest.mark.requires("userns", "user")
+def test_a_plain_user_whose_unshare_is_refused_is_told_so() -> None:
+    row = worlds.filtered("unshare", EPERM)["user_namespace"]
+    assert row["state"] == "missing"
+    assert "an outer seccomp filter refuses unshare" in row["why"]
+
+
+# ---- namespaces --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requires("root", "userns")
+@pytest.mark.parametrize("kind", ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"])
+def test_a_kind_of_namespace_of_which_there_may_be_none(kind: str) -> None:
+    row = worlds.without(kind)[f"namespace:{kind}"]
+    assert row["state"] == "missing"
+    assert f"sysctl user.max_{kind}_namespaces is 0" in row["why"]
+    assert row["fix"] == f"sysctl -w user.max_{kind}_namespaces=10000"
+
+
+@pytest.mark.requires("root", "userns")
+def test_root_of_another_user_namespace_is_a_plain_user(healthy: pc.Report) -> None:
+    """As in a rootless outer container: no device nodes, no idmapped mounts, one id; containers start all the same."""
+    seen = worlds.report(worlds.python(f"{worlds.FULL_USER_NAMESPACE}\n{worlds.DOCTOR}"))
+    assert {name for name in OF_A_RUN if seen[name]["state"] != "held"} == set()
+    assert seen["subuid"]["state"] == "degraded"
+    seen = worlds.report(["unshare", "-Urm", *worlds.python(worlds.DOCTOR)])
+    assert {name for name in OF_A_RUN if seen[name]["state"] != "held"} == set()
+
+
+@pytest.mark.requires("root", "userns")
+def test_a_chroot_is_named(scratch: Path) -> None:
+    place = scratch / "chroot"
+    place.mkdir(exist_ok=True)
+    inner = shlex.join(worlds.python(worlds.DOCTOR))
+    seen = worlds.private(f"mount --rbind / {place}", ["chroot", str(place), "sh", "-c", f"exec {inner}"])
+    assert seen["user_namespace"]["state"] == "missing"
+    assert "this process is in a chroot" in seen["user_namespace"]["why"]
+
+
+# ---- file systems ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requires("root", "userns")
+@pytest.mark.parametrize(
+    ("change", "why", "fix"),
+    [
+        ("mount --bind /dev/null /proc/cpuinfo", "mount proc on /proc: the kernel refuses a fresh /proc", "unmask=ALL"),
+        ("mount -t tmpfs none /sys/kernel", "mount sysfs on /sys: the kernel refuses a fresh /sys", "remount,rw /sys"),
+    ],
+)
+def test_a_masked_kernel_file_system_is_named(change: str, why: str, fix: str) -> None:
+    row = worlds.private(change)["masked_paths"]
+    assert row["state"] == "missing"
+    assert row["why"].startswith(why)
+    assert fix in row["fix"]
+
+
+@pytest.mark.requires("root", "userns", "idmap")
+def test_a_file_system_that_cannot_be_idmapped_is_named(healthy: pc.Report) -> None:
+    assert healthy["idmapped_mounts"].state == "held"
+    make = "mount -t tmpfs none /mnt; mkdir /mnt/l /mnt/u /mnt/w /mnt/m; export TMPDIR=/mnt/m; "
+    seen = worlds.private(f"{make} mount -t overlay none -o lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w /mnt/m")
+    assert seen["idmapped_mounts"]["state"] == "missing"
+    assert "cannot be idmapped" in seen["idmapped_mounts"]["why"]
+    assert {name for name in healthy if seen[name]["state"] != healthy[name].state} == {"idmapped_mounts"}
+
+
+@pytest.mark.requires("root", "userns", "kernel>=6.3")
+def test_memfds_that_cannot_be_executed_are_named() -> None:
+    inner = shlex.join(worlds.python(worlds.DOCTOR))
+    script = f"echo 2 > /proc/sys/vm/memfd_noexec; exec {inner}"
+    row = worlds.report(["unshare", "-p", "-f", "--mount-proc", "sh", "-c", script])["keeper"]
+    # The wheel carries the keeper as a file too; a build in the checkout does not.
+    packaged = Path(pc.__file__).with_name("_bin").joinpath("pycontainer-keeper").exists()
+    assert row["state"] == ("degraded" if packaged else "missing")
+    assert "sysctl vm.memfd_noexec is 2" in row["why"]
+    assert "vm.memfd_noexec=1" in row["fix"]
+
+
+# ---- control groups ----------------------------------------------------------------------------------------------
+
+V1 = {
+    "memory": {"memory", "oom_group"},
+    "cpu": {"cpus", "cpu_weight"},
+    "cpuset": {"cpuset"},
+    "blkio": {"io"},
+}
+
+
+@pytest.mark.requires("root", "userns", "hybrid")
+@pytest.mark.parametrize("controller", sorted(V1))
+def test_a_read_only_hierarchy_takes_its_limits_and_is_named(healthy: pc.Report, controller: str) -> None:
+    place = f"/sys/fs/cgroup/{controller}"
+    seen = worlds.private(f"mount -o remount,bind,ro {place}")
+    changed = {name for name in healthy if seen[name]["state"] != healthy[name].state}
+    changed -= {"swap"}  # held all the same where the machine has none
+    assert changed == V1[controller] | ({"cgroup"} if controller == "memory" else set())
+    for name in V1[controller]:
+        assert "is mounted read-only" in seen[name]["why"], name
+        assert "remount,rw" in seen[name]["fix"], name
+
+
+@pytest.mark.requires("root", "userns", "hybrid")
+def test_a_hierarchy_that_is_not_mounted(healthy: pc.Report) -> None:
+    seen = worlds.private("umount /sys/fs/cgroup/pids")
+    # The bound on tasks is the user namespace's own then.
+    assert seen["pids"]["by"] == "the user namespace's own task limit"
+    seen = worlds.private("umount /sys/fs/cgroup/memory")
+    assert seen["memory"]["state"] == "missing"
+    assert "memory" in seen["memory"]["why"]
+
+
+@pytest.mark.requires("root", "userns", "hybrid")
+def test_without_the_unified_hierarchy_there_is_no_kill_freeze_or_pressure(healthy: pc.Report) -> None:
+    seen = worlds.private("umount /sys/fs/cgroup/unified")
+    for name in ("kill", "freeze", "pressure"):
+        assert healthy[name].state == "held"
+        assert seen[name]["state"] == "missing"
+        assert seen[name]["why"]
+
+
+@pytest.mark.requires("userns", "hybrid")
+@pytest.mark.requires("root")
+def test_hybrid_groups_are_named(healthy: pc.Report) -> None:
+    assert healthy["cgroup"].state == "degraded"
+    assert "cgroup v1 (hybrid)" in healthy["cgroup"].why
+    assert healthy["memory_high"].state == "missing"
+
+
+@pytest.mark.requires("userns", "user", "hybrid")
+def test_a_plain_user_without_groups_is_told_what_to_do(healthy: pc.Report) -> None:
+    assert healthy["memory"].state == "missing"
+    assert "is not writable for uid" in healthy["memory"].why
+    assert "Delegate=yes" in healthy["memory"].fix
+
+
+# ---- what the machine gives this user ----------------------------------------------------------------------------
+
+
+@pytest.mark.requires("userns")
+def test_cap_sys_resource_is_what_the_kernel_says(healthy: pc.Report) -> None:
+    code = (
+        "import resource as r; soft, hard = r.getrlimit(r.RLIMIT_MSGQUEUE)\n"
+        "r.setrlimit(r.RLIMIT_MSGQUEUE, (hard - 1, hard - 1)); r.setrlimit(r.RLIMIT_MSGQUEUE, (hard - 1, hard))"
+    )
+    held = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+    assert healthy["cap_sys_resource"].state == ("held" if held else "missing")
+    assert held or "lacks CAP_SYS_RESOURCE" in healthy["cap_sys_resource"].why
+
+
+@pytest.fixture
+def plain_user(scratch: Path) -> Iterator[list[str]]:
+    """doctor() as the plain user with a subuid range, from a copy of the package that he can read."""
+    if not house.user_exists() or (interpreter := house.python_for_user()) is None:
+        pytest.skip(f"there is no user {house.USER} with a Python")
+    place = scratch / "for-the-plain-user"
+    shutil.copytree(Path(pc.__file__).parent, place / "pycontainer", ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
+    user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups"]
+    yield [*user, "env", "-i", "PATH=/usr/bin:/bin", *worlds.python(worlds.DOCTOR, interpreter, str(place))]
+    shutil.rmtree(place)
+
+
+@pytest.mark.requires("root", "userns", "program:newuidmap")
+def test_a_plain_user_has_a_range(plain_user: list[str]) -> None:
+    seen = worlds.private("true", plain_user)
+    assert seen["subuid"]["state"] == "held"
+    assert seen["subuid"]["by"] == "newuidmap, 65537 ids"
+
+
+@pytest.mark.requires("root", "userns", "program:newuidmap")
+@pytest.mark.parametrize(
+    ("change", "why", "fix"),
+    [
+        ("mount --bind /dev/null $(command -v newuidmap)", "newuidmap and newgidmap are not installed", "uidmap"),
+        ("mount --bind /dev/null /etc/subuid", "no range in /etc/subuid", "--add-subuids"),
+        ("mount --bind /bin/false $(command -v newuidmap)", "newuidmap cannot use this user's range", "set-user-ID"),
+    ],
+)
+def test_what_takes_the_range_is_named(plain_user: list[str], change: str, why: str, fix: str) -> None:
+    seen = worlds.private(change, plain_user)
+    assert seen["subuid"]["state"] == "degraded"
+    assert why in seen["subuid"]["why"]
+    assert fix in seen["subuid"]["fix"]
+    # One id is enough for a container.
+    assert seen["user_namespace"]["state"] == "held"
+    assert seen["user_namespace"]["by"].endswith("1 id")
+
+
+# ---- the decisions that no machine at hand can show --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("release", "call", "since", "why"),
+    [
+        ("5.1.9", "clone3", (5, 3), "clone3 needs Linux 5.3, and this is 5.1.9"),
+        ("5.10.0-8-amd64", "mount_setattr", (5, 12), "mount_setattr needs Linux 5.12, and this is 5.10.0-8-amd64"),
+        ("6.18.4", "mount_setattr", (5, 12), "mount_setattr answers ENOSYS: this process runs under a seccomp filter"),
+    ],
+)
+def test_an_old_kernel_is_told_from_a_filter(
+    monkeypatch: pytest.MonkeyPatch, release: str, call: str, since: tuple[int, int], why: str
+) -> None:
+    monkeypatch.setattr(_doctor.os, "uname", lambda: type("uname", (), {"release": release}))
+    row = _doctor._system_calls({"calls": [(call, since, ENOSYS)], "root": True})
+    assert row.state == "missing"
+    assert row.why.startswith(why)
+
+
+def test_a_plain_user_s_own_eperm_is_no_filter() -> None:
+    calls = [("fsopen", (5, 2), EPERM), ("openat2", (5, 6), 7)]
+    assert _doctor._system_calls({"calls": calls, "root": False}).state == "held"
+    assert _doctor._system_calls({"calls": calls, "root": True}).state == "missing"
+    assert _doctor._system_calls({"calls": [("openat2", (5, 6), -31)], "root": True}).why.startswith(
+        "openat2 answers signal 31"
+    )

@@ -1,0 +1,141 @@
+"""A pen for interpreters under test: whatever they start is found again, whatever became of them. Ends only what is inside.
+
+Each pen is a group of the unified hierarchy: keeper, PID 1 and commands stay in it or below it. Writable layers on the disk go to
+a store of the pen's own. A group of version 1 carries its keeper's pid and start time, so one without an owner is seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import leaks
+import requirements
+
+SETTLE = leaks.SETTLE
+HERE = Path(__file__).parent
+numbers = itertools.count()
+
+
+class Pen:
+    def __init__(self) -> None:
+        unified = requirements.mounts_of("cgroup2")[0][0]
+        self.group = unified / f"pycontainer-pen-{os.getpid()}-{next(numbers)}"
+        self.store = Path(tempfile.mkdtemp(prefix="pycontainer-pen-", dir=requirements.scratch()))
+        self.group.mkdir()
+
+    def __enter__(self) -> Pen:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.empty()
+        shutil.rmtree(self.store, ignore_errors=True)
+        for directory in [*sorted(self.group.rglob("*/"), reverse=True), self.group]:
+            directory.rmdir()
+
+    def start(self, program: str, *args: object, wrapper: list[str] | None = None, **options: object) -> subprocess.Popen[str]:
+        """An interpreter that runs the text `program`, in the pen before its first instruction; `wrapper` is put before it."""
+        enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.group), *(wrapper or [])]
+        command = [*enter, sys.executable, "-X", "faulthandler", "-c", program, *map(str, args)]
+        environment = {**os.environ, "PYCONTAINER_STORE": str(self.store), "PYTHONUNBUFFERED": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), environment.get("PYTHONPATH")]))
+        given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE, **options}
+        return subprocess.Popen(command, text=True, env=environment, **given)  # type: ignore[call-overload,no-any-return]
+
+    def run(self, program: str, *args: object, timeout: float, **options: object) -> str:
+        """Its output; an error or a hang fails with what it said, and with the stacks of its threads."""
+        child = self.start(program, *args, **options)
+        try:
+            out, err = child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGABRT)  # faulthandler writes the stacks
+            time.sleep(1)
+            self.empty()
+            out, err = child.communicate()
+            raise AssertionError(f"no end after {timeout} s; it said:\n{out[-2000:]}\n{err[-6000:]}") from None
+        assert child.returncode == 0, f"ended with {child.returncode}:\n{out[-2000:]}\n{err[-6000:]}"
+        return out
+
+    def processes(self) -> set[int]:
+        """Live ones; a zombie waits for its parent, which `zombies` looks at."""
+        found: set[int] = set()
+        for procs in [self.group / "cgroup.procs", *self.group.rglob("cgroup.procs")]:
+            try:
+                found.update(int(line) for line in procs.read_text().split())
+            except OSError:  # removed meanwhile
+                continue
+        return {pid for pid in found if state(pid) not in ("Z", "X", None)}
+
+    def rows(self, expected: set[int] = frozenset()) -> list[str]:  # type: ignore[assignment]
+        """What is left here, one line each: processes, groups, writable layers."""
+        rows = [f"process {pid} {name(pid)}" for pid in self.processes() - expected]
+        rows += [f"group {path}" for path in self.group.rglob("pycontainer-*")]
+        rows += [f"group {path}" for path in orphaned_groups()]
+        rows += [f"layer {path}" for path in self.store.glob("uppers/*")]
+        return rows
+
+    def left(self, expected: set[int] = frozenset(), settle: float = SETTLE) -> list[str]:  # type: ignore[assignment]
+        """`rows` after `settle` seconds; at once where there are none."""
+        deadline = time.monotonic() + settle
+        while rows := self.rows(expected):
+            if time.monotonic() > deadline:
+                return rows
+            time.sleep(0.01)
+        return []
+
+    def empty(self) -> None:
+        for _ in range(100):
+            if not (pids := self.processes()):
+                return
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.02)
+
+
+def status(pid: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def state(pid: int) -> str | None:
+    return status(pid).get("State", " ")[0].strip() or None
+
+
+def name(pid: int) -> str:
+    return f"{status(pid).get('Name')} of parent {status(pid).get('PPid')}"
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def start_time(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def orphaned_groups() -> Iterator[str]:
+    """Groups of containers whose keeper does not live: of any hierarchy, of any engine of this machine."""
+    for path in leaks.cgroups():
+        words = path.rpartition("/")[2].split("-")
+        if len(words) == 4 and words[1].isdigit() and words[2].isdigit() and start_time(int(words[1])) != int(words[2]):
+            yield path

@@ -1,0 +1,219 @@
+"""SIGKILL at random moments, of the interpreter, the keeper and PID 1: after two seconds nothing is left, and the next run works."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pen import Pen, children
+
+pytestmark = [
+    pytest.mark.requires("root", "unified"),
+    pytest.mark.leaks_by_design,
+    pytest.mark.timeout(3600),
+]
+
+# Four threads that never stop; each its own kind of container.
+BUSY = """
+import itertools, os, sys, threading
+import pycontainer as pc
+image = sys.argv[1]
+KINDS = [
+    {},
+    {"limits": pc.Limits(memory="64MiB", pids=50, cpus=1)},
+    {"upper": "disk"},
+    {"pid1": True, "limits": pc.Limits(pids=50)},
+]
+COMMANDS = [["true"], ["sh", "-c", "sleep 0.05"], ["sh", "-c", "sleep 9 & sleep 9"], ["sh", "-c", "while :; do echo x > /f; rm /f; done"]]
+print("begin", flush=True)
+
+def work(number):
+    for i in itertools.count(number):
+        pc.run(COMMANDS[i % 4], image=image, timeout=None if i % 2 else 0.5, **KINDS[number]) if i % 4 != 3 else patient(i, number)
+
+def patient(i, number):
+    try:
+        pc.run(COMMANDS[3], image=image, timeout=0.1, **KINDS[number])
+    except pc.TimeoutExpired:
+        pass
+
+def start():
+    threads = [threading.Thread(target=work, args=(n,), daemon=daemon) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+daemon = True
+"""
+
+ENDINGS = {
+    "_exit": "os._exit(3)",
+    "SIGSEGV": "import ctypes; ctypes.string_at(0)",
+    "SIGABRT": "os.abort()",
+    "exec": "os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(6)', 'afterwards'])",
+    "exit": "sys.exit(0)",
+    "exception": "raise SystemError('the end')",
+    "SIGTERM": "os.kill(os.getpid(), 15); time.sleep(9)",
+}
+
+
+def test_killing_the_interpreter(
+    pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]
+) -> None:
+    rounds, longest = times(300), 0.0
+    for i in rounds:
+        child = pen.start(BUSY + "start()\nthreading.Event().wait()", rootfs)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begin\n"
+        time.sleep(random.uniform(0, 0.5))
+        child.kill()
+        child.wait()
+        begin = time.monotonic()
+        left = pen.left()
+        longest = max(longest, time.monotonic() - begin)
+        assert not left, (i, left)
+        child.communicate()
+    tell(f"{len(rounds)} kills, all gone after at most {longest:.2f} s")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_other_ends_of_the_interpreter(
+    pen: Pen, rootfs: Path, ending: str, times: Callable[[int], range], tell: Callable[[str], None]
+) -> None:
+    rounds = times(20)
+    for i in rounds:
+        last = f"import time\nstart()\ntime.sleep({random.uniform(0.05, 0.6)})\n{ENDINGS[ending]}"
+        child = pen.start(BUSY + last, rootfs)
+        if ending == "exec":
+            deadline = time.monotonic() + 5
+            while not cmdline(child.pid).endswith(b"\0afterwards\0"):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert not pen.left({child.pid}), i
+            child.kill()
+        _, err = child.communicate(timeout=30)
+        assert not (left := pen.left()), (i, left)
+        assert "Rust" not in err, err
+        assert "panicked" not in err, err
+        expected = {"_exit": 3, "SIGSEGV": -11, "SIGABRT": -6, "exec": -9, "exit": 0, "exception": 1, "SIGTERM": -15}
+        assert child.returncode == expected[ending], err
+    tell(f"{len(rounds)} ends")
+
+
+# One line comes in for each round; the answer tells what became of the calls in flight.
+SERVED = """
+import os, sys, threading, time
+import pycontainer as pc
+from pycontainer import _core
+image = sys.argv[1]
+KINDS = [
+    ({}, 0), ({"limits": pc.Limits(memory="64MiB", pids=50, cpus=1)}, 0), ({"upper": "disk"}, 0),
+    ({"pid1": True}, 0), ({"tty": True}, 0), ({"input": b"x" * 300_000}, 0),
+]
+def one(kind, answers):
+    try:
+        r = pc.run(["sh", "-c", "sleep 0.2; exit 7"], image=image, **kind)
+        answers.append(f"{r.returncode} {r.reason}")
+    except pc.SetupError as error:
+        answers.append("keeper" if "keeper" in str(error) else f"setup {error}")
+    except BaseException as error:
+        answers.append(repr(error))
+pc.run(["true"], image=image)
+for line in sys.stdin:
+    answers = []
+    threads = [threading.Thread(target=one, args=(kind, answers)) for kind, _ in KINDS]
+    print(_core.keeper_pid()[0], flush=True)
+    for t in threads: t.start()
+    for t in threads: t.join()
+    print("; ".join(answers), flush=True)
+    sys.stdin.readline()
+    r = pc.run(["sh", "-c", "echo alive"], image=image)
+    print(r.stdout.decode(), end="", flush=True)
+"""
+
+
+class Served:
+    """The other side of `SERVED`."""
+
+    def __init__(self, pen: Pen, rootfs: Path) -> None:
+        self.pen, self.child = pen, pen.start(SERVED, rootfs)
+
+    def say(self) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.write("go\n")
+        self.child.stdin.flush()
+
+    def hear(self) -> str:
+        assert self.child.stdout is not None
+        line = self.child.stdout.readline()
+        assert line, self.child.communicate()[1]
+        return line.strip()
+
+    def end(self) -> None:
+        _, err = self.child.communicate(timeout=30)
+        assert self.child.returncode == 0, err
+
+
+def test_killing_the_keeper(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
+    rounds, served, seen = times(300), Served(pen, rootfs), {"keeper": 0, "7 exited": 0}
+    for i in rounds:
+        served.say()
+        keeper = int(served.hear())
+        time.sleep(random.uniform(0, 0.08))
+        os.kill(keeper, signal.SIGKILL)
+        for answer in served.hear().split("; "):
+            assert answer in seen, (i, answer)
+            seen[answer] += 1
+        assert not (left := pen.left({served.child.pid} | restarted(served, keeper))), (i, left)
+        served.say()
+        assert served.hear() == "alive"
+    served.end()
+    tell(f"{len(rounds)} kills; calls in flight: {seen}")
+    assert seen["keeper"] > len(rounds)
+    assert not pen.left()
+
+
+def restarted(served: Served, old: int) -> set[int]:
+    """A call that began after the death has a new keeper already."""
+    return {pid for pid in served.pen.processes() if pid != old and b"pycontainer-keeper" in cmdline(pid) and children(pid) == []}
+
+
+def cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def test_killing_pid_1(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
+    rounds, served, seen = times(100), Served(pen, rootfs), {"killed": 0, "7 exited": 0, "setup": 0}
+    for i in rounds:
+        served.say()
+        keeper = int(served.hear())
+        deadline = time.monotonic() + random.uniform(0.005, 0.15)
+        while time.monotonic() < deadline:
+            for pid in children(keeper):
+                kill(pid)
+        for answer in served.hear().split("; "):
+            kind = "killed" if answer == "-9 signaled" else answer.split()[0] if answer.startswith("setup") else answer
+            assert kind in seen, (i, answer)
+            seen[kind] += 1
+        assert not (left := pen.left({served.child.pid, keeper})), (i, left)
+        served.say()
+        assert served.hear() == "alive"
+        assert keeper in pen.processes()
+    served.end()
+    tell(f"{len(rounds)} rounds: {seen}")
+    assert seen["killed"] + seen["setup"] > len(rounds)
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

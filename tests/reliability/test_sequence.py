@@ -1,0 +1,95 @@
+"""Thousands of runs, one after another: everything that they take comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pen import Pen
+
+# 256 containers touch every path once: the caches of allocators, of imports, of the keeper.
+PROGRAM = """
+import gc, json, os, sys, time
+import leaks, pen
+import pycontainer as pc
+from pycontainer import _core
+
+image, count = sys.argv[1], int(sys.argv[2])
+limited = pc.Limits(memory="64MiB", pids=64, cpus=1)
+
+def one(i):
+    options = {"limits": limited} if i % 8 == 1 else {"upper": "disk"} if i % 16 == 2 else {}
+    if i % 16 == 4:
+        options["input"] = b"x" * 100_000
+    if i % 64 == 5:
+        options["tty"] = True
+    r = pc.run(["sh", "-c", f"cat | wc -c; exit {i % 7}"], image=image, **options)
+    assert r.returncode == i % 7, (i, r)
+    if "tty" not in options:
+        assert int(r.stdout) == len(options.get("input", b"")), (i, r)
+
+def rss(pid):
+    return sum(int(l.split()[1]) for l in open(f"/proc/{pid}/smaps_rollup") if l.startswith("Rss:")) * 1024
+
+def keys():
+    lines = [l.split() for l in open("/proc/key-users")]
+    ours = [l for l in lines if int(l[0].rstrip(":")) >= 0x70000000]
+    own = [l for l in lines if int(l[0].rstrip(":")) == os.getuid()]
+    return {"of containers": sum(int(l[2].split("/")[0]) for l in ours), "own": int(own[0][2].split("/")[0]) if own else 0,
+            "shown": sum(1 for _ in open("/proc/keys"))}
+
+def census():
+    keeper, start = _core.keeper_pid()
+    return {
+        "fds": len(os.listdir("/proc/self/fd")),
+        "keeper fds": len(os.listdir(f"/proc/{keeper}/fd")),
+        "threads": len(os.listdir("/proc/self/task")),
+        "mounts": len(leaks.mounts()),
+        "groups": sum(f"pycontainer-{keeper}-{start}-" in path for path in leaks.cgroups()),
+        "children": sorted(leaks.children()),
+        "children of the keeper": len(pen.children(keeper)),
+        "layers": len(os.listdir(os.environ["PYCONTAINER_STORE"] + "/uppers")),
+        "keys": keys(),
+        "keeper": keeper,
+    }, {"interpreter": rss(os.getpid()), "keeper": rss(keeper)}
+
+def settled(wanted, seconds):
+    deadline = time.monotonic() + seconds
+    while True:
+        gc.collect()
+        seen, memory = census()
+        if wanted is None or seen == wanted or time.monotonic() > deadline:
+            return seen, memory
+        time.sleep(0.1)
+
+for i in range(256):
+    one(i)
+time.sleep(2.5)  # the keeper lets go of cached layers when it idles for a second
+before, memory_before = settled(None, 0)
+begin = time.monotonic()
+for i in range(count):
+    one(i)
+seconds = time.monotonic() - begin
+time.sleep(1.5)
+after, memory_after = settled(before, 20)
+print(json.dumps([before, after, memory_before, memory_after, seconds]))
+"""
+
+DRIFT = 2 << 20
+
+
+@pytest.mark.requires("root", "unified")
+@pytest.mark.leaks_by_design
+@pytest.mark.timeout(3600)
+def test_ten_thousand_runs_leave_everything_as_it_was(
+    pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]
+) -> None:
+    count = len(times(10_000))
+    before, after, memory_before, memory_after, seconds = json.loads(pen.run(PROGRAM, rootfs, count, timeout=3000))
+    drift = {who: memory_after[who] - memory_before[who] for who in memory_before}
+    tell(f"{count} runs in {seconds:.0f} s, RSS {drift} bytes, {after}")
+    assert after == before
+    assert max(drift.values()) < DRIFT, drift
+    assert not pen.left()
