@@ -18,7 +18,7 @@ find_python() {
 
 find_rust() {
     command -v cargo >/dev/null 2>&1 || PATH="$HOME/.cargo/bin:$PATH"
-    command -v cargo >/dev/null 2>&1 || die "a Rust toolchain is needed (cargo 1.88 or later): https://rustup.rs"
+    command -v cargo >/dev/null 2>&1 || die "a Rust toolchain is needed (cargo 1.88 or later): Debian has rustup, and its site an installer"
     command -v cc >/dev/null 2>&1 || tools/install.sh build || die "Rust needs a C linker"
 }
 

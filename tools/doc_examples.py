@@ -3,7 +3,8 @@
     doc_examples.py [--junit FILE] PAGE...
 
 The ```python blocks of one page share one namespace and run in order, in an interpreter of their own. A block that
-cannot run stands below a line `<!-- no-run: reason -->`; such blocks are counted and listed.
+cannot run stands below a line `<!-- no-run: reason -->`; such blocks are counted and listed. ```python signature blocks
+are no examples: the public-surface test compares them with the package.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import junit
 
-FENCE = re.compile(r"^(?P<indent> *)```python\b[^\n]*\n(?P<code>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(?P<indent> *)```python(?! signature)\b[^\n]*\n(?P<code>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL)
 NO_RUN = re.compile(r"<!-- no-run: (?P<reason>.+?) -->\s*\Z")
 TIMEOUT = 300  # seconds for one page
 

@@ -1,4 +1,4 @@
-"""Root file systems: this machine's own programs, a directory, a tar of one. Values; only from_archive touches the disk."""
+"""Root file systems: this machine's own programs, a directory, a tar. Values; only from_archive touches the disk."""
 
 from __future__ import annotations
 
@@ -100,11 +100,14 @@ class Image(Frozen):
     def from_archive(cls, path: Arg) -> Self:
         """Return the root file system in a tar archive (plain, gzip, or zstd), as `docker import` takes it.
 
-        It is unpacked once into the store ($PYCONTAINER_STORE), under the digest of its bytes.
+        It is unpacked once into the store ($PYCONTAINER_STORE), under the digest of its bytes, whoever asks and however
+        many at once. Owners, devices and file capabilities are the archive's when root unpacks it; otherwise everything
+        belongs to the user, and devices are left out. Names such as `.wh.x` are plain names: it is no layer.
 
         Raises:
             SetupError: the archive cannot be read, or the store cannot be written.
-            LayerError: it is no tar, is damaged, or an entry leads out of its root.
+            LayerError: it is no tar, is damaged, an entry leads out of its root, or readers could take it in two ways.
+            NoSpaceError: the store's file system is full, or would be but for its reserve (1 GiB or 5 %, the smaller).
         """
         return cls._make("directory", directory=core().unpack_archive(os.fsencode(host_path(path, "path"))))
 

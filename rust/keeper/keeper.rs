@@ -24,6 +24,9 @@ const IDLE_MS: i32 = 1000;
 /// Nanoseconds for PID 1 to end everything inside.
 const GRACE: u64 = 500_000_000;
 
+/// What an id without a mapping reads as (/proc/sys/kernel/overflowuid, which nobody changes).
+const OVERFLOW_ID: u32 = 65534;
+
 const KIND_CONTROL: u64 = 0;
 const KIND_HOST: u64 = 1;
 const KIND_DEATH: u64 = 2;
@@ -93,8 +96,9 @@ impl Keeper {
         }
         self.host = sender;
         if mode != 0 {
-            // The kernel tells senders in our user namespace, where the host is about to be id 0.
-            (self.host.uid, self.host.gid) = (0, 0);
+            // The kernel tells a sender's real ids in our user namespace, where the host's effective ones are about to be id 0.
+            self.host.uid = if sender.uid == process::geteuid() { 0 } else { OVERFLOW_ID };
+            self.host.gid = if sender.gid == process::getegid() { 0 } else { OVERFLOW_ID };
         }
         self.places[..received.fd_count].copy_from_slice(&received.fds[..received.fd_count]);
         self.rootless = mode != 0;

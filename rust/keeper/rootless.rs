@@ -11,7 +11,7 @@ type Refused = (u16, Errno);
 
 /// The plan of HELLO: our ids, and (where there is a subuid range) newuidmap and newgidmap with their arguments.
 pub fn enter(from: &mut Reader<'_>) -> core::result::Result<(), Refused> {
-    let (uid, gid) = (process::getuid(), process::getgid());
+    let (uid, gid) = (process::geteuid(), process::getegid());
     let helpers = from.u8().ok_or((step::DECODE, Errno::PROTO))?;
     if helpers == 0 {
         process::unshare(CLONE_NEWUSER | CLONE_NEWNS).map_err(|errno| (step::CLONE, errno))?;

@@ -55,7 +55,10 @@ impl fmt::Display for Error {
             Error::CommandNotExecutable { command, errno } => {
                 write!(f, "cannot execute {command}: {}", std::io::Error::from_raw_os_error(*errno))
             }
-            Error::NoSpace { path } => write!(f, "no space left in the store{}", path.as_ref().map_or_else(String::new, |path| format!(" {path}"))),
+            Error::NoSpace { path } => {
+                write!(f, "no space left in the store")?;
+                path.as_ref().map_or(Ok(()), |path| write!(f, " {path}"))
+            }
             Error::Value(text) | Error::State(text) | Error::Layer(text) => f.write_str(text),
         }
     }

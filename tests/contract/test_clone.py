@@ -1,4 +1,4 @@
-"""Between a clone of the host and exec the memory is the host's: nothing there may allocate, lock or change credentials."""
+"""Between a clone of the host and exec the memory is the host's: nothing there allocates, locks or changes ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every parameter of run, Limits and Security has a test of its effect from inside and one that a bad value is refused."""
+"""Each parameter of run, Limits and Security has a test of its effect from inside, and one of a refused value."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[
         "no:cacheprovider",
         "tests/integration",
     ]
-    done = subprocess.run(argv, cwd=CHECKOUT, env=environ, capture_output=True, text=True)
+    done = subprocess.run(argv, check=False, cwd=CHECKOUT, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(target.read_text())
 

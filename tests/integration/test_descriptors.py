@@ -30,7 +30,7 @@ def numbers(tmp_path: Path) -> Iterator[list[int]]:
 
 
 def test_a_passed_directory_never_takes_the_root_s_place(inside: Probe, numbers: list[int], tmp_path: Path) -> None:
-    """With it as the root, cwd would be looked up in a directory of the host. One number at a time: many would push it away."""
+    """As the root it would have cwd looked up in the host's files. One at a time: many would push the root away."""
     (tmp_path / "only-outside").mkdir()
     for fd in numbers:
         seen = inside(pass_fds=[fd], cwd="/var/tmp")

@@ -1,4 +1,4 @@
-"""What run()'s parameters for files do: mounts, files, the root and its writable layer, from inside and from outside."""
+"""What run()'s parameters for files do: mounts, files, the root and its writable layer, seen from both sides."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_user_namespace_is_a_range_the_host_s_or_the_caller_s(inside: Probe) -> 
     assert base >= 0x70000000
     host = inside(security=Security(user_namespace="host"))
     assert shared(host) == {"user"}
-    assert host["uid_map"] == [line.rstrip("\n") for line in open("/proc/self/uid_map")]
+    assert host["uid_map"] == Path("/proc/self/uid_map").read_text().splitlines()
     seen = inside(security=Security(user_namespace=pc.IdMap(0, 3_000_000, 2000)))
     assert [line.split() for line in seen["uid_map"]] == [["0", "3000000", "2000"]]
     assert [line.split() for line in seen["gid_map"]] == [["0", "3000000", "2000"]]

@@ -77,7 +77,8 @@ ROWS = [
     case("mounts", "/a:/b", [("/a", "/b")], Mount.tmpfs("/a"), raises=TypeError),
     case("mounts", [Mount.tmpfs("/a"), Mount.tmpfs("/a")]),
     case("files", {"/a": "text"}, {"/a": 3}, ["/a"], raises=TypeError),
-    case("files", {"a": b""}, {"/a/": b""}, {"/proc/x": b""}, {"/a": b"", "/a/b": b""}, {"/m/x": b""}, mounts=[Mount.tmpfs("/m")]),
+    case("files", {"a": b""}, {"/a/": b""}, {"/proc/x": b""}, {"/a": b"", "/a/b": b""}),
+    case("files", {"/m/x": b""}, mounts=[Mount.tmpfs("/m")]),
     case("network", "bridge", None, 3),
     case("network", "private", raises=pc.NotSupported),
     case("network", "host", security=Security.strict()),
@@ -178,7 +179,7 @@ def no_start(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     [({"defaultAction": "NO"}, ValueError), ({"defaultAction": "SCMP_ACT_ALLOW", "no": 1}, ValueError), (3, TypeError)],
 )
 def test_a_bad_seccomp_profile_is_refused(profile: Any, raises: type[Exception]) -> None:
-    with pytest.raises(raises, match="profile|defaultAction"):
+    with pytest.raises(raises, match=r"profile|defaultAction"):
         Seccomp(profile)
 
 

@@ -1,4 +1,4 @@
-"""CPython's own tests of subprocess.run, with pycontainer.run in its place. Where the two differ on purpose, the reason is here."""
+"""CPython's own tests of subprocess.run, with pycontainer.run in its place; each difference with its reason."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pycontainer as pc
 pytestmark = pytest.mark.requires("module:test.test_subprocess")
 
 DIFFERENCES = {
-    "test_run_with_pathlike_path": "a command is a sequence; one word alone is a TypeError, so that no shell line is taken for a program",
-    "test_run_with_shell_timeout_and_capture_output": 'there is no shell=: ["sh", "-c", ...] says which shell; the same test is below',
-    "test_stdout_with_capture_output_arg": "capture_output is True unless said: with stdout it means stderr, and is no contradiction",
+    "test_run_with_pathlike_path": "a command is a sequence: one word alone may be meant for a shell",
+    "test_run_with_shell_timeout_and_capture_output": 'no shell=: ["sh", "-c", ...] says which; the same test is below',
+    "test_stdout_with_capture_output_arg": "capture_output is True unless said: no contradiction",
     "test_stderr_with_capture_output_arg": "as with stdout",
 }
 

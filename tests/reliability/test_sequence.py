@@ -25,7 +25,8 @@ def one(i):
         options["input"] = b"x" * 100_000
     if i % 64 == 5:
         options["tty"] = True
-    r = pc.run(["sh", "-c", f"cat | wc -c; exit {i % 7}"], image=image, **options)
+    command = "tty" if "tty" in options else "cat | wc -c"
+    r = pc.run(["sh", "-c", f"{command}; exit {i % 7}"], image=image, **options)
     assert r.returncode == i % 7, (i, r)
     if "tty" not in options:
         assert int(r.stdout) == len(options.get("input", b"")), (i, r)

@@ -39,7 +39,13 @@ struct Identity {
     pid: i32,
     uid: u32,
     gid: u32,
+    /// What the kernel tells the keeper of who sends (SCM_CREDENTIALS).
+    real: (u32, u32),
     root: bool,
+}
+
+fn real_ids() -> (u32, u32) {
+    (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
 }
 
 fn identity() -> Identity {
@@ -48,6 +54,7 @@ fn identity() -> Identity {
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         uid,
         gid,
+        real: real_ids(),
         root: uid == 0 && has_admin() && in_first_user_namespace(),
     }
 }
@@ -101,7 +108,7 @@ impl Identity {
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         );
-        now == (self.pid, self.uid, self.gid)
+        now == (self.pid, self.uid, self.gid) && real_ids() == self.real
     }
 }
 

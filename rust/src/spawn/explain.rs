@@ -32,6 +32,16 @@ pub fn explain(spec: &Spec, facts: &Facts, layout: Option<&Layout>, ended: &Ende
     }
 }
 
+/// No record came, and no evidence: PID 1 was killed before there was a command.
+pub fn died_in_set_up(ended: &Ended, out_of_memory: bool) -> Error {
+    let signal = ended.status & 0x7f;
+    let out_of_memory = out_of_memory || ended.cause == crate::wire::cause::MEMORY;
+    let why = if out_of_memory { "its memory limit is too small for the set-up" } else { "before the command ran" };
+    let note = format!("its first process was killed by signal {signal}: {why}");
+    let errno = if out_of_memory { 12 } else { 4 };
+    Error::Setup { step: "set the container up".into(), path: None, errno, note: Some(note) }
+}
+
 fn with_note(step: impl Into<String>, errno: i32, note: Option<&str>) -> Error {
     let note = note.map(str::to_string).or_else(|| probe::outer_filter(errno));
     Error::Setup { step: step.into(), path: None, errno, note }

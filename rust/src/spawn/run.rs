@@ -1,6 +1,7 @@
 //! One run from specification to result, in the calling thread: prepare, send, wait, count, remove. Whatever fails, nothing is left.
 
 use super::engine::{self, Engine};
+use super::explain;
 use super::limits;
 use super::outcome::{Evidence, Seen};
 use super::plan::{self, Descriptors};
@@ -190,10 +191,7 @@ impl Live<'_> {
                 fds.push(PollFd::new(*fd, events[index]));
             }
         }
-        let time = Timespec {
-            tv_sec: (milliseconds / 1000) as i64,
-            tv_nsec: (milliseconds % 1000 * MILLISECOND) as _,
-        };
+        let time = Timespec { tv_sec: (milliseconds / 1000) as i64, tv_nsec: (milliseconds % 1000 * MILLISECOND) as _ };
         match poll(&mut fds, Some(&time)) {
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(None),
             Err(errno) => return Err(("wait for the container", errno).into()), // EINVAL: RLIMIT_NOFILE below 5
@@ -325,7 +323,8 @@ impl Live<'_> {
             return false;
         }
         while self.ended.is_none() && self.engine.keeper.is_alive() && sys::process::now() < deadline {
-            let mut fds = [PollFd::new(&self.report, PollFlags::IN), PollFd::new(self.engine.keeper.pidfd(), PollFlags::IN)];
+            let mut fds =
+                [PollFd::new(&self.report, PollFlags::IN), PollFd::new(self.engine.keeper.pidfd(), PollFlags::IN)];
             let time = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             let _ = poll(&mut fds, Some(&time));
             // A mute end: the keeper has refused it, so there is nothing to bury.
@@ -362,6 +361,10 @@ impl Live<'_> {
         let ended = self.ended.ok_or_else(super::keeper::died)?;
         if ended.outcome == outcome::FAILED {
             return Err(self.prepared.explain(self.spec, &ended));
+        }
+        let killed_by_us = !matches!(ended.cause, cause::NONE | cause::MEMORY);
+        if ended.outcome == outcome::DIED && self.evidence.status.is_empty() && !killed_by_us {
+            return Err(explain::died_in_set_up(&ended, counters.oom_kills.unwrap_or(0) > 0));
         }
         // A group that cannot be removed now is removed by the next engine; the run itself was sound.
         let _ = removed;

@@ -48,7 +48,7 @@ pub fn ask(which: &Needed) -> i32 {
 
 /// Enters a user namespace with one id and uses a privilege there; 0, or the errno of the first step that was refused.
 pub fn enter_user_namespace() -> i32 {
-    let (uid, gid) = (process::getuid(), process::getgid());
+    let (uid, gid) = (process::geteuid(), process::getegid());
     let enter = || -> Result<()> {
         process::unshare(CLONE_NEWUSER | CLONE_NEWNS)?;
         super::fs::write_file(super::constants::AT_FDCWD, c"/proc/self/setgroups", b"deny")?;

@@ -133,14 +133,14 @@ pub fn getppid() -> i32 {
     unsafe { call(nr::GETPPID, []) }.unwrap_or(0) as i32
 }
 
-pub fn getuid() -> u32 {
+pub fn geteuid() -> u32 {
     // SAFETY: no pointers; never fails.
-    unsafe { call(nr::GETUID, []) }.unwrap_or(0) as u32
+    unsafe { call(nr::GETEUID, []) }.unwrap_or(0) as u32
 }
 
-pub fn getgid() -> u32 {
+pub fn getegid() -> u32 {
     // SAFETY: no pointers; never fails.
-    unsafe { call(nr::GETGID, []) }.unwrap_or(0) as u32
+    unsafe { call(nr::GETEGID, []) }.unwrap_or(0) as u32
 }
 
 pub fn setsid() -> Result<()> {

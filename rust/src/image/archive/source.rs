@@ -45,7 +45,7 @@ impl Source {
 
     /// The SHA-256 of all its bytes, in hexadecimal.
     pub fn digest(&self, check: Check<'_>) -> Result<String> {
-        let mut file = self.from_start()?;
+        let mut file = self.start_again()?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -61,7 +61,7 @@ impl Source {
 
     /// The tar inside, from its start.
     pub fn tar(&self) -> Result<Tar> {
-        let raw = Raw { file: self.from_start()?, hash: Rc::default(), count: Rc::default() };
+        let raw = Raw { file: self.start_again()?, hash: Rc::default(), count: Rc::default() };
         let (hash, count) = (raw.hash.clone(), raw.count.clone());
         let mut buffered = BufReader::with_capacity(BUFFER, raw);
         let start = buffered.fill_buf().map_err(|error| unreadable(&error))?;
@@ -77,7 +77,7 @@ impl Source {
         Ok(Tar { inner, hash, count, out: 0 })
     }
 
-    fn from_start(&self) -> Result<File> {
+    fn start_again(&self) -> Result<File> {
         let mut file = self.file.try_clone().map_err(|error| unreadable(&error))?;
         file.seek(SeekFrom::Start(0)).map_err(|error| unreadable(&error))?;
         Ok(file)
