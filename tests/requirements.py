@@ -149,7 +149,10 @@ def subuid() -> str | None:
         return "newuidmap is not installed"
     import pwd
 
-    name = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()} has no account, and so no range"
     rows = [row.split(":") for row in Path("/etc/subuid").read_text().split()] if Path("/etc/subuid").exists() else []
     mine = [row for row in rows if row[0] in (name, str(os.geteuid()))]
     if not mine:

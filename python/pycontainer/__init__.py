@@ -28,7 +28,8 @@ from pycontainer._limits import IoLimit, Limits, NetworkLimit
 from pycontainer._mounts import File, Mount
 from pycontainer._result import Guarantee, Pressure, Reason, Result, Usage
 from pycontainer._run import run
-from pycontainer._security import DEFAULT_CAPABILITIES, IdMap, Seccomp, Security
+from pycontainer._seccomp import Seccomp
+from pycontainer._security import DEFAULT_CAPABILITIES, IdMap, Security
 from pycontainer._types import DEVNULL, INHERIT, PIPE, STDOUT
 
 __all__ = [

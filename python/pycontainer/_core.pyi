@@ -7,8 +7,6 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final, final
 
-from pycontainer._spec import Spec
-
 __all__ = [
     "TEST_SEAMS", "Outcome", "causes", "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid",
     "probe_host", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "unpack_archive",
@@ -45,8 +43,11 @@ class Outcome:
     def overhead(self) -> tuple[int, int]:
         """Return the nanoseconds of the call before the command started, and after it ended."""
 
-def run(spec: Spec) -> Outcome:
+def run(spec: object) -> Outcome:
     """Run one container to its end. Signals of the main thread are served meanwhile.
+
+    Args:
+        spec: a `pycontainer._spec.Spec`, whose attributes are read once.
 
     Raises:
         SetupError, CommandNotFound, CommandNotExecutable: it could not be started.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 
 from pycontainer._causes import CAUSES, find, too_old
@@ -237,6 +236,8 @@ def _idmapped_mounts(plain: _Trial, facts: dict[str, Any]) -> Guarantee:
         return _missing(name, plain.cause or ("no container starts here", ""))
     if not facts["root"]:
         return Guarantee(name, "held", "not needed: this user's files belong to the container's root")
+    import tempfile  # noqa: PLC0415 - bz2, lzma, random: milliseconds of every import, for what few ask
+
     with tempfile.TemporaryDirectory(prefix="pycontainer-doctor-") as source:
         trial = _Trial(_true(), mounts=[Mount.bind(source, "/mnt/doctor", owner=65534)])
         where = os.path.dirname(source)

@@ -240,7 +240,8 @@ def _with_mount_hint(error: CommandNotFound, spec: Spec) -> SetupError:
     if found is None or not os.path.isfile(found):
         return error
     directory = os.path.dirname(os.path.realpath(found))
-    hint = f"{found} is on this machine, not in the image: mounts=[Mount.bind({directory!r}, {directory!r}, read_only=True)]"
-    return CommandNotFound(error.errno, error.strerror, error.filename, step=error.step, hint=hint)
+    bind = f"Mount.bind({directory!r}, {directory!r}, read_only=True)"
+    hint = f"{found} is on this machine, not in the image: mounts=[{bind}]"
+    return CommandNotFound(error.errno or 2, error.strerror, error.filename, step=error.step, hint=hint)
 
 

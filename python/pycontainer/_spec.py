@@ -257,7 +257,7 @@ def _mount(mount: Mount) -> tuple[Any, ...]:
     if mount.kind in ("volume", "image"):
         raise NotSupported(f"Mount.{mount.kind}", "it is not built yet", "Mount.bind or Mount.overlay of a directory")
     source = os.fsencode(mount.source) if mount.source else b""
-    size = None if mount.size in (None, math.inf) else int(mount.size)  # type: ignore[arg-type]
+    size = None if mount.size in (None, math.inf) else int(mount.size)
     mode = mount.mode if mount.mode is not None else 0o1777
     return mount.kind, mount.target, os.fsdecode(source), bool(mount.read_only), mount.owner, size, mode
 

@@ -139,8 +139,7 @@ pub fn make_namespace(mapping: Mapping) -> Result<Fd> {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     let made = write_maps(pid, mapping).and_then(|()| open_namespace(pid));
-    let _ = process::pidfd_send_signal(pidfd.raw(), SIGKILL);
-    let _ = process::wait4(pid, WALL);
+    crate::launch::abandon(pidfd.raw(), pid);
     made
 }
 

@@ -280,11 +280,7 @@ struct Needed {
 /// Moved above all numbers that the command gets: a passed descriptor could take the root's place, and lead the cwd out of it.
 fn out_of_the_way(command: &Command<'_>, highest: i32) -> Result<Needed> {
     let above = |fd: i32| if fd < 0 { Ok(fd) } else { fs::dup_above(fd, highest + 1).map(Fd::release) };
-    Ok(Needed {
-        root: above(command.root)?,
-        nested: above(command.nested.raw())?,
-        lifeline: above(command.lifeline)?,
-    })
+    Ok(Needed { root: above(command.root)?, nested: above(command.nested.raw())?, lifeline: above(command.lifeline)? })
 }
 
 /// 0, 1, 2 and the passed descriptors at their numbers; nothing else survives exec.

@@ -102,10 +102,12 @@ fn own_streams(plan: &Plan<'_>) -> Outcome<()> {
     Ok(())
 }
 
-/// Ends a PID 1 that was not let go, or that could not be watched.
+/// Ends a child of ours that was not let go, or that could not be watched, and waits for its end.
 pub fn abandon(pidfd: i32, pid: i32) {
-    let _ = process::pidfd_send_signal(pidfd, SIGKILL);
-    let _ = process::wait4(pid, WALL);
+    // A wait for a child that was not killed would be for ever.
+    if process::pidfd_send_signal(pidfd, SIGKILL).is_ok() || process::kill(pid, SIGKILL).is_ok() {
+        let _ = crate::sys::errno::retry(|| process::wait4(pid, WALL));
+    }
 }
 
 /// While one container is made, this process has the uid of its range: the kernel then counts all tasks of the new user namespace

@@ -12,6 +12,8 @@ type Refused = (u16, Errno);
 /// The plan of HELLO: our ids, and (where there is a subuid range) newuidmap and newgidmap with their arguments.
 pub fn enter(from: &mut Reader<'_>) -> core::result::Result<(), Refused> {
     let (uid, gid) = (process::geteuid(), process::getegid());
+    // Started by a host whose real and effective ids differ it is undumpable, and its own /proc files belong to somebody else.
+    let _ = process::prctl(PR_SET_DUMPABLE, 1, 0);
     let helpers = from.u8().ok_or((step::DECODE, Errno::PROTO))?;
     if helpers == 0 {
         process::unshare(CLONE_NEWUSER | CLONE_NEWNS).map_err(|errno| (step::CLONE, errno))?;

@@ -88,16 +88,18 @@ def test_the_clones_share_memory_and_give_no_signal(trace: list[tuple[int, str, 
 
 
 def test_no_other_process_is_made_by_the_host(trace: list[tuple[int, str, str]]) -> None:
-    """Threads apart, which share its thread group: the intermediate is the host's only child, and is reaped by name."""
+    """Threads apart, which share its thread group: intermediates are the host's only children, reaped by name."""
     host = trace[0][0]
     threads = {host} | {int(rest.rsplit("= ", 1)[1]) for _, call, rest in trace if made_a_thread(call, rest)}
     made = [rest for pid, call, rest in trace if pid in threads and call in ("clone3", "clone", "fork", "vfork")]
     processes = [rest for rest in made if "CLONE_THREAD" not in rest]
-    assert len(processes) == 1, processes
     waits = [rest for pid, call, rest in trace if pid in threads and call in ("wait4", "waitid")]
     answers = [rest for pid, call, rest in trace if pid in threads and call.startswith("wait") and "__WALL" in rest]
-    assert [rest.split(",")[0] for rest in waits] == [str(clones(trace)[0])]
-    assert len(answers) == 1, "on the line of the call, or of its return"
+    assert str(clones(trace)[0]) in [rest.split(",")[0] for rest in waits]
+    assert all(int(rest.split(",")[0]) > 1 for rest in waits), "never waitpid(-1)"
+    # One keeper; two where a tracer takes newuidmap's set-id bit away, and the second has one id only.
+    assert 1 <= len(processes) == len(waits) <= 2
+    assert len(answers) == len(waits), "on the line of the call, or of its return"
 
 
 def made_a_thread(call: str, rest: str) -> bool:

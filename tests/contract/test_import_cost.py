@@ -17,8 +17,8 @@ import pycontainer
 # subprocess is what the package is modelled on and whose classes it extends; it brings signal, selectors, threading.
 FORBIDDEN = {
     "asyncio", "concurrent", "ctypes", "dataclasses", "email", "http", "importlib.metadata", "inspect", "json",
-    "logging", "multiprocessing", "socket", "ssl", "tarfile", "typing", "unittest", "urllib", "pycontainer._core",
-    "pycontainer.cli",
+    "logging", "multiprocessing", "random", "shutil", "socket", "ssl", "tarfile",
+    "tempfile", "typing", "unittest", "urllib", "pycontainer._core", "pycontainer.cli",
 }  # fmt: skip
 SCRIPT = """
 import os, signal, sys
@@ -44,12 +44,12 @@ def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_nothing_is_opened_started_or_changed(tmp_path: Path) -> None:
-    found = json.loads(run(sys.executable, "-c", SCRIPT, cwd=tmp_path).stdout)
+    found = json.loads(run(sys.executable, "-S", "-c", SCRIPT, cwd=tmp_path).stdout)
     assert found["same"]
 
 
 def test_only_light_modules_are_loaded(tmp_path: Path) -> None:
-    new = set(json.loads(run(sys.executable, "-c", SCRIPT, cwd=tmp_path).stdout)["new"])
+    new = set(json.loads(run(sys.executable, "-S", "-c", SCRIPT, cwd=tmp_path).stdout)["new"])
     assert "pycontainer._run" in new, "the script looks at something else"
     assert {name for name in new if name in FORBIDDEN or name.split(".")[0] in FORBIDDEN} == set()
     assert {name.split(".")[0] for name in new} <= {"pycontainer", "site", "_sitebuiltins"} | set(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pycontainer as pc
-from pycontainer import cli
+from pycontainer import _cli_words, cli
 
 
 def options(*words: str) -> dict[str, object]:
@@ -85,7 +85,7 @@ def test_help_is_not_the_host_name(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )  # fmt: skip
 def test_sizes_are_1024_based(text: str, size: int) -> None:
-    assert cli.size(text) == size
+    assert _cli_words.size(text) == size
 
 
 def limits(*words: str) -> pc.Limits:

@@ -359,6 +359,10 @@ impl Live<'_> {
         }
         waited?;
         let ended = self.ended.ok_or_else(super::keeper::died)?;
+        if ended.outcome == outcome::DIED && ended.status & 0x7f == 0 {
+            // Only PID 1 itself can have exited so; the command's status comes in a record.
+            return Err(Error::setup("set up the container: its first process ended without a record", 71));
+        }
         if ended.outcome == outcome::FAILED {
             return Err(self.prepared.explain(self.spec, &ended));
         }
