@@ -30,7 +30,7 @@ def _load() -> ModuleType:
     if sys.platform != "linux":
         raise NotSupported("Linux", f"containers are made by the Linux kernel, and this is {sys.platform}", "use Linux")
     try:
-        from pycontainer import _core
+        import pycontainer._core as _core
     except ImportError as error:
         raise NotSupported(
             "the native module", str(error), "install a wheel for this interpreter: pip install pycontainer-engine"

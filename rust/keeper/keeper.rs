@@ -183,6 +183,7 @@ impl Keeper {
             Some(request::KILL) => self.kill_request(from),
             Some(request::SKELETON) => skeleton(from, received),
             Some(request::UPPERS) => self.keep_uppers(received),
+            Some(request::REMOVE) => from.text().map_or((), |name| crate::remove::layer(&self.uppers, name)),
             _ => {}
         }
     }

@@ -21,6 +21,13 @@ pub fn ours(places: &[i32], uppers: &[i32]) {
     }
 }
 
+/// One writable layer of ours.
+pub fn layer(uppers: &[i32], name: &CStr) {
+    if name.to_bytes().starts_with(Prefix::own().bytes()) && !name.to_bytes().contains(&b'/') {
+        uppers.iter().filter(|fd| **fd >= 0).for_each(|upper| drop(tree(*upper, name, 0)));
+    }
+}
+
 /// Looks again after each removal that went well: a directory that changes under getdents may hide an entry.
 fn each_of_ours(parent: i32, remove: impl Fn(&CStr) -> Result<()>) {
     let prefix = Prefix::own();

@@ -79,7 +79,7 @@ def test_check_raises_with_peak_and_limit(load: Load) -> None:
 @memory_group
 @pytest.mark.parameter("limits.swap")
 def test_without_swap_the_limit_is_the_memory_alone(load: Load) -> None:
-    """With swap=0 a hog must die at its memory limit, whether the machine swaps or not; `enforced` says who holds it."""
+    """With swap=0 a hog dies at its memory limit, whether the machine swaps or not; `enforced` says who holds it."""
     result = load("hog", 48, limits=Limits(memory="16MiB", swap=0))
     assert result.reason is Reason.MEMORY
     assert last_number(result) <= 16

@@ -40,7 +40,7 @@ def load(rootfs: Path, scratch: Path) -> Load:
 
 @pytest.fixture(scope="module")
 def two_at_once(load: Load) -> None:
-    """The engine keeps a range of ids for each container that ran beside another: taken before leaks are watched for."""
+    """The engine keeps a range of ids for each container that ran beside another: taken before leaks are looked for."""
     threads = [threading.Thread(target=load, args=("sleep", 0.5)) for _ in range(2)]
     for thread in threads:
         thread.start()

@@ -1,7 +1,7 @@
 //! pids: which file. Touches none. The default bound is the user namespace's own, and not made here.
 
-use super::{Cap, Controller};
 use super::plan::Draft;
+use super::{Cap, Controller};
 use crate::error::Result;
 
 pub(super) fn plan(draft: &mut Draft) -> Result<()> {

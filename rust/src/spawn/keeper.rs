@@ -133,6 +133,13 @@ impl Keeper {
         self.send(&[request::UPPERS], &[directory.as_raw_fd()])
     }
 
+    /// Where this process cannot remove a writable layer itself.
+    pub fn remove_upper(&self, name: &std::ffi::OsStr) -> Result<()> {
+        let mut message = vec![request::REMOVE];
+        message.put_text(name.as_encoded_bytes());
+        self.send(&message, &[])
+    }
+
     pub fn pidfd(&self) -> &Ours {
         &self.pidfd
     }

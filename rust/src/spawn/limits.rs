@@ -48,7 +48,8 @@ fn disk(engine: &Engine, spec: &Spec) -> Option<Guarantee> {
     let missing = |why: &str, fix| row("disk", State::Missing, "", why.into(), fix);
     spec.limits.disk.filter(|size| *size != NEVER)?;
     if spec.upper_on_disk {
-        let why = "the writable layer lies on the disk, where only a project quota or a file system of its own bounds it";
+        let why =
+            "the writable layer lies on the disk, where only a project quota or a file system of its own bounds it";
         return missing(why, "upper=\"memory\", which is bounded by its tmpfs");
     }
     let too_old = engine.facts.rootless && engine.kernel < (6, 6);

@@ -150,7 +150,10 @@ mod tests {
         let hit = |own| Counters { oom_kills: Some(1), own_limit_hit: own, ..Counters::default() };
         assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 9), &hit(Some(true)), Seen::default()), Reason::Memory);
         assert_eq!(reason(&ended(outcome::DIED, cause::NONE, 9), &hit(None), Seen::default()), Reason::Memory);
-        assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 9), &hit(Some(false)), Seen::default()), Reason::HostMemory);
+        assert_eq!(
+            reason(&ended(outcome::EXITED, cause::NONE, 9), &hit(Some(false)), Seen::default()),
+            Reason::HostMemory
+        );
         assert_eq!(reason(&ended(outcome::EXITED, cause::NONE, 0), &hit(Some(true)), Seen::default()), Reason::Exited);
     }
 

@@ -368,9 +368,9 @@ impl Prepared {
     }
 
     /// `dying`: its container may still be at it for a moment.
-    pub fn remove_upper(&mut self, dying: bool) {
-        if let Some(upper) = self.upper.take() {
-            upper.remove(dying);
+    pub fn remove_upper(&mut self, engine: &Engine, dying: bool) {
+        if let Some(left) = self.upper.take().and_then(|upper| upper.remove(dying)) {
+            let _ = engine.keeper.remove_upper(&left);
         }
     }
 

@@ -81,7 +81,7 @@ impl<'a> Live<'a> {
         match Parts::launch(engine, spec, &prepared) {
             Ok(parts) => Ok(Live::of(engine, spec, prepared, parts)),
             Err(error) => {
-                prepared.remove_upper(false);
+                prepared.remove_upper(engine, false);
                 Err(error)
             }
         }
@@ -352,7 +352,7 @@ impl Live<'_> {
         let group_paths = self.groups.as_ref().map(Groups::paths).unwrap_or_default();
         let upper_in_memory = !self.prepared.upper_is_on_disk();
         let removed = self.groups.take().map_or(Ok(()), Groups::remove);
-        self.prepared.remove_upper(!buried);
+        self.prepared.remove_upper(self.engine, !buried);
         // Ids that may still be in use are not given back: PID 1 holds their lock as long as it lives.
         if let (Some(range), Some(pool), true) = (self.range.take(), self.engine.pool(), buried) {
             pool.give_back(range);

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::runtime;
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
@@ -40,7 +41,7 @@ pub fn make(store: &Path, name: &str, owner: u32, mode: u32, host_image: bool) -
     std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(fail)?;
     let made = UpperDirectory { path: path.clone() };
     if let Err(error) = fill(&path, owner, mode, host_image) {
-        made.remove(false);
+        let _ = made.remove(false);
         return Err(fail(error));
     }
     Ok(made)
@@ -51,7 +52,7 @@ pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool) {
     for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
         let owner = crate::cgroup::owner(&entry.file_name().to_string_lossy());
         if owner.is_some_and(|(pid, start)| !alive(pid, start)) {
-            UpperDirectory { path: entry.path() }.remove(false);
+            let _ = UpperDirectory { path: entry.path() }.remove(false);
         }
     }
 }
@@ -80,15 +81,20 @@ impl UpperDirectory {
 
     /// std's walk goes by descriptors and follows no link. A plain user first takes back what the container made unreadable to
     /// its owner. A container that is still dying may write what was just removed.
-    pub fn remove(self, dying: bool) {
+    /// Returns the name of one that is still there.
+    pub fn remove(self, dying: bool) -> Option<OsString> {
         let deadline = Instant::now() + if dying { PATIENCE } else { Duration::ZERO };
         while std::fs::remove_dir_all(&self.path).is_err() && self.path.exists() {
             let _ = make_passable(&self.path);
-            if std::fs::remove_dir_all(&self.path).is_ok() || Instant::now() >= deadline {
-                return;
+            if std::fs::remove_dir_all(&self.path).is_ok() {
+                return None;
+            }
+            if Instant::now() >= deadline {
+                return self.path.file_name().map(OsString::from);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        None
     }
 }
 
