@@ -21,7 +21,9 @@ from pathlib import Path
 
 import junit
 
-FENCE = re.compile(r"^(?P<indent> *)```python(?! signature)\b[^\n]*\n(?P<code>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?P<indent> *)```python(?! signature)\b[^\n]*\n(?P<code>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL
+)
 NO_RUN = re.compile(r"<!-- no-run: (?P<reason>.+?) -->\s*\Z")
 TIMEOUT = 300  # seconds for one page
 

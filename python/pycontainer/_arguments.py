@@ -116,7 +116,7 @@ def text_mode(text: object, encoding: object, errors: object) -> bool:
     """Check `text`, `encoding` and `errors`; whether streams are str, as subprocess decides it."""
     wanted = text is not None and parse_bool(text, "text")
     if encoding is not None:
-        _codec(encoding, "encoding", lambda name: "a".encode(name))  # unlike lookup, it refuses "hex"
+        _codec(encoding, "encoding", "a".encode)  # unlike lookup, it refuses "hex"
     if errors is not None:
         _codec(errors, "errors", codecs.lookup_error)
     return wanted or encoding is not None or errors is not None

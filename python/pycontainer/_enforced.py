@@ -1,4 +1,4 @@
-"""`Result.enforced`: what the kernel said of the container after exec, as rows. Reads no file: the evidence came with the result."""
+"""`Result.enforced`: what the kernel said of the container after exec, as rows. Reads no file."""
 
 from __future__ import annotations
 
@@ -145,7 +145,9 @@ def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
         return Guarantee("upper", "held", "tmpfs")
     if asked["upper"] == "disk":
         return Guarantee("upper", "held", "a directory in the store")
-    return Guarantee("upper", "degraded", "a directory in the store", "a rootless tmpfs layer needs Linux 6.6", "Linux 6.6")
+    return Guarantee(
+        "upper", "degraded", "a directory in the store", "a rootless tmpfs layer needs Linux 6.6", "Linux 6.6"
+    )
 
 
 def _pids(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee | None:

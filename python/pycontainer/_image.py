@@ -61,7 +61,7 @@ class Image(Frozen):
 
     @classmethod
     def host(cls, paths: Sequence[Arg] = (), writable: bool = False) -> Self:
-        """Return this machine's programs and libraries as an image: /usr /bin /sbin /lib* /opt, this interpreter, its venv.
+        """Return this machine's programs and libraries: /usr /bin /sbin /lib* /opt, this interpreter, its venv.
 
         Of /etc only what programs need is there (certificates, ld.so, alternatives, locales, services, ...), with
         passwd, group and hosts of our own making. /home, /root, /var, /run and /tmp of the host are not. Host files

@@ -18,18 +18,68 @@ from pycontainer._types import TYPE_CHECKING, parse_bool
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import timedelta
-    from typing import IO, Any, Literal, TypeAlias
+    from typing import Any, Literal, Unpack, overload
 
     from pycontainer._image import Image
     from pycontainer._mounts import File, Mount
-    from pycontainer._types import Arg, Inherit
+    from pycontainer._options import Options, Stream
+    from pycontainer._types import Arg
+else:
 
-    Stream: TypeAlias = int | IO[Any] | Inherit | None
+    def overload(signature):
+        """Stand in for typing's, which costs 2 ms of every import."""
+        return signature
+
 
 _DEFAULT_LIMITS = Limits()
 _DEFAULT_SECURITY = Security()
 
 
+@overload
+def run(
+    args: Sequence[Arg] | None = None,
+    *,
+    text: Literal[True],
+    encoding: str | None = None,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> Result[str]: ...
+@overload
+def run(
+    args: Sequence[Arg] | None = None,
+    *,
+    encoding: str,
+    text: bool | None = None,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> Result[str]: ...
+@overload
+def run(
+    args: Sequence[Arg] | None = None,
+    *,
+    errors: str,
+    text: bool | None = None,
+    encoding: str | None = None,
+    **options: Unpack[Options],
+) -> Result[str]: ...
+@overload
+def run(
+    args: Sequence[Arg] | None = None,
+    *,
+    text: Literal[False] | None = None,
+    encoding: None = None,
+    errors: None = None,
+    **options: Unpack[Options],
+) -> Result[bytes]: ...
+@overload
+def run(
+    args: Sequence[Arg] | None = None,
+    *,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> Result[Any]: ...
 def run(
     args: Sequence[Arg] | None = None,
     *,
@@ -171,7 +221,9 @@ def _result(args: Any, outcome: Any, spec: Spec, given: dict[str, Any], text_mod
         usage=_usage(outcome),
         enforced=Enforced(outcome.evidence(), held, _asked(spec, held)),
         truncated=[name for name, cut in zip(names, outcome.truncated, strict=True) if cut],
-        limits=spec.said if spec.timeout is None or spec.said.wall_time is not None else spec.said.replace(wall_time=spec.timeout),
+        limits=spec.said
+        if spec.timeout is None or spec.said.wall_time is not None
+        else spec.said.replace(wall_time=spec.timeout),
     )
 
 
@@ -243,5 +295,3 @@ def _with_mount_hint(error: CommandNotFound, spec: Spec) -> SetupError:
     bind = f"Mount.bind({directory!r}, {directory!r}, read_only=True)"
     hint = f"{found} is on this machine, not in the image: mounts=[{bind}]"
     return CommandNotFound(error.errno or 2, error.strerror, error.filename, step=error.step, hint=hint)
-
-

@@ -287,7 +287,8 @@ def _user_namespace(security: Security) -> tuple[int, int] | None:
         return (0, 0)
     maps = security._id_maps()
     if len(maps) > 1 or maps[0].inside != 0:
-        raise NotSupported("user_namespace", "maps of several ranges are not built yet", "one IdMap that begins with id 0")
+        cause = "maps of several ranges are not built yet"
+        raise NotSupported("user_namespace", cause, "one IdMap that begins with id 0")
     return (maps[0].outside, maps[0].count)
 
 
@@ -344,7 +345,8 @@ def stream(value: Any, argument: str) -> tuple[str, int]:
 
 def _descriptor(value: Any, argument: str) -> tuple[str, int]:
     if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "fileno")):
-        raise TypeError(f"{argument} must be PIPE, DEVNULL, INHERIT, a descriptor or a file, not {type(value).__name__}")
+        kind = type(value).__name__
+        raise TypeError(f"{argument} must be PIPE, DEVNULL, INHERIT, a descriptor or a file, not {kind}")
     number = value if isinstance(value, int) else value.fileno()
     if number < 0:
         raise ValueError(f"{argument}: {number} is not a descriptor")

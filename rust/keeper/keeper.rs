@@ -6,6 +6,7 @@ use crate::launch::{self, Failure, at, launch};
 use crate::oom;
 use crate::pid1;
 use crate::plan;
+use crate::remove;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Credentials, Received};
@@ -183,7 +184,7 @@ impl Keeper {
             Some(request::KILL) => self.kill_request(from),
             Some(request::SKELETON) => skeleton(from, received),
             Some(request::UPPERS) => self.keep_uppers(received),
-            Some(request::REMOVE) => from.text().map_or((), |name| crate::remove::layer(&self.uppers, name)),
+            Some(request::REMOVE) => from.text().map_or((), |name| remove::named(name, &self.places, &self.uppers)),
             _ => {}
         }
     }
@@ -433,7 +434,7 @@ impl Keeper {
             let Some(container) = self.table.get(index) else { continue };
             let _ = process::wait4(container.pid, WALL);
         }
-        crate::remove::ours(&self.places, &self.uppers);
+        remove::ours(&self.places, &self.uppers);
     }
 }
 

@@ -21,9 +21,10 @@ pub fn ours(places: &[i32], uppers: &[i32]) {
     }
 }
 
-/// One writable layer of ours.
-pub fn layer(uppers: &[i32], name: &CStr) {
+/// What one container had, if the name is one of ours. Without waiting: the host has waited.
+pub fn named(name: &CStr, places: &[i32], uppers: &[i32]) {
     if name.to_bytes().starts_with(Prefix::own().bytes()) && !name.to_bytes().contains(&b'/') {
+        places.iter().filter(|fd| **fd >= 0).for_each(|place| drop(fs::unlinkat(*place, name, AT_REMOVEDIR)));
         uppers.iter().filter(|fd| **fd >= 0).for_each(|upper| drop(tree(*upper, name, 0)));
     }
 }

@@ -17,7 +17,8 @@ pub mod request {
     pub const SKELETON: u8 = 5;
     /// One descriptor: a directory in which the host makes writable layers.
     pub const UPPERS: u8 = 6;
-    /// The name of a writable layer that the host could not remove: it had no descriptor free, or the files are of ids that it is not.
+    /// The name of groups and a writable layer that the host could not remove: no descriptor was free, or the files are of ids that
+    /// it is not.
     pub const REMOVE: u8 = 7;
 }
 

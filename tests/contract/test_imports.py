@@ -27,6 +27,8 @@ ROOMS = [
 ]
 # Work without the extension, as plain values: they may not even name what loads it.
 VALUES = {"_types", "_errors", "_arguments", "_limits", "_mounts", "_seccomp", "_security", "_result", "_enforced"}
+# Never imported at run time: the last test of this file.
+FOR_TYPE_CHECKERS = {"_options"}
 # What costs milliseconds at import, or starts something.
 HEAVY = {
     "asyncio",
@@ -42,7 +44,9 @@ HEAVY = {
 
 
 def modules() -> dict[str, ast.Module]:
-    return {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
+    """All but those that only type checkers read."""
+    found = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
+    return {name: tree for name, tree in found.items() if name not in FOR_TYPE_CHECKERS}
 
 
 def imported(tree: ast.AST) -> list[str]:
@@ -122,3 +126,8 @@ def test_nothing_heavy_is_imported(module: str) -> None:
     at_import = [node for node in modules()[module].body if isinstance(node, (ast.Import, ast.ImportFrom))]
     names = {name.split(".")[0] for node in at_import for name in imported(ast.Module([node], []))}
     assert names & HEAVY == set()
+
+
+def test_what_only_type_checkers_read_is_never_imported() -> None:
+    for module, tree in modules().items():
+        assert not FOR_TYPE_CHECKERS & {name.split(".")[-1] for name in imported(tree)}, module

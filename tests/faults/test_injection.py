@@ -1,4 +1,4 @@
-"""An error from any system call of the road, in the host, the keeper or inside: a typed error or success, in time, nothing left."""
+"""An error from any system call of the road, of the host, the keeper or inside: typed or success, in time, nothing left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ import pycontainer as pc
 from pycontainer import _core
 image, talk = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
 KINDS = {
-    "plain": {}, "limited": {"limits": pc.Limits(memory="64MiB", pids=20, cpus=1, cpu_time=5)}, "disk": {"upper": "disk"},
+    "plain": {}, "limited": {"limits": pc.Limits(memory="64MiB", pids=20, cpus=1, cpu_time=5)},
+    "disk": {"upper": "disk"},
     "files": {"files": {"/in/f": b"x"}, "input": b"y" * 9000, "hostname": "h"}, "terminal": {"tty": True},
 }
 while kind := talk.recv(100).decode():
@@ -42,17 +43,20 @@ while kind := talk.recv(100).decode():
 """
 PATIENCE = 20  # seconds
 
-HOST = (
-    "socketpair sendmsg recvmsg pipe2 fcntl poll openat mkdir mkdirat statx newfstatat unlinkat rmdir memfd_create flock write read"
-    " eventfd2 readlink getdents64 pidfd_open clone3 wait4 execveat setsockopt mmap dup chown fchown"
-).split()
-KEEPER = (
-    "recvmsg sendmsg epoll_pwait epoll_ctl clone3 wait4 socketpair fsopen fsconfig fsmount open_tree mount_setattr openat openat2 statx"
-    " mkdirat mknodat symlinkat write read setresuid setresgid prlimit64 fcntl fchown pidfd_send_signal close_range setsid prctl"
-    " setgroups move_mount pivot_root unshare sethostname umount2 mount fchdir chroot capset seccomp landlock_create_ruleset"
-    " landlock_add_rule landlock_restrict_self keyctl execve mmap signalfd4 ppoll fstatfs dup3 umask ioctl socket pread64 sendfile"
-).split()
-ERRORS = "EINTR ENOMEM EPERM ENOSYS EMFILE ENOSPC EIO".split()
+HOST = [
+    "socketpair", "sendmsg", "recvmsg", "pipe2", "fcntl", "poll", "openat", "mkdir", "mkdirat", "statx", "newfstatat",
+    "unlinkat", "rmdir", "memfd_create", "flock", "write", "read", "eventfd2", "readlink", "getdents64", "pidfd_open",
+    "clone3", "wait4", "execveat", "setsockopt", "mmap", "dup", "chown", "fchown",
+]  # fmt: skip
+KEEPER = [
+    "recvmsg", "sendmsg", "epoll_pwait", "epoll_ctl", "clone3", "wait4", "socketpair", "fsopen", "fsconfig",
+    "fsmount", "open_tree", "mount_setattr", "openat", "openat2", "statx", "mkdirat", "mknodat", "symlinkat", "write",
+    "read", "setresuid", "setresgid", "prlimit64", "fcntl", "fchown", "pidfd_send_signal", "close_range", "setsid",
+    "prctl", "setgroups", "move_mount", "pivot_root", "unshare", "sethostname", "umount2", "mount", "fchdir",
+    "chroot", "capset", "seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "keyctl",
+    "execve", "mmap", "signalfd4", "ppoll", "fstatfs", "dup3", "umask", "ioctl", "socket", "pread64", "sendfile",
+]  # fmt: skip
+ERRORS = ["EINTR", "ENOMEM", "EPERM", "ENOSYS", "EMFILE", "ENOSPC", "EIO"]
 KINDS = ["plain", "limited", "disk", "files", "terminal"]
 
 
@@ -69,6 +73,8 @@ class Host:
     def run(self, kind: str) -> str:
         self.talk.send(kind.encode())
         keeper, _, answer = self.talk.recv(1000).decode().partition(" ")
+        if not keeper:
+            raise AssertionError(f"the host ended: {self.child.communicate()}")
         self.keeper = int(keeper)
         return answer
 

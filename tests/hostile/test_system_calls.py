@@ -115,7 +115,7 @@ def test_cve_2026_31431_i386_calls_kill() -> None:
 def test_control_of_i386_the_machine_code_calls() -> None:
     """The same bytes without a filter: getpid, number 20 on i386. Where the kernel has no i386, it is ENOSYS by a signal."""
     answer = sweep(I386, [20], outside)[20]
-    assert isinstance(answer, int) and answer > 0 or answer == "signal 11", answer
+    assert (isinstance(answer, int) and answer > 0) or answer == "signal 11", answer
 
 
 TERMINAL = """

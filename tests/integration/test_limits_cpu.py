@@ -48,20 +48,21 @@ def test_max_lifts_the_rate(load: Load) -> None:
 
 @pytest.mark.requires("controller:cpu", "controller:cpuset")
 @pytest.mark.parameter("limits.cpu_weight")
-def test_two_loops_on_one_processor_share_it_by_weight(load: Load) -> None:
+def test_two_loops_on_one_processor_share_it_by_weight(load: Load, lateness: float) -> None:
     got: dict[int, float] = {}
 
     def run(weight: int) -> None:
-        got[weight] = float(load("rate", 3, limits=Limits(cpu_weight=weight, cpuset=[cpu])).stdout)
+        got[weight] = float(load("rate", 3, moment, limits=Limits(cpu_weight=weight, cpuset=[cpu])).stdout)
 
     cpu = min(os.sched_getaffinity(0))
+    moment = time.time() + 0.5 + 20 * lateness
     threads = [threading.Thread(target=run, args=(weight,)) for weight in (50, 200)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    # Starting one after the other gives the first some time alone; others on this machine take from both alike.
-    assert 2.8 <= got[200] / got[50] <= 5.2, got
+    # Others on this machine take from both alike.
+    assert 3 <= got[200] / got[50] <= 5, got
 
 
 @pytest.mark.requires("controller:cpuset")
@@ -83,23 +84,28 @@ def test_the_command_cannot_leave_its_processors(load: Load) -> None:
     assert time.monotonic() - begun >= 0.75 * 0.4 * (os.cpu_count() or 1)
 
 
+def spent_while_ending(lateness: float) -> float:
+    """What all processors can spend between the keeper's look and the end; an end is at most as long as a whole run."""
+    return lateness * (os.cpu_count() or 1)
+
+
 # ---- budgets -----------------------------------------------------------------------------------------------------
 
 
 @clock_group
 @pytest.mark.parameter("limits.cpu_time")
 @pytest.mark.parametrize("processes", [1, 5])
-def test_the_whole_tree_dies_when_its_sum_reaches_the_budget(load: Load, processes: int) -> None:
+def test_the_whole_tree_dies_when_its_sum_reaches_the_budget(load: Load, processes: int, lateness: float) -> None:
     result = load("spin", processes, 60, limits=Limits(cpu_time=1.0))
     assert (result.reason, result.returncode) == (Reason.CPU_TIME, -9)
     assert result.usage.cpu is not None
-    assert 0.99 <= result.usage.cpu <= 1.06
+    assert 0.99 <= result.usage.cpu <= 1.03 + spent_while_ending(lateness)
     assert result.enforced["cpu_time"].state == "held"
 
 
 @clock_group
 @pytest.mark.requires("cpus>=2")
-def test_the_budget_counts_every_processor_even_if_the_host_is_pinned_to_one(load: Load) -> None:
+def test_the_budget_counts_every_processor_even_if_the_host_is_pinned_to_one(load: Load, lateness: float) -> None:
     """The keeper looks again when all processors together could have spent what is left; an affinity is no bound."""
     affinity = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(affinity)})
@@ -109,7 +115,7 @@ def test_the_budget_counts_every_processor_even_if_the_host_is_pinned_to_one(loa
         os.sched_setaffinity(0, affinity)
     assert result.reason is Reason.CPU_TIME
     assert result.usage.cpu is not None
-    assert result.usage.cpu <= 1.06
+    assert result.usage.cpu <= 1.03 + spent_while_ending(lateness)
 
 
 @clock_group

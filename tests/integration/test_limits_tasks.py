@@ -126,9 +126,9 @@ def test_soft_and_hard_and_max(load: Load) -> None:
 @pytest.mark.refuses("limits.rlimits")
 def test_more_than_the_host_s_hard_limit_is_not_supported_unless_degraded(load: Load) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    limits = Limits(rlimits={"nofile": (10, hard + 1)})
+    limits = Limits(rlimits={"nofile": (100, hard + 1)})
     with pytest.raises(pc.NotSupported, match=f"rlimits.*{hard}.*ulimit -H"):
         load("exit", 0, limits=limits)
     cut = pc.run(["sh", "-c", "ulimit -Sn; ulimit -Hn"], image=load.root, limits=limits, degrade=["rlimits"])
-    assert cut.stdout.split() == [b"10", str(hard).encode()]
+    assert cut.stdout.split() == [b"100", str(hard).encode()]
     assert cut.enforced["rlimits"].state == "degraded"

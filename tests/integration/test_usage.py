@@ -31,12 +31,12 @@ def test_wall_is_the_command_s_time(load: Load) -> None:
 @pytest.mark.parametrize(
     "limits", [Limits(), Limits(memory="64MiB"), Limits(cpu_time=20)], ids=["-", "memory", "clock"]
 )
-def test_cpu_is_what_the_tree_burned(load: Load, limits: Limits) -> None:
+def test_cpu_is_what_the_tree_burned(load: Load, limits: Limits, lateness: float) -> None:
     degrade = ["memory", "cpu_time", "oom_group"]
     usage = load("spin", 3, 0.3, limits=limits, degrade=degrade).usage
-    assert 0.88 <= some(usage.cpu) <= 1.1
+    assert 0.85 <= some(usage.cpu) <= 1.1 + 3 * lateness
     assert some(usage.cpu) == pytest.approx(some(usage.cpu_user) + some(usage.cpu_system), abs=0.02)
-    assert some(usage.cpu_user) > 0.7
+    assert some(usage.cpu_user) > 0.5
 
 
 def test_user_and_system_time_are_told_apart(load: Load) -> None:
@@ -44,7 +44,7 @@ def test_user_and_system_time_are_told_apart(load: Load) -> None:
     copies = pc.run(["dd", "if=/dev/zero", "of=/dev/null", "bs=1M", "count=3000"], image=load.root).usage
     burns = load("spin", 1, 0.3).usage
     assert some(copies.cpu_system) > some(copies.cpu_user)
-    assert some(burns.cpu_user) > 5 * some(burns.cpu_system)
+    assert some(burns.cpu_user) > some(burns.cpu_system)
     assert writes.cpu is not None
 
 

@@ -102,9 +102,11 @@ static int spin_everywhere(double seconds)
     return 0;
 }
 
-/* rate SECONDS: CPU used per second of time */
-static int rate(double seconds)
+/* rate SECONDS [MOMENT]: CPU used per second of time, from that moment of the clock on */
+static int rate(double seconds, double moment)
 {
+    while (now(CLOCK_REALTIME) < moment)
+        usleep(1000);
     double begun = now(CLOCK_MONOTONIC), used = cpu();
     while (now(CLOCK_MONOTONIC) - begun < seconds)
         ;
@@ -318,7 +320,7 @@ int main(int count, char **words)
     if (!strcmp(what, "memory_bomb")) memory_bomb();
     if (!strcmp(what, "spin")) return spin(atol(first), atof(second));
     if (!strcmp(what, "spin_everywhere")) return spin_everywhere(atof(first));
-    if (!strcmp(what, "rate")) return rate(atof(first));
+    if (!strcmp(what, "rate")) return rate(atof(first), atof(second));
     if (!strcmp(what, "affinity")) return affinity();
     if (!strcmp(what, "tasks")) return tasks(first, atol(second), *third == '0' ? 100000 : atol(third));
     if (!strcmp(what, "fill")) return fill(first);

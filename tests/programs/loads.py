@@ -38,6 +38,17 @@ def load(rootfs: Path, scratch: Path) -> Load:
     return Load(root)
 
 
+@pytest.fixture
+def lateness(load: Load) -> float:
+    """Seconds that a start and an end take here: a few thousandths, or twenty times that in an emulated kernel."""
+    times = []
+    for _ in range(3):
+        begun = time.monotonic()
+        load("exit", 0)
+        times.append(time.monotonic() - begun)
+    return min(times)
+
+
 @pytest.fixture(scope="module")
 def two_at_once(load: Load) -> None:
     """The engine keeps a range of ids for each container that ran beside another: taken before leaks are looked for."""

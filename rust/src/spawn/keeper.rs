@@ -133,11 +133,11 @@ impl Keeper {
         self.send(&[request::UPPERS], &[directory.as_raw_fd()])
     }
 
-    /// Where this process cannot remove a writable layer itself.
-    pub fn remove_upper(&self, name: &std::ffi::OsStr) -> Result<()> {
+    /// Groups and a writable layer of that name, where this process cannot remove them itself.
+    pub fn remove(&self, name: &str) {
         let mut message = vec![request::REMOVE];
-        message.put_text(name.as_encoded_bytes());
-        self.send(&message, &[])
+        message.put_bytes(name.as_bytes());
+        let _ = self.send(&message, &[]);
     }
 
     pub fn pidfd(&self) -> &Ours {

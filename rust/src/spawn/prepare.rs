@@ -347,7 +347,8 @@ impl Prepared {
 
     /// The bound on tasks that the user namespace itself holds (5.14).
     fn nproc(&self, engine: &Engine, spec: &Spec) -> u64 {
-        let bound = limits::pids_bound(engine, spec);
+        // A plain user's keeper has the uid under which its containers' tasks are counted, and is one of them.
+        let bound = limits::pids_bound(engine, spec).map(|bound| bound + u64::from(engine.facts.rootless));
         let by_namespace = self.facts.user_namespace && !engine.facts.one_id;
         bound.filter(|_| by_namespace && !seams::skips("pids")).unwrap_or(NEVER)
     }
@@ -370,7 +371,7 @@ impl Prepared {
     /// `dying`: its container may still be at it for a moment.
     pub fn remove_upper(&mut self, engine: &Engine, dying: bool) {
         if let Some(left) = self.upper.take().and_then(|upper| upper.remove(dying)) {
-            let _ = engine.keeper.remove_upper(&left);
+            engine.keeper.remove(&left.to_string_lossy());
         }
     }
 

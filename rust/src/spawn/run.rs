@@ -351,7 +351,9 @@ impl Live<'_> {
         held.append(&mut self.prepared.degraded);
         let group_paths = self.groups.as_ref().map(Groups::paths).unwrap_or_default();
         let upper_in_memory = !self.prepared.upper_is_on_disk();
-        let removed = self.groups.take().map_or(Ok(()), Groups::remove);
+        if let Some(groups) = self.groups.take() {
+            remove_groups(self.engine, groups);
+        }
         self.prepared.remove_upper(self.engine, !buried);
         // Ids that may still be in use are not given back: PID 1 holds their lock as long as it lives.
         if let (Some(range), Some(pool), true) = (self.range.take(), self.engine.pool(), buried) {
@@ -370,8 +372,6 @@ impl Live<'_> {
         if ended.outcome == outcome::DIED && self.evidence.status.is_empty() && !killed_by_us {
             return Err(explain::died_in_set_up(&ended, counters.oom_kills.unwrap_or(0) > 0));
         }
-        // A group that cannot be removed now is removed by the next engine; the run itself was sound.
-        let _ = removed;
         let [stdout, stderr] = std::mem::take(&mut self.streams.captured);
         let limits = &self.spec.limits;
         let seen = Seen {
@@ -406,6 +406,14 @@ impl Ready {
     }
 }
 
+/// What resists this process is left to the keeper, and at the latest removed at its end: the run itself was sound.
+fn remove_groups(engine: &Engine, groups: Groups) {
+    let name = groups.name().to_owned();
+    if groups.remove().is_err() {
+        engine.keeper.remove(&name);
+    }
+}
+
 /// What must be undone where a start fails half-way.
 struct Undo<'a> {
     engine: &'a Engine,
@@ -422,7 +430,7 @@ impl Undo<'_> {
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
         if let Some(groups) = self.groups.take() {
-            let _ = groups.remove();
+            remove_groups(self.engine, groups);
         }
         if let (Some(range), Some(pool)) = (self.range.take(), self.engine.pool()) {
             pool.give_back(range);
