@@ -102,11 +102,25 @@ def lint(session: nox.Session) -> None:
     session.run("cargo", "fmt", "--all", "--check", external=True)
     clippy = ("cargo", "clippy", "--all-targets", "--all-features", "--", "-D", "warnings")
     session.run(*clippy, external=True, env=cargo_environment())
+    lint_keeper(session)
     session.run("mypy", "--strict")
     session.run("mypy", "--strict", *TYPED, env={"MYPYPATH": "tools:benchmarks:python"})
     session.install("--force-reinstall", "--no-deps", str(wheel(session)))
     with session.chdir(session.create_tmp()):  # away from the sources: the installed stub and module are compared
         session.run("python", "-m", "mypy.stubtest", "pycontainer._core")
+
+
+def lint_keeper(session: nox.Session) -> None:
+    """The keeper is no target of cargo's (build.rs calls rustc), so clippy's driver is called as build.rs calls rustc."""
+    sysroot = str(session.run("rustc", "--print", "sysroot", external=True, silent=True)).strip()
+    session.run(
+        "clippy-driver", "--edition", "2024", "--crate-name", "pycontainer_keeper", "--crate-type", "bin",
+        "--cfg", "keeper", "--check-cfg", "cfg(keeper)", "--check-cfg", "cfg(test_seams)", "-C", "panic=abort",
+        "-D", "warnings", "-D", "clippy::undocumented_unsafe_blocks", "-D", "unsafe_op_in_unsafe_fn",
+        "--emit", "metadata", "-o", f"{session.create_tmp()}/keeper.rmeta", "rust/keeper/main.rs",
+        external=True, env={"LD_LIBRARY_PATH": f"{sysroot}/lib"},
+    )  # fmt: skip
+    session.run("rustfmt", "--check", "--edition", "2024", "rust/keeper/main.rs", external=True)
 
 
 @nox.session

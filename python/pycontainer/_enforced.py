@@ -156,7 +156,8 @@ def _pids(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee | None:
     if asked["pids"] is not None and asked["pids"] == float("inf"):
         return Guarantee("pids", "held", "lifted, as asked")
     wanted = DEFAULT_PIDS if asked["pids"] is None else asked["pids"]
-    bounded = seen["nproc"] <= wanted + 1  # our own PID 1 is one task more
+    # Our own PID 1 is one task more; a plain user's keeper is counted with its containers.
+    bounded = seen["nproc"] <= wanted + 1 + bool(seen["rootless"])
     return _row("pids", bounded, "the user namespace's own task limit", "no bound on tasks is in force")
 
 

@@ -33,6 +33,8 @@ else:
 
 _DEFAULT_LIMITS = Limits()
 _DEFAULT_SECURITY = Security()
+# Seconds: a Limits holds no shorter time, a timeout may be shorter.
+_SHORTEST = 1e-6
 
 
 @overload
@@ -223,7 +225,7 @@ def _result(args: Any, outcome: Any, spec: Spec, given: dict[str, Any], text_mod
         truncated=[name for name, cut in zip(names, outcome.truncated, strict=True) if cut],
         limits=spec.said
         if spec.timeout is None or spec.said.wall_time is not None
-        else spec.said.replace(wall_time=spec.timeout),
+        else spec.said.replace(wall_time=max(spec.timeout, _SHORTEST)),
     )
 
 

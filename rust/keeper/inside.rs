@@ -219,7 +219,6 @@ fn attach(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
         }
         other => other?,
     };
-    // Rootless devices, ours, lie on /dev; nothing of ours is attached to its root or to the kernel's file systems this way.
     refuse_engines_own(&target, state)?;
     mount::move_mount_onto(state.slots.get(slot)?, target.raw())
 }
@@ -227,22 +226,16 @@ fn attach(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
 /// A link of the image's can lead a target of the caller's to what only the engine mounts: a bind there would hide the masks or
 /// stand in for /proc (CVE-2019-16884), a file there would be a write to a sysctl (CVE-2025-52881).
 fn refuse_engines_own(target: &Fd, state: &State<'_>) -> Result<()> {
-    const KERNELS: [i64; 7] = [
-        PROC_SUPER_MAGIC,
-        0x6265_6572, // sysfs
-        0x0027_e0eb, // cgroup
-        0x6367_7270, // cgroup2
-        0x1980_0202, // mqueue
-        0x1cd1,      // devpts
-        0x6462_6720, // debugfs
-    ];
+    // proc, sysfs, cgroup, cgroup2, mqueue, devpts, debugfs
+    const KERNELS: [i64; 7] =
+        [PROC_SUPER_MAGIC, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x1980_0202, 0x1cd1, 0x6462_6720];
     if KERNELS.contains(&fs::fstatfs(target.raw())?.kind) {
         return Err(Errno::LOOP);
     }
     let seen = fs::fstat(target.raw())?;
     let same = |other: &Fd| fs::fstat(other.raw()).is_ok_and(|own| (own.dev(), own.ino) == (seen.dev(), seen.ino));
-    let own = [c".", c"dev"].map(|path| fs::openat2(state.root, path, O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS));
-    if own.iter().flatten().any(same) { Err(Errno::LOOP) } else { Ok(()) }
+    let open = |path| fs::openat2(state.root, path, O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+    if [c".", c"dev"].map(open).iter().flatten().any(same) { Err(Errno::LOOP) } else { Ok(()) }
 }
 
 /// mkdir -p, component by component, each opened beneath the root before the next (CVE-2024-45310, CVE-2026-87766).

@@ -492,10 +492,13 @@ fn measure_upper(upper: i32, ended: &mut Ended) {
 /// What PID 1 had sent before it died: an error, or the command's status and the evidence, left in `buffer` at the returned length.
 fn last_words(container: &Container, buffer: &mut [u8], ended: &mut Ended) -> usize {
     let mut kept = 0;
-    while let Ok(received) = net::receive(container.control, &mut buffer[kept..], MSG_DONTWAIT) {
-        if received.length == 0 {
-            break;
-        }
+    loop {
+        let received = match net::receive(container.control, &mut buffer[kept..], MSG_DONTWAIT) {
+            Ok(received) if received.length > 0 => received,
+            // It ended with a request of ours unread, which is told once, before what it had sent (unix_release_sock).
+            Err(Errno::CONNRESET) => continue,
+            _ => break,
+        };
         let mut from = Reader::new(&buffer[kept..kept + received.length]);
         match from.u8() {
             Some(record::ERROR) => {
@@ -505,7 +508,8 @@ fn last_words(container: &Container, buffer: &mut [u8], ended: &mut Ended) -> us
                 ended.errno = from.i32().unwrap_or(0);
             }
             Some(record::EXITED) => {
-                let final_word = read_exit(&mut from, ended).is_some_and(|pid2| pid2 || container.flags & flag::PID1 != 0);
+                let final_word =
+                    read_exit(&mut from, ended).is_some_and(|pid2| pid2 || container.flags & flag::PID1 != 0);
                 let left = from.rest().len();
                 buffer.copy_within(kept + received.length - left..kept + received.length, kept);
                 kept += left;

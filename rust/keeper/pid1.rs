@@ -182,22 +182,28 @@ fn supervise(
     evidence::of_command(command, plan, state, report);
     let _ = net::send(control, report.bytes(), &[], 0);
     loop {
-        while let Ok((pid, status, _)) = process::wait4(-1, WNOHANG | WALL) {
-            if pid == 0 {
-                break;
-            }
+        let mut patience = -1;
+        loop {
+            let (pid, status) = match process::wait4(-1, WNOHANG | WALL) {
+                Ok((0, ..)) | Err(Errno::CHILD) => break,
+                Ok((pid, status, _)) => (pid, status),
+                Err(_) => {
+                    patience = 10; // milliseconds: the signal that told of this child does not come again
+                    break;
+                }
+            };
             if pid == command {
                 report.clear();
                 report.put_u8(record::EXITED);
                 put_exit(report, 1, status, started, process::now());
                 let _ = net::send(control, report.bytes(), &[], 0);
                 end_all();
-                while process::wait4(-1, WALL).is_ok() {}
+                while crate::sys::errno::retry(|| process::wait4(-1, WALL)).is_ok() {}
                 return Ok(0);
             }
         }
         let mut fds = [children.raw(), control].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
-        let _ = process::poll(&mut fds, -1);
+        let _ = process::poll(&mut fds, patience);
         let _ = fs::read(children.raw(), &mut [0u8; 128 * 4]);
         if fds[1].revents != 0 && serve(control, command).is_none() {
             return Ok(1);

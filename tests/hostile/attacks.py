@@ -1,4 +1,6 @@
-"""How the attacks are run: Python in Image.host(), a shell in a root file system, and the same step without an engine as a control."""
+"""How the attacks are run: Python in Image.host(), a shell in a root file system, and the same step without an engine
+as a control.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def shell(root: Path, script: str, **options: Any) -> Any:
 
 
 def without_engine(script: str, *arguments: str) -> str:
-    """The control of a mount attack: a shell with the privileges of a careless engine, in a mount namespace of its own."""
+    """The control of a mount attack: a shell with the privileges of a careless engine, in a mount namespace of
+    its own.
+    """
     argv = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     argv += ["sh", "-ec", script, "sh", *arguments]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,6 @@
-"""Fixtures of the attacks: something on this machine that no container may touch, and a root file system to be poisoned."""
+"""Fixtures of the attacks: something on this machine that no container may touch, and a root file system to be
+poisoned.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from hostile.attacks import signature
 
 @pytest.fixture
 def canary(scratch: Path) -> Iterator[Path]:
-    """A directory of this machine with files in it; the test fails if anything there was made, changed, covered or removed."""
+    """A directory of this machine with files in it; the test fails if anything there was made, changed, covered or
+    removed.
+    """
     path = Path(tempfile.mkdtemp(prefix="canary-", dir=scratch))
     path.chmod(0o755)
     (path / "ptmx").write_text("do not touch\n")

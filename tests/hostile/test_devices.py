@@ -44,7 +44,9 @@ tell([tried, made, opened])
     pc.Security(capabilities=pc.DEFAULT_CAPABILITIES | {"MKNOD"}, seccomp="unconfined"),
 ], ids=["default", "mknod", "mknod and admin", "unconfined"])  # fmt: skip
 def test_go_2022_0396_no_device_can_be_made(security: pc.Security) -> None:
-    """A grid of numbers, in /dev, /tmp and /dev/shm. Only 0:0 is allowed to be made: it is overlay's whiteout, and opens nothing."""
+    """A grid of numbers, in /dev, /tmp and /dev/shm. Only 0:0 is allowed to be made: it is overlay's whiteout, and
+    opens nothing.
+    """
     import json
 
     tried, made, opened = inside(MAKE, json.dumps(GRID), "/dev", "/tmp", "/dev/shm", security=security)
@@ -109,6 +111,7 @@ def test_go_2022_0396_the_nodes_that_are_there(options: dict[str, Any]) -> None:
 
 def test_go_2022_0396_a_binds_device_does_not_open(shared: Path, scratch: Path) -> None:
     """A bind of the host's /dev, as tutorials have it: its nodes are names only."""
-    answer = inside("tell([attempt(os.open, '/place/null', os.O_RDONLY), attempt(os.open, '/place/zero', os.O_RDONLY)])",
-                    mounts=[pc.Mount.bind("/dev", "/place", read_only=True)])  # fmt: skip
+    mount = pc.Mount.bind("/dev", "/place", read_only=True)
+    code = "tell([attempt(os.open, '/place/' + name, os.O_RDONLY) for name in ('null', 'zero')])"
+    answer = inside(code, mounts=[mount])
     assert answer == [["refused", "EACCES"], ["refused", "EACCES"]]

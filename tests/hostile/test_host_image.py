@@ -38,8 +38,9 @@ tell({path: look(path) for path in json.loads(sys.argv[1])})
 @pytest.mark.requires("root")
 @pytest.mark.parametrize("security", [pc.Security(), pc.Security(user_namespace="host")], ids=["auto", "host"])
 def test_k33_files_of_root_are_not_readable(secret_in_opt: Path, security: pc.Security) -> None:
-    """The trees are not idmapped: a 0600 file of root's belongs to nobody inside. With user_namespace="host" root inside is root,
-    and DAC says yes: there the file can be read, which docs/security.md says; nothing of /etc, /root, /home is there either way.
+    """The trees are not idmapped: a 0600 file of root's belongs to nobody inside. With user_namespace="host" root
+    inside is root, and DAC says yes: there the file can be read, which docs/security.md says; nothing of /etc,
+    /root, /home is there either way.
     """
     import json
 
@@ -49,15 +50,19 @@ def test_k33_files_of_root_are_not_readable(secret_in_opt: Path, security: pc.Se
 
 
 SECRETS = [
-    "/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/ssh", "/etc/ssl/private", "/etc/docker", "/etc/machine-id", "/etc/fstab",
-    "/etc/subuid", "/etc/hostname", "/etc/krb5.keytab", "/etc/passwd-", "/etc/crontab", "/etc/environment", "/root/.ssh",
+    "/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/ssh", "/etc/ssl/private", "/etc/docker", "/etc/machine-id",
+    "/etc/fstab",
+    "/etc/subuid", "/etc/hostname", "/etc/krb5.keytab", "/etc/passwd-", "/etc/crontab", "/etc/environment",
+    "/root/.ssh",
     "/root/.bash_history", "/root/.netrc", "/home/pycontainer-test", "/var/lib", "/var/log", "/var/run", "/run/secrets",
     "/run/docker.sock", "/run/systemd", "/boot", "/media", "/lost+found",
 ]  # fmt: skip
 
 
 def test_k33_secrets_of_etc_and_homes_are_not_there() -> None:
-    """An allow-list, so this list is only a sample; what this interpreter's prefix lies in shows nothing else of itself."""
+    """An allow-list, so this list is only a sample; what this interpreter's prefix lies in shows nothing else of
+    itself.
+    """
     import json
 
     seen = inside(LOOK, json.dumps(SECRETS))
@@ -107,7 +112,8 @@ PROCESSES = """
 own = {int(pid) for pid in os.listdir('/proc') if pid.isdigit()}
 signalled = [pid for pid in range(2, 40000) if pid not in own and call(62, pid, 0) == 0]
 known = int(sys.argv[1])
-tell({'own': sorted(own), 'signalled': signalled, 'environ': attempt(lambda: open(f'/proc/{known}/environ', 'rb').read()),
+tell({'own': sorted(own), 'signalled': signalled, 'environ': attempt(lambda: open(f'/proc/{known}/environ',
+    'rb').read()),
       'ppid': os.getppid(), 'everyone': call(62, -1, 0)})
 """
 

@@ -1,4 +1,6 @@
-"""Capabilities, set-id files and file capabilities: what a command holds, and that it can gain nothing by executing a file."""
+"""Capabilities, set-id files and file capabilities: what a command holds, and that it can gain nothing by executing a
+file.
+"""
 
 from __future__ import annotations
 
@@ -58,14 +60,17 @@ def skip_other_ids(user: int) -> None:
 def test_cve_2022_29162_executing_a_file_with_capabilities(
     fresh_rootfs: Path, text: str, no_new_privileges: bool
 ) -> None:
-    """A program in a layer with file capabilities, executed by root and by another user: nothing beyond the bounding set."""
+    """A program in a layer with file capabilities, executed by root and by another user: nothing beyond the bounding
+    set.
+    """
     program = fresh_rootfs / "bin/busybox-with-capabilities"
     shutil.copy(fresh_rootfs / "bin/busybox", program)
     subprocess.run(["setcap", text, str(program)], check=True)
     for user in (0, 1000):
         try:
             done = pc.run(
-                ["/bin/busybox-with-capabilities", "cat", "/proc/self/status"], image=fresh_rootfs, text=True, user=user,
+                ["/bin/busybox-with-capabilities", "cat", "/proc/self/status"], image=fresh_rootfs, text=True,
+                    user=user,
                 security=pc.Security(no_new_privileges=no_new_privileges), check=True,
             )  # fmt: skip
         except pc.CommandNotExecutable:  # the kernel refuses an effective file capability beyond the bounding set
@@ -89,9 +94,11 @@ def test_control_of_cve_2022_29162_an_inheritable_set_is_what_it_takes(fresh_roo
 
 @pytest.mark.requires("root")
 def test_cve_2021_3493_set_id_files_of_a_layer(fresh_rootfs: Path) -> None:
-    """Also CVE-2023-0386: a set-user-ID root program in an image gives nothing under no_new_privs, and the mount is nosuid.
+    """Also CVE-2023-0386: a set-user-ID root program in an image gives nothing under no_new_privs, and the mount is
+    nosuid.
 
-    The control is the same file with no_new_privileges=False: there it works, for container root, who is nobody outside.
+    The control is the same file with no_new_privileges=False: there it works, for container root, who is nobody
+    outside.
     """
     program = fresh_rootfs / "bin/busybox-set-id"
     shutil.copy(fresh_rootfs / "bin/busybox", program)

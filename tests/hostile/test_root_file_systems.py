@@ -1,4 +1,4 @@
-"""Images with links, files, FIFOs, sockets and devices where the engine mounts and writes: nothing outside is reached."""
+"""Images with links, files, FIFOs, sockets, devices where the engine mounts and writes: all stays inside."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def test_cve_2023_28642_missing_mount_points_are_made_and_walls_stand(fresh_root
 )
 @pytest.mark.parametrize("below", ["", "/x"])
 def test_cve_2019_16884_mount_led_over_proc(fresh_rootfs: Path, shared: Path, target: str, below: str) -> None:
-    """A target is said by the caller, but what lies there is the image's: a link leads it to what only the engine mounts."""
+    """A target is said by the caller, but what lies there is the image's: a link leads it to what only the engine
+    mounts.
+    """
     put_link(fresh_rootfs / "data", target)
     mounts = [pc.Mount.bind(shared, f"/data{below}", read_only=True)]
     if below and target in ("/", "../..", "/dev"):
@@ -124,16 +126,21 @@ def test_cve_2025_52881_files_led_to_a_sysctl_of_the_host(fresh_rootfs: Path) ->
         sysctl.write_text(before)
 
 
-MASKED = "for f in /proc/keys /proc/timer_list /proc/interrupts; do cat $f; echo x >$f; done; ls -A /proc/acpi /sys/firmware | grep -v :"
+MASKED = """
+for f in /proc/keys /proc/timer_list /proc/interrupts; do cat $f; echo x >$f; done
+ls -A /proc/acpi /sys/firmware | grep -v :
+"""
 
 
 @pytest.mark.parametrize("kind", ["link", *OTHERS])
 @pytest.mark.parametrize("name", ["null", "console", "pts", "ptmx", "shm", "mqueue", "tty", "zero"])
 def test_cve_2025_31133_dev_null_of_the_image(fresh_rootfs: Path, canary: Path, name: str, kind: str) -> None:
-    """Also CVE-2025-62161: what masks is a node of our own making, whatever the image has in /dev. And CVE-2026-88264."""
+    """Also CVE-2025-62161: what masks is a node of our own making, whatever the image has in /dev. And
+    CVE-2026-88264.
+    """
     poison = OTHERS.get(kind, put_link)
     poison(fresh_rootfs / "dev" / name, "/proc/sys/kernel/core_pattern" if name == "null" else canary)
-    done = shell(fresh_rootfs, f"{MASKED}; stat -c %t:%T /dev/null; echo ok >/dev/null")
+    done = shell(fresh_rootfs, f"{MASKED} stat -c %t:%T /dev/null; echo ok >/dev/null")
     assert done.stdout.split() == ["1:3"], done
 
 
@@ -166,7 +173,8 @@ def test_cve_2025_24965_file_through_a_link(fresh_rootfs: Path, canary: Path, ta
     try:
         shell(fresh_rootfs, "true", files={target: b"overwritten"})
     except pc.SetupError as error:
-        assert error.errno in (2, 17, *NOT_FOLLOWED)
+        if error.errno not in (2, 17, *NOT_FOLLOWED):
+            raise
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -182,7 +190,8 @@ def test_cve_2015_1335_mount_point_through_a_link(
         try:
             shell(fresh_rootfs, "true", mounts=[mount])
         except pc.SetupError as error:
-            assert error.errno in (2, 17, *NOT_FOLLOWED)
+            if error.errno not in (2, 17, *NOT_FOLLOWED):
+                raise
 
 
 def test_control_of_cve_2026_87766_a_missing_mount_point_is_made_outside(fresh_rootfs: Path, scratch: Path) -> None:
@@ -202,7 +211,8 @@ def test_cve_2026_39822_trailing_slash(fresh_rootfs: Path, canary: Path, shared:
         try:
             shell(fresh_rootfs, "true", mounts=[pc.Mount.bind(shared, f"/{name}{end}", read_only=True)])
         except pc.SetupError as error:
-            assert error.errno in (2, 17, *NOT_FOLLOWED)
+            if error.errno not in (2, 17, *NOT_FOLLOWED):
+                raise
     here = os.open(fresh_rootfs, os.O_PATH)
     put_link(fresh_rootfs / "control", canary)
     seen = os.open("control/", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)  # the control: it follows

@@ -13,15 +13,18 @@ from hostile.attacks import inside, outside
 pytestmark = pytest.mark.requires("arch:x86_64")  # numbers and calling conventions below are this architecture's
 REFUSED = (-1, -38)  # EPERM, ENOSYS
 
-# What a container has no business with, written down here and not taken from the engine's table. Numbers: syscall_64.tbl.
+# What a container has no business with, written here and not taken from the engine. Numbers: syscall_64.tbl.
 DANGEROUS = {
-    "ptrace of nobody": None, "uselib": 134, "ustat": 136, "sysfs": 139, "modify_ldt ": None, "pivot_root": 155, "_sysctl": 156,
-    "adjtimex ": None, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168,
+    "uselib": 134, "ustat": 136, "sysfs": 139, "pivot_root": 155, "_sysctl": 156,
+    "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168,
     "reboot": 169, "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "create_module": 174,
-    "init_module": 175, "delete_module": 176, "get_kernel_syms": 177, "query_module": 178, "quotactl": 179, "nfsservctl": 180,
-    "lookup_dcookie": 212, "clock_settime": 227, "mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239, "kexec_load": 246,
+    "init_module": 175, "delete_module": 176, "get_kernel_syms": 177, "query_module": 178, "quotactl": 179,
+    "nfsservctl": 180,
+    "lookup_dcookie": 212, "clock_settime": 227, "mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239,
+    "kexec_load": 246,
     "add_key": 248, "request_key": 249, "keyctl": 250, "migrate_pages": 256, "unshare": 272, "move_pages": 279,
-    "perf_event_open": 298, "fanotify_init": 300, "open_by_handle_at": 304, "setns": 308, "kcmp": 312, "finit_module": 313,
+    "perf_event_open": 298, "fanotify_init": 300, "open_by_handle_at": 304, "setns": 308, "kcmp": 312,
+    "finit_module": 313,
     "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425, "io_uring_enter": 426,
     "io_uring_register": 427, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
     "fspick": 433, "clone3": 435, "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442, "quotactl_fd": 443,
@@ -113,7 +116,9 @@ def test_cve_2026_31431_i386_calls_kill() -> None:
 
 
 def test_control_of_i386_the_machine_code_calls() -> None:
-    """The same bytes without a filter: getpid, number 20 on i386. Where the kernel has no i386, it is ENOSYS by a signal."""
+    """The same bytes without a filter: getpid, number 20 on i386. Where the kernel has no i386, it is ENOSYS by a
+    signal.
+    """
     answer = sweep(I386, [20], outside)[20]
     assert (isinstance(answer, int) and answer > 0) or answer == "signal 11", answer
 
@@ -133,10 +138,11 @@ tell(answers)
 
 @pytest.mark.parametrize("tty", [False, True])
 def test_cve_2017_5226_tiocsti_and_tioclinux(tty: bool) -> None:
-    """Also CVE-2023-28100 (a high bit set, which the kernel ignores) and CVE-2016-10124: refused by the filter, with EPERM.
+    """Also CVE-2023-28100 (a high bit set, which the kernel ignores) and CVE-2016-10124: refused by the filter, with
+    EPERM.
 
-    On the container's own pty, where the kernel itself would let container root with CAP_SYS_ADMIN do it; TCGETS shows that it
-    is a terminal that answers.
+    On the container's own pty, where the kernel itself would let container root with CAP_SYS_ADMIN do it; TCGETS shows
+    that it is a terminal that answers.
     """
     answers = inside(TERMINAL, tty=tty, stderr=None)
     assert answers.pop("TCGETS") == 0
@@ -145,7 +151,9 @@ def test_cve_2017_5226_tiocsti_and_tioclinux(tty: bool) -> None:
 
 @pytest.mark.requires("root")
 def test_control_of_cve_2017_5226_a_terminal_takes_input() -> None:
-    """Without a filter root's TIOCSTI on a pty works, or the kernel has it switched off (dev.tty.legacy_tiocsti, 6.2: EIO)."""
+    """Without a filter root's TIOCSTI on a pty works, or the kernel has it switched off (dev.tty.legacy_tiocsti, 6.2:
+    EIO).
+    """
     answers = outside(TERMINAL)
     assert answers["TIOCSTI+0"] in (0, -5)
     assert answers["TIOCSTI+100000000"] == answers["TIOCSTI+0"], "the kernel cuts the request to 32 bits"
@@ -163,11 +171,12 @@ tell(answers)
 
 
 def test_cve_2026_31431_socket_families() -> None:
-    """AF_UNSPEC, UNIX, INET, INET6 and NETLINK only; AF_ALG (38), AF_VSOCK (40), AF_PACKET (17), AF_KEY (15, xfrm: CVE-2026-43284),
-    RDS (21: CVE-2026-43494), SMC, TIPC, CAN... answer with the filter's EPERM.
+    """AF_UNSPEC, UNIX, INET, INET6 and NETLINK only; AF_ALG (38), AF_VSOCK (40), AF_PACKET (17), AF_KEY (15, xfrm:
+    CVE-2026-43284), RDS (21: CVE-2026-43494), SMC, TIPC, CAN... answer with the filter's EPERM.
 
-    This kernel has no AF_ALG, RDS or SCTP: without the filter EAFNOSUPPORT (97) is what they say, so no control can fire for
-    them; EPERM instead of 97 is the proof that the filter answered. AF_PACKET is the one whose control fires (below).
+    This kernel has no AF_ALG, RDS or SCTP: without the filter EAFNOSUPPORT (97) is what they say, so no control can
+    fire for them; EPERM instead of 97 is the proof that the filter answered. AF_PACKET is the one whose control fires
+    (below).
     """
     answers = inside(SOCKETS)
     for name, (single, pair) in answers.items():
@@ -221,7 +230,9 @@ tell(answers)
 
 @pytest.mark.parametrize("user", [0, 1000])
 def test_cve_2022_0185_no_new_namespaces_inside(user: int) -> None:
-    """Also CVE-2021-22555, CVE-2022-23222 and all that begin with capabilities in a user namespace of one's own (row 120)."""
+    """Also CVE-2021-22555, CVE-2022-23222 and all that begin with capabilities in a user namespace of one's own (row
+    120).
+    """
     import requirements
 
     if user and os.geteuid() and requirements.missing("subuid"):
@@ -242,7 +253,9 @@ def test_control_of_cve_2022_0185_the_kernel_would(scratch: object) -> None:
 
 @pytest.mark.requires("root")
 def test_row_124_protocol_holes_need_capabilities() -> None:
-    """UDP_ENCAP, TCP_ULP espintcp, SO_ATTACH_FILTER of others' sockets: xfrm and tc are behind NET_ADMIN, which is not given."""
+    """UDP_ENCAP, TCP_ULP espintcp, SO_ATTACH_FILTER of others' sockets: xfrm and tc are behind NET_ADMIN, which is not
+    given.
+    """
     answers = inside(
         """
         answers = {}

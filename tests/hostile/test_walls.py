@@ -39,7 +39,9 @@ TMPFS, PROC, SYSFS = 0x01021994, 0x9FA0, 0x62656572
 @pytest.mark.requires("kernel>=6.8")
 @BOTH
 def test_ghsa_3q8j_pf29_vwv8_walls_by_statmount(security: pc.Security) -> None:
-    """Also CVE-2020-8694 and GHSA-jq35-85cj-fj4p (row 126): each mask and each read-only path, as the kernel describes it."""
+    """Also CVE-2020-8694 and GHSA-jq35-85cj-fj4p (row 126): each mask and each read-only path, as the kernel describes
+    it.
+    """
     import glob
     import json
 
@@ -94,7 +96,8 @@ answers['write'] = call(257, -100, b'/place/file', 1)
 for kind in (b'proc', b'sysfs'):
     os.makedirs('/run/' + kind.decode(), exist_ok=True)
     if mount(b'none', b'/run/' + kind, kind, 0) == 0:
-        inner = {b'proc': b'/run/proc/sys/kernel/core_pattern', b'sysfs': b'/run/sysfs/kernel/mm/transparent_hugepage/enabled'}[kind]
+        inner = {b'proc': b'/run/proc/sys/kernel/core_pattern',
+            b'sysfs': b'/run/sysfs/kernel/mm/transparent_hugepage/enabled'}[kind]
         answers['new ' + kind.decode()] = call(257, -100, inner, 1)
 tell(answers)
 """
@@ -102,8 +105,8 @@ tell(answers)
 
 @BOTH
 def test_cve_2026_46695_read_only_bind_stays_so(canary: Path, security: pc.Security) -> None:
-    """Remount, mount_setattr, umount of what hides, a second bind, a tree of one's own: refused. With CAP_SYS_ADMIN by the nested
-    user namespace, which locks what it inherits; its mounts succeed otherwise, as the counts below show.
+    """Remount, mount_setattr, umount of what hides, a second bind, a tree of one's own: refused. With CAP_SYS_ADMIN by
+    the nested user namespace, which locks what it inherits; its mounts succeed otherwise, as the counts below show.
     """
     answers = inside(REMOUNTS, mounts=[pc.Mount.bind(canary, "/place", read_only=True)], security=security)
     done = {name: answer for name, answer in answers.items() if answer >= 0}
@@ -131,7 +134,8 @@ def test_cve_2026_46695_control_sys_admin_does_mount() -> None:
 
 CGROUPS = """
 answers, mounted = {}, []
-for kind, options in (('cgroup2', b''), ('cgroup', b'memory'), ('cgroup', b'cpu'), ('cgroup', b'rdma'), ('cgroup', b'none,name=x'),
+for kind, options in (('cgroup2', b''), ('cgroup', b'memory'), ('cgroup', b'cpu'), ('cgroup', b'rdma'), ('cgroup',
+    b'none,name=x'),
                       ('cgroup', b'pids'), ('cgroup', b'devices'), ('cgroup', b'freezer')):
     target = f'/run/{kind}-{options.decode().replace(",", "-")}'
     os.makedirs(target, exist_ok=True)
@@ -141,7 +145,8 @@ for kind, options in (('cgroup2', b''), ('cgroup', b'memory'), ('cgroup', b'cpu'
         mounted.append(target)
 for place in mounted + ['/sys/fs/cgroup']:
     for directory, names, files in os.walk(place):
-        for name in ('release_agent', 'notify_on_release', 'cgroup.procs', 'tasks', 'devices.allow', 'memory.limit_in_bytes',
+        for name in ('release_agent', 'notify_on_release', 'cgroup.procs', 'tasks', 'devices.allow',
+            'memory.limit_in_bytes',
                      'cgroup.subtree_control', 'cgroup.freeze', 'cgroup.kill', 'memory.max'):
             if name in files:
                 answers[f'{directory}/{name}'] = attempt(os.open, f'{directory}/{name}', os.O_WRONLY)
@@ -155,8 +160,8 @@ tell({'answers': answers, 'mounted': mounted})
 )
 @pytest.mark.parametrize("fresh", ["inherited", "fresh"])
 def test_cve_2022_0492_release_agent(security: pc.Security, fresh: str) -> None:
-    """v1 hierarchies are really mounted on a hybrid machine. Without SYS_ADMIN nothing can be mounted; with it, what can be mounted
-    (in a control group namespace of the container's own) has no file that opens for writing."""
+    """v1 hierarchies are really mounted on a hybrid machine. Without SYS_ADMIN nothing can be mounted; with it,
+    what can be mounted (in a control group namespace of the container's own) has no file that opens for writing."""
     agents = {path: path.read_text() for path in Path("/sys/fs/cgroup").glob("*/release_agent")}
     seen = inside(CGROUPS, fresh, security=security)
     if security is not ADMIN:
@@ -175,7 +180,7 @@ def test_control_of_cve_2022_0492_the_file_is_there_for_the_host() -> None:
 
 def test_cve_2023_25809_no_control_group_of_the_host(rootfs: Path) -> None:
     """Neither visible nor writable, in the host's network namespace (whose /sys is the host's) too."""
-    script = "cat /proc/self/cgroup; for d in /sys/fs/cgroup /sys/fs/cgroup/*; do mkdir $d/evil 2>&1; done; echo; ls /sys/fs/cgroup"
+    script = "cat /proc/self/cgroup; cd /sys/fs/cgroup; for d in . *; do mkdir $d/evil 2>&1; done; ls"
     done = shell(rootfs, script, check=False)
     assert all(line.endswith(":/") for line in done.stdout.splitlines() if line[:1].isdigit() and ":" in line), (
         done.stdout
@@ -197,7 +202,8 @@ for top in ('/proc/sys', '/proc/irq', '/proc/bus', '/proc/fs', '/sys'):
             if fd >= 0:
                 os.close(fd)
                 opened.append(path)
-for path in ('/proc/sysrq-trigger', '/proc/kcore', '/proc/kmsg', '/proc/mtrr', '/proc/slabinfo', '/proc/acpi/wakeup', '/proc/timer_list',
+for path in ('/proc/sysrq-trigger', '/proc/kcore', '/proc/kmsg', '/proc/mtrr', '/proc/slabinfo', '/proc/acpi/wakeup',
+    '/proc/timer_list',
              '/proc/scsi/scsi', '/proc/swaps', '/proc/kallsyms', '/proc/config.gz', '/proc/partitions'):
     fd = call(257, -100, path.encode(), os.O_WRONLY)
     if fd >= 0 and not stat.S_ISCHR(os.fstat(fd).st_mode):
@@ -210,7 +216,9 @@ tell([tried, opened])
 
 @BOTH
 def test_cve_2022_0811_nothing_in_proc_sys_opens_for_writing(security: pc.Security) -> None:
-    """Every file below /proc/sys, /proc/irq, /proc/bus, /proc/fs and /sys: core_pattern and sysrq-trigger among them."""
+    """Every file below /proc/sys, /proc/irq, /proc/bus, /proc/fs and /sys: core_pattern and sysrq-trigger
+    among them.
+    """
     tried, opened = inside(WRITES, security=security)
     assert tried > 500
     assert opened == []

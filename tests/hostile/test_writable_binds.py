@@ -55,7 +55,8 @@ for version, value in (('v2', capabilities), ('v3', struct.pack('<IIIIII', 0x030
     args = (ctypes.c_uint64 * 2)(room(value, len(value)), len(value))
     call(463, -100, make('setxattrat' + version).encode(), 0, b'security.capability', ctypes.addressof(args), 16)
 if os.path.exists('existing'):
-    for name, body in (('copy', lambda: shutil.copy2('existing', 'copied')), ('link', lambda: os.link('existing', 'linked')),
+    for name, body in (('copy', lambda: shutil.copy2('existing', 'copied')), ('link', lambda: os.link('existing',
+        'linked')),
                        ('rename', lambda: os.rename('existing', 'renamed'))):
         answers[name] = attempt(body)[0]
 os.umask(0o022)
@@ -72,7 +73,9 @@ def set_id_files(place: Path) -> set[str]:
 
 
 def capable_files(place: Path) -> dict[str, str]:
-    """Files with capabilities that count in the host's own user namespace: of version 2, or of version 3 with root id 0."""
+    """Files with capabilities that count in the host's own user namespace: of version 2, or of version 3 with root id
+    0.
+    """
     found = {}
     for path in place.iterdir():
         try:
@@ -98,7 +101,9 @@ def bind(place: Path, owner: int | None) -> pc.Mount:
 )
 @pytest.mark.parametrize("owner", OWNERS)
 def test_k32_no_set_id_file_through_a_writable_bind(shared: Path, owner: int | None, security: pc.Security) -> None:
-    """Whatever filter the caller chose, none at all too: a set-id bit that the host's users would meet cannot be given."""
+    """Whatever filter the caller chose, none at all too: a set-id bit that the host's users would meet cannot
+    be given.
+    """
     answers = planted(shared, mounts=[bind(shared, owner)], security=security)
     assert set_id_files(shared) == set()
     assert {name: answer for name, answer in answers.items() if answer not in (-1, -38)} == {}
@@ -111,7 +116,9 @@ def test_k32_no_set_id_file_through_a_writable_bind(shared: Path, owner: int | N
 def test_k32_no_file_capabilities_through_a_writable_bind(
     shared: Path, owner: int | None, security: pc.Security
 ) -> None:
-    """CAP_SETFCAP inside, with a bind whose files are the host root's (owner=0): the attribute would be the host's own."""
+    """CAP_SETFCAP inside, with a bind whose files are the host root's (owner=0): the attribute would be the
+    host's own.
+    """
     planted(shared, mounts=[bind(shared, owner)], security=security)
     assert capable_files(shared) == {}
 
@@ -192,7 +199,9 @@ def test_k32_owner_is_who_was_said(shared: Path, owner: int, user_namespace: str
 
 @pytest.mark.requires("root")
 def test_k32_other_ids_cannot_write(shared: Path) -> None:
-    """One id of the bind is mapped: another user inside has no owner there (EOVERFLOW), and files of others are nobody's."""
+    """One id of the bind is mapped: another user inside has no owner there (EOVERFLOW), and files of others are
+    nobody's.
+    """
     (shared / "of-root").write_text("host")
     (shared / "of-root").chmod(0o600)
     shared.chmod(0o777)
@@ -211,10 +220,13 @@ def test_k32_read_only_bind_changes_nothing(canary: Path) -> None:
     answers = inside(
         """
         tell([attempt(body)[0] for body in (
-            lambda: open('/place/file', 'w'), lambda: os.chmod('/place/file', 0o777), lambda: os.truncate('/place/file', 0),
+            lambda: open('/place/file', 'w'), lambda: os.chmod('/place/file', 0o777),
+            lambda: os.truncate('/place/file', 0),
             lambda: os.utime('/place/file', (1, 1)), lambda: os.setxattr('/place/file', 'user.x', b'1'),
-            lambda: os.mknod('/place/new'), lambda: os.link('/place/file', '/place/new'), lambda: os.unlink('/place/file'),
-            lambda: os.rename('/place/file', '/place/new'), lambda: os.mkdir('/place/new'), lambda: os.rmdir('/place/directory'),
+            lambda: os.mknod('/place/new'), lambda: os.link('/place/file', '/place/new'),
+            lambda: os.unlink('/place/file'),
+            lambda: os.rename('/place/file', '/place/new'), lambda: os.mkdir('/place/new'),
+            lambda: os.rmdir('/place/directory'),
             lambda: os.symlink('x', '/place/new'), lambda: os.chown('/place/file', 0, 0),
         )])
     """,

@@ -1,7 +1,8 @@
-"""A pen for interpreters under test: whatever they start is found again, whatever became of them. Ends only what is inside.
+"""A pen for interpreters under test: what they start is found again, whatever became of it. Ends only what is inside.
 
-Each pen is a group of the unified hierarchy: keeper, PID 1 and commands stay in it or below it. Writable layers on the disk go to
-a store of the pen's own. A group of version 1 carries its keeper's pid and start time, so one without an owner is seen.
+Each pen is a group of the unified hierarchy: keeper, PID 1 and commands stay in it or below it. Writable layers on the
+disk go to a store of the pen's own. A group of version 1 carries its keeper's pid and start time, so one
+without an owner is seen.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ class Pen:
         for directory in [*sorted(self.group.rglob("*/"), reverse=True), self.group]:
             directory.rmdir()
 
-    def start(self, program: str, *args: object, wrapper: list[str] | None = None, **options: object) -> subprocess.Popen[str]:
-        """An interpreter that runs the text `program`, in the pen before its first instruction; `wrapper` is put before it."""
-        enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.group), *(wrapper or [])]
+    def start(self, program: str, *args: object, **options: object) -> subprocess.Popen[str]:
+        """An interpreter that runs the text `program`, in the pen before its first instruction."""
+        enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.group)]
         command = [*enter, sys.executable, "-X", "faulthandler", "-c", program, *map(str, args)]
         environment = {**os.environ, "PYCONTAINER_STORE": str(self.store), "PYTHONUNBUFFERED": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), environment.get("PYTHONPATH")]))
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(HERE), str(HERE.parent), environment.get("PYTHONPATH")])
+        )
         given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE, **options}
         return subprocess.Popen(command, text=True, env=environment, **given)  # type: ignore[call-overload,no-any-return]
 

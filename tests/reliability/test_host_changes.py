@@ -1,4 +1,4 @@
-"""What the host does to itself after the first run: other ids, directory, umask, limits. The next run is as the first."""
+"""What the host does to itself after the first run, ids, directory, umask, limits: the next is like the first."""
 
 from __future__ import annotations
 

@@ -23,7 +23,10 @@ import pen
 import pycontainer as pc
 from pycontainer import _core
 image, count = sys.argv[1], int(sys.argv[2])
-KINDS = [{}, {"limits": pc.Limits(memory="64MiB", pids=20)}, {"upper": "disk"}, {"tty": True}, {"input": b"x" * 200_000}, {"pid1": True}]
+KINDS = [
+    {}, {"limits": pc.Limits(memory="64MiB", pids=20)}, {"upper": "disk"}, {"tty": True}, {"input": b"x" * 200_000},
+    {"pid1": True},
+]
 pc.run(["true"], image=image)
 keeper = _core.keeper_pid()
 fds = len(os.listdir("/proc/self/fd"))
@@ -51,7 +54,9 @@ print(slowest)
 """
 
 
-def test_a_thousand_interrupts(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
+def test_a_thousand_interrupts(
+    pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]
+) -> None:
     count = len(times(1000))
     slowest = float(pen.run(INTERRUPTED, rootfs, count, timeout=1200))
     tell(f"{count} interrupts, the slowest {slowest:.3f} s after the signal")
@@ -83,7 +88,9 @@ print(late)
 """
 
 
-def test_a_thousand_timeouts(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
+def test_a_thousand_timeouts(
+    pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]
+) -> None:
     count = len(times(1000))
     late = float(pen.run(TIMED, rootfs, count, timeout=1200))
     tell(f"{count} timeouts, the latest {late:.3f} s after its time")

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, of the interpreter, the keeper and PID 1: after two seconds nothing is left, and the next run works."""
+"""SIGKILL at random moments, of interpreter, keeper and PID 1: in two seconds nothing is left, the next run works."""
 
 from __future__ import annotations
 
@@ -29,18 +29,16 @@ KINDS = [
     {"upper": "disk"},
     {"pid1": True, "limits": pc.Limits(pids=50)},
 ]
-COMMANDS = [["true"], ["sh", "-c", "sleep 0.05"], ["sh", "-c", "sleep 9 & sleep 9"], ["sh", "-c", "while :; do echo x > /f; rm /f; done"]]
+ENDLESS = ["sh", "-c", "while :; do echo x > /f; rm /f; done"]
+COMMANDS = [["true"], ["sh", "-c", "sleep 0.05"], ["sh", "-c", "sleep 9 & sleep 9"], ENDLESS]
 print("begin", flush=True)
 
 def work(number):
     for i in itertools.count(number):
-        pc.run(COMMANDS[i % 4], image=image, timeout=None if i % 2 else 0.5, **KINDS[number]) if i % 4 != 3 else patient(i, number)
-
-def patient(i, number):
-    try:
-        pc.run(COMMANDS[3], image=image, timeout=0.1, **KINDS[number])
-    except pc.TimeoutExpired:
-        pass
+        try:
+            pc.run(COMMANDS[i % 4], image=image, timeout=0.1 if i % 4 == 3 else 0.5, **KINDS[number])
+        except pc.TimeoutExpired:
+            pass
 
 def start():
     threads = [threading.Thread(target=work, args=(n,), daemon=daemon) for n in range(4)]
@@ -180,7 +178,11 @@ def test_killing_the_keeper(pen: Pen, rootfs: Path, times: Callable[[int], range
 
 def restarted(served: Served, old: int) -> set[int]:
     """A call that began after the death has a new keeper already."""
-    return {pid for pid in served.pen.processes() if pid != old and b"pycontainer-keeper" in cmdline(pid) and children(pid) == []}
+    return {
+        pid
+        for pid in served.pen.processes()
+        if pid != old and b"pycontainer-keeper" in cmdline(pid) and children(pid) == []
+    }
 
 
 def cmdline(pid: int) -> bytes:

@@ -36,10 +36,12 @@ def rss(pid):
 
 def keys():
     # Of the ids that this interpreter has claimed, by their lock files: other engines have keys too.
-    links = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+    links = [row.partition(" -> ")[2] for row in leaks.fds()]
     bases = [int(link.rpartition("/")[2], 16) for link in links if "/pycontainer/ids/" in link]
-    users = {int(words[0].rstrip(":")): int(words[2].split("/")[0]) for words in map(str.split, open("/proc/key-users"))}
-    return sum(count for uid, count in users.items() if any(base <= uid < base + 65536 for base in bases)), users.get(os.getuid(), 0)
+    rows = [line.split() for line in open("/proc/key-users")]
+    users = {int(row[0].rstrip(":")): int(row[2].split("/")[0]) for row in rows}
+    ours = sum(count for uid, count in users.items() if any(base <= uid < base + 65536 for base in bases))
+    return ours, users.get(os.getuid(), 0)
 
 def census():
     keeper, start = _core.keeper_pid()

@@ -1,4 +1,4 @@
-"""What the host does with SIGCHLD and with its own children is its own business: every status is right on both sides."""
+"""What the host does with SIGCHLD and with its own children is its business: every status is right on both sides."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pen import Pen
 
 PROGRAM = """
 import asyncio, ctypes, json, multiprocessing, os, signal, subprocess, sys, threading, time
+import pen
 import pycontainer as pc
 from pycontainer import _core
 
@@ -95,7 +96,7 @@ if __name__ == "__main__":
         "in one of both": [reaped.get(pid, status) for pid, status in seen],
         "strangers": len(set(reaped) - mine - helpers),
         "signal": str(signal.getsignal(signal.SIGCHLD) if disposition != "handler" else len(calls) > 0),
-        "keeper is ours to reap": keeper is not None and str(keeper[0]) in open("/proc/self/task/%d/children" % os.getpid()).read().split(),
+        "keeper is ours to reap": keeper is not None and keeper[0] in pen.children(os.getpid()),
     }))
     sys.stdout.flush()
     if disposition in ("ignored", "loop"):
@@ -119,7 +120,13 @@ def program(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("disposition", DISPOSITIONS)
 def test_every_status_is_right_on_both_sides(
-    pen: Pen, rootfs: Path, program: Path, disposition: str, kind: str, times: Callable[[int], range], tell: Callable[[str], None]
+    pen: Pen,
+    rootfs: Path,
+    program: Path,
+    disposition: str,
+    kind: str,
+    times: Callable[[int], range],
+    tell: Callable[[str], None],
 ) -> None:
     count = len(times(50))
     launch = f"import runpy, sys; sys.argv[0] = {str(program)!r}; runpy.run_path({str(program)!r}, run_name='__main__')"

@@ -1,4 +1,4 @@
-"""Many threads run containers while others allocate, log, import and encode: no deadlock, and nobody reads another's output."""
+"""Many threads run containers while others allocate, log, import and encode: no deadlock, no crossed output."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ const GIVE_UP: u64 = 5000;
 /// As much as a pipe can hold (fs.pipe-max-size, unless root raised it).
 const PIPE_MAX: usize = 1 << 20;
 const MILLISECOND: u64 = 1_000_000;
+const EIO: i32 = 5;
 
 pub fn run(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
     let called = sys::process::now();
@@ -166,8 +167,7 @@ impl Live<'_> {
             }
         }
         // All processes are gone: what is still in the pipes is all there will ever be.
-        self.drain();
-        Ok(())
+        self.drain()
     }
 
     fn check_owner(&self) -> Result<()> {
@@ -212,8 +212,7 @@ impl Live<'_> {
                 self.hear()?;
                 if self.ended.is_none() { Err(super::keeper::died()) } else { Ok(()) }
             }
-            2 => self.read(0),
-            3 => self.read(1),
+            2 | 3 => self.read(index - 2).map(drop),
             4 => {
                 self.feed();
                 Ok(())
@@ -253,13 +252,14 @@ impl Live<'_> {
         }
     }
 
-    fn read(&mut self, index: usize) -> Result<()> {
+    /// One read; false where there is nothing more for now.
+    fn read(&mut self, index: usize) -> Result<bool> {
         let streams = &mut self.streams;
         let (stream, capture) = match index {
             0 => (&mut streams.stdout, &mut streams.captured[0]),
             _ => (&mut streams.stderr, &mut streams.captured[1]),
         };
-        let Some(fd) = stream.as_ref() else { return Ok(()) };
+        let Some(fd) = stream.as_ref() else { return Ok(false) };
         let before = capture.data.len();
         let came = capture.read(fd);
         if let Some(copy) = streams.copies[index] {
@@ -268,11 +268,12 @@ impl Live<'_> {
         }
         match came {
             Read::Ended => *stream = None,
-            Read::OverCap if self.spec.limits.output_kills => self.kill(cause::OUTPUT)?,
-            Read::NoMemory => return Err(Error::setup("keep the output in memory", 12)),
+            Read::OverCap if self.spec.limits.output_kills && self.ended.is_none() => self.kill(cause::OUTPUT)?,
+            Read::Failed(EIO) if self.spec.tty => *stream = None,
+            Read::Failed(errno) => return Err(Error::setup("read the output", errno)),
             _ => {}
         }
-        Ok(())
+        Ok(matches!(came, Read::More | Read::OverCap))
     }
 
     fn feed(&mut self) {
@@ -287,24 +288,14 @@ impl Live<'_> {
         }
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self) -> Result<()> {
         for index in 0..2 {
             let mut drained = 0; // a stranger that still writes must not keep us here
-            while drained <= PIPE_MAX {
-                let stream = if index == 0 { &self.streams.stdout } else { &self.streams.stderr };
-                let Some(fd) = stream.as_ref() else { break };
-                let before = self.streams.captured[index].data.len();
-                let came = self.streams.captured[index].read(fd);
+            while drained <= PIPE_MAX && self.read(index)? {
                 drained += self.streams.captured[index].last;
-                if let Some(copy) = self.streams.copies[index] {
-                    copy_out(copy, &self.streams.captured[index].data[before..]);
-                    self.streams.captured[index].data.clear();
-                }
-                if matches!(came, Read::Drained | Read::Ended | Read::NoMemory) {
-                    break;
-                }
             }
         }
+        Ok(())
     }
 
     fn kill(&mut self, cause: u8) -> Result<()> {

@@ -130,7 +130,8 @@ pub enum Read {
     Drained,
     Ended,
     OverCap,
-    NoMemory,
+    /// With its error number; EIO of a terminal is its end.
+    Failed(i32),
 }
 
 impl Capture {
@@ -147,7 +148,7 @@ impl Capture {
         let spare = self.data.len();
         // An interpreter that runs into its own memory limit gets an error, not an abort.
         if self.data.capacity() - spare < room && self.data.try_reserve(room.max(self.data.len())).is_err() {
-            return Read::NoMemory;
+            return Read::Failed(rustix::io::Errno::NOMEM.raw_os_error());
         }
         match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut self.data)) {
             Ok(0) => Read::Ended,
@@ -158,7 +159,7 @@ impl Capture {
             }
             Err(rustix::io::Errno::AGAIN) => Read::Drained,
             Err(rustix::io::Errno::INTR) => Read::More,
-            Err(_) => Read::Ended, // EIO: the last holder of a terminal's inner end is gone
+            Err(errno) => Read::Failed(errno.raw_os_error()),
         }
     }
 
@@ -197,7 +198,7 @@ impl Capture {
             }
             Err(rustix::io::Errno::AGAIN) => Read::Drained,
             Err(rustix::io::Errno::INTR) => Read::More,
-            Err(_) => Read::Ended,
+            Err(errno) => Read::Failed(errno.raw_os_error()),
         }
     }
 }

@@ -26,9 +26,8 @@ pub fn store() -> Result<PathBuf> {
 
 pub fn open(store: &Path) -> Result<OwnedFd> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let fail = |errno: rustix::io::Errno| {
-        Error::setup_at("open the store", store.display().to_string(), errno.raw_os_error())
-    };
+    let fail =
+        |errno: rustix::io::Errno| Error::setup_at("open the store", store.display().to_string(), errno.raw_os_error());
     rustix::fs::open(store, flags, rustix::fs::Mode::empty()).map_err(fail)
 }
 

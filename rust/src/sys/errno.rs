@@ -28,6 +28,7 @@ impl Errno {
     pub const PROTO: Errno = Errno(71);
     pub const OPNOTSUPP: Errno = Errno(95);
     pub const STALE: Errno = Errno(116);
+    pub const CONNRESET: Errno = Errno(104);
     pub const TIMEDOUT: Errno = Errno(110);
     pub const NODATA: Errno = Errno(61);
 }
