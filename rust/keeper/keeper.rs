@@ -12,7 +12,7 @@ use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Credentials, Received};
 use crate::sys::process;
 use crate::sys::{Errno, Result, memory};
-use crate::wire::{self, Ended, Fixed, Reader, Write, cause, flag, outcome, phase, record, request, role, step};
+use crate::wire::{self, Ended, Fixed, Reader, Write, cause, flag, outcome, phase, record, request, step};
 
 /// Where the host put our descriptors.
 const CONTROL: i32 = 3;

@@ -97,43 +97,18 @@ fn put_exit(report: &mut impl Write, is_pid2: u8, status: i32, started: u64, end
 
 /// Closes what this copy of the keeper got besides the plan's descriptors: other containers' sockets above all.
 fn keep_only_ours(inside: &Inside<'_>) -> crate::sys::Result<()> {
-    const FIRST_LISTED: usize = 1024;
-    let mut keep = [false; FIRST_LISTED];
     let fds = &inside.plan.fds;
-    let wanted = fds.all[..fds.count].iter().copied().chain(inside.slots.all()).chain([inside.control.raw()]);
-    let mut highest = 0;
-    for fd in wanted {
-        let index = fd as usize;
-        // More than a thousand live containers: the numbers are high, and are kept by moving none; such plans keep everything above.
-        if index < FIRST_LISTED {
-            keep[index] = true;
-        }
-        highest = highest.max(index);
-    }
-    let mut first = 0;
-    for index in 0..FIRST_LISTED {
-        if keep[index] {
-            if index > first {
-                fs::close_range(first as u32, index as u32 - 1, false)?;
-            }
-            first = index + 1;
-        }
-    }
-    close_above(fds, inside, first.max(1), highest)
-}
-
-/// The same above the table's end, descriptor by descriptor, then everything beyond the highest.
-fn close_above(fds: &crate::plan::Fds, inside: &Inside<'_>, first: usize, highest: usize) -> crate::sys::Result<()> {
-    let mut next = first;
-    while next <= highest {
+    let mut next = 0;
+    loop {
         let wanted = fds.all[..fds.count].iter().copied().chain(inside.slots.all()).chain([inside.control.raw()]);
-        let following = wanted.filter(|fd| *fd as usize >= next).min().unwrap_or(i32::MAX) as usize;
-        if following > next {
-            fs::close_range(next as u32, following as u32 - 1, false)?;
+        let Some(kept) = wanted.filter(|fd| *fd >= next).min() else {
+            return fs::close_range(next as u32, u32::MAX, false);
+        };
+        if kept > next {
+            fs::close_range(next as u32, kept as u32 - 1, false)?;
         }
-        next = following.saturating_add(1);
+        next = kept + 1;
     }
-    fs::close_range(next.max(highest + 1) as u32, u32::MAX, false)
 }
 
 /// One byte when the maps are written; the end of the socket is the keeper's death.

@@ -24,8 +24,12 @@ pub fn ours(places: &[i32], uppers: &[i32]) {
 /// What one container had, if the name is one of ours. Without waiting: the host has waited.
 pub fn named(name: &CStr, places: &[i32], uppers: &[i32]) {
     if name.to_bytes().starts_with(Prefix::own().bytes()) && !name.to_bytes().contains(&b'/') {
-        places.iter().filter(|fd| **fd >= 0).for_each(|place| drop(fs::unlinkat(*place, name, AT_REMOVEDIR)));
-        uppers.iter().filter(|fd| **fd >= 0).for_each(|upper| drop(tree(*upper, name, 0)));
+        for place in places.iter().filter(|fd| **fd >= 0) {
+            let _ = fs::unlinkat(*place, name, AT_REMOVEDIR);
+        }
+        for upper in uppers.iter().filter(|fd| **fd >= 0) {
+            let _ = tree(*upper, name, 0);
+        }
     }
 }
 
@@ -94,11 +98,10 @@ fn tree(parent: i32, name: &CStr, depth: usize) -> Result<()> {
         if length == 0 {
             break;
         }
-        each_entry(&buffer[..length], |entry| match fs::unlinkat(dir.raw(), entry, 0) {
-            Err(Errno::ISDIR | Errno::PERM) => {
+        each_entry(&buffer[..length], |entry| {
+            if let Err(Errno::ISDIR | Errno::PERM) = fs::unlinkat(dir.raw(), entry, 0) {
                 let _ = tree(dir.raw(), entry, depth + 1);
             }
-            _ => {}
         });
     }
     fs::unlinkat(parent, name, AT_REMOVEDIR)
