@@ -111,7 +111,7 @@ def lint(session: nox.Session) -> None:
 
 
 def lint_keeper(session: nox.Session) -> None:
-    """The keeper is no target of cargo's (build.rs calls rustc), so clippy's driver is called as build.rs calls rustc."""
+    """The keeper is no target of cargo's: clippy's driver is called as build.rs calls rustc."""
     sysroot = str(session.run("rustc", "--print", "sysroot", external=True, silent=True)).strip()
     session.run(
         "clippy-driver", "--edition", "2024", "--crate-name", "pycontainer_keeper", "--crate-type", "bin",

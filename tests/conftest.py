@@ -152,7 +152,7 @@ def probe(scratch: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def warm_engine(rootfs: Path) -> None:
-    """Before the first snapshot: the keeper, its socket and what Image.host() keeps live as long as this interpreter."""
+    """Before the first snapshot: keeper, socket and what Image.host() keeps live as long as this interpreter."""
     import pycontainer
 
     pycontainer.run(["/bin/true"], image=rootfs)
