@@ -9,6 +9,7 @@ use core::ffi::CStr;
 
 const DEPTH_MAX: usize = 64;
 const ROUNDS: usize = 8;
+const HEAD: &[u8] = b"pycontainer-";
 
 /// Every group and every writable layer that carries this keeper's pid: those of live containers, and what the host had made for
 /// one whose plan never came.
@@ -21,9 +22,9 @@ pub fn ours(places: &[i32], uppers: &[i32]) {
     }
 }
 
-/// What one container had, if the name is one of ours. Without waiting: the host has waited.
+/// What one container had, of this keeper or of one that is dead. Without waiting: the host has waited.
 pub fn named(name: &CStr, places: &[i32], uppers: &[i32]) {
-    if name.to_bytes().starts_with(Prefix::own().bytes()) && !name.to_bytes().contains(&b'/') {
+    if name.to_bytes().starts_with(HEAD) && !name.to_bytes().contains(&b'/') {
         for place in places.iter().filter(|fd| **fd >= 0) {
             let _ = fs::unlinkat(*place, name, AT_REMOVEDIR);
         }
@@ -59,7 +60,6 @@ struct Prefix {
 
 impl Prefix {
     fn own() -> Prefix {
-        const HEAD: &[u8] = b"pycontainer-";
         let digits = Decimal::new(process::getpid() as u64);
         let mut prefix = Prefix { text: [b'-'; 40], length: HEAD.len() + digits.bytes().len() + 1 };
         prefix.text[..HEAD.len()].copy_from_slice(HEAD);

@@ -12,7 +12,7 @@ use crate::security::ids::{self, Pool};
 use crate::sys::host::ForkCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub struct Engine {
@@ -27,7 +27,6 @@ pub struct Engine {
     pub ids: u32,
     identity: Identity,
     next: AtomicU64,
-    uppers_swept: AtomicBool,
     skeletons: Mutex<Vec<Skeleton>>,
 }
 
@@ -138,8 +137,10 @@ impl Engine {
             throttles: throttles(),
         };
         let has_time = Path::new("/proc/self/ns/time").exists();
-        let (next, uppers_swept, skeletons) = (AtomicU64::new(1), AtomicBool::new(false), Mutex::default());
-        Ok(Engine { keeper, place, facts, has_time, kernel, pool, ids, identity, next, uppers_swept, skeletons })
+        let (next, skeletons) = (AtomicU64::new(1), Mutex::default());
+        let engine = Engine { keeper, place, facts, has_time, kernel, pool, ids, identity, next, skeletons };
+        engine.sweep_uppers();
+        Ok(engine)
     }
 
     pub fn is_root(&self) -> bool {
@@ -164,10 +165,16 @@ impl Engine {
         let store = upper::store()?;
         let directory = upper::open(&store)?;
         self.keeper.announce_uppers(directory.as_fd())?;
-        if !self.uppers_swept.swap(true, Ordering::Relaxed) {
-            upper::sweep(&store, keeper_is_alive);
-        }
         Ok(store)
+    }
+
+    /// What keepers left that died by SIGKILL. Files of a plain user's subordinate ids only the new keeper can remove.
+    fn sweep_uppers(&self) {
+        if upper::place().exists()
+            && let Ok(store) = self.uppers()
+        {
+            upper::sweep(&store, keeper_is_alive, |left| self.keeper.remove(left));
+        }
     }
 
     /// The skeleton for these trees: made once, held by its descriptor.

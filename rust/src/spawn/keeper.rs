@@ -145,7 +145,8 @@ impl Keeper {
     }
 
     pub fn is_alive(&self) -> bool {
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // A dying process closes its descriptors, this one's before those of any container, and shows in its pidfd later.
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.control, PollFlags::empty())];
         matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
 }
@@ -154,7 +155,8 @@ impl Drop for Keeper {
     /// A host that is a child subreaper becomes the keeper's parent: it is not left with its zombie. Elsewhere this is ECHILD.
     fn drop(&mut self) {
         use rustix::process::{WaitId, WaitIdOptions, waitid};
-        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let dying = if self.is_alive() { WaitIdOptions::NOHANG } else { WaitIdOptions::empty() };
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | dying);
     }
 }
 

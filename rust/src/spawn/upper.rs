@@ -17,9 +17,13 @@ pub struct UpperDirectory {
     path: PathBuf,
 }
 
+pub fn place() -> PathBuf {
+    runtime::store(rustix::process::geteuid().as_raw()).join("uppers")
+}
+
 /// The directory of all writable layers of this user, made on first use.
 pub fn store() -> Result<PathBuf> {
-    let store = runtime::store(rustix::process::geteuid().as_raw()).join("uppers");
+    let store = place();
     runtime::make_private_directory(&store)?;
     Ok(store)
 }
@@ -47,11 +51,13 @@ pub fn make(store: &Path, name: &str, owner: u32, mode: u32, host_image: bool) -
 }
 
 /// Removes the layers for whose keeper (pid, start time) `alive` says no: that one and its host died at once.
-pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool) {
+pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&str)) {
     for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
         let owner = crate::cgroup::owner(&entry.file_name().to_string_lossy());
-        if owner.is_some_and(|(pid, start)| !alive(pid, start)) {
-            let _ = UpperDirectory { path: entry.path() }.remove(false);
+        if owner.is_some_and(|(pid, start)| !alive(pid, start))
+            && let Some(left) = (UpperDirectory { path: entry.path() }).remove(false)
+        {
+            resists(&left.to_string_lossy());
         }
     }
 }
