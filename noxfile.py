@@ -246,8 +246,10 @@ def guest_script(stage: house.Stage, results: Path, words: list[str]) -> Path:
     settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYTHONDONTWRITEBYTECODE": "1", **passed_on()}
     environ = [f"{name}={value}" for name, value in settings.items()]
     temporary = [f"--basetemp={stage.path}/tmp/pytest"]
-    root = ["env", *environ, *house.pytest_command(stage, *words, *temporary)]
-    user = [str(stage.python), "tools/delegate.py", house.USER, *environ, "--"]
+    # The store is on the disk of the stage, one for each user: the guest's root is an overlay, which carries no layers.
+    store = f"PYCONTAINER_STORE={stage.path}/tmp/store"
+    root = ["env", *environ, f"{store}-root", *house.pytest_command(stage, *words, *temporary)]
+    user = [str(stage.python), "tools/delegate.py", house.USER, *environ, f"{store}-user", "--"]
     user += house.pytest_command(stage, *words, f"{temporary[0]}-user")
     keep = f"cp {stage.results}/junit.xml {results}/vm-%s.xml; rm -f {stage.results}/junit.xml"
     lines = [

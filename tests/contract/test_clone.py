@@ -93,8 +93,10 @@ def test_no_other_process_is_made_by_the_host(trace: list[tuple[int, str, str]])
     threads = {host} | {int(rest.rsplit("= ", 1)[1]) for _, call, rest in trace if made_a_thread(call, rest)}
     made = [rest for pid, call, rest in trace if pid in threads and call in ("clone3", "clone", "fork", "vfork")]
     processes = [rest for rest in made if "CLONE_THREAD" not in rest]
-    waits = [rest for pid, call, rest in trace if pid in threads and call in ("wait4", "waitid")]
-    answers = [rest for pid, call, rest in trace if pid in threads and call.startswith("wait") and "__WALL" in rest]
+    waits = [rest for pid, call, rest in trace if pid in threads and call == "wait4"]
+    answers = [rest for pid, call, rest in trace if pid in threads and call.startswith("wait4") and "__WALL" in rest]
+    by_pidfd = [rest for pid, call, rest in trace if pid in threads and call == "waitid"]
+    assert all(rest.startswith("P_PIDFD") for rest in by_pidfd), "a keeper that ended is reaped by its pidfd alone"
     assert str(clones(trace)[0]) in [rest.split(",")[0] for rest in waits]
     assert all(int(rest.split(",")[0]) > 1 for rest in waits), "never waitpid(-1)"
     # One keeper; two where a tracer takes newuidmap's set-id bit away, and the second has one id only.

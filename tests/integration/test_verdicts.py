@@ -55,7 +55,7 @@ TABLE = [
     ),
     row(
         "fork-bomb", ["fork_bomb"], Reason.TIMEOUT, -9, lambda r: r.usage.pids_denied > 0,
-        pids=32, wall_time=0.3, needs=PIDS,
+        pids=32, wall_time=1, needs=PIDS,
     ),
     row("one-task-too-many", ["tasks", "process"], Reason.EXITED, 0, lambda r: r.stdout == b"32 EAGAIN\n", pids=32),
     row(
