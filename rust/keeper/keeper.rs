@@ -1,5 +1,6 @@
 //! The keeper's loop: requests of its one host, deaths, timers, clean-up. Never blocks on a container.
 
+use crate::account::{last_words, measure_upper, spent_cpu_time};
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
 use crate::launch::{self, Failure, at, launch};
@@ -475,78 +476,4 @@ fn skeleton(mut from: Reader<'_>, received: &Received) {
     let fds = made.as_ref().map_or(-1, Fd::raw);
     let fds: &[i32] = if fds < 0 { &[] } else { &[fds] };
     let _ = net::send(received.fds[0], answer.bytes(), fds, MSG_DONTWAIT);
-}
-
-fn measure_upper(upper: i32, ended: &mut Ended) {
-    if upper < 0 {
-        return;
-    }
-    if let Ok(seen) = fs::fstatfs(upper) {
-        ended.upper_bytes = seen.blocks * seen.block_size as u64;
-        ended.upper_free = seen.free * seen.block_size as u64;
-        ended.upper_files = seen.files;
-        ended.upper_files_free = seen.files_free;
-    }
-}
-
-/// What PID 1 had sent before it died: an error, or the command's status and the evidence, left in `buffer` at the returned length.
-fn last_words(container: &Container, buffer: &mut [u8], ended: &mut Ended) -> usize {
-    let mut kept = 0;
-    loop {
-        let received = match net::receive(container.control, &mut buffer[kept..], MSG_DONTWAIT) {
-            Ok(received) if received.length > 0 => received,
-            // It ended with a request of ours unread, which is told once, before what it had sent (unix_release_sock).
-            Err(Errno::CONNRESET) => continue,
-            _ => break,
-        };
-        let mut from = Reader::new(&buffer[kept..kept + received.length]);
-        match from.u8() {
-            Some(record::ERROR) => {
-                ended.outcome = outcome::FAILED;
-                ended.phase = from.u8().unwrap_or(0);
-                ended.step = from.u16().unwrap_or(0);
-                ended.errno = from.i32().unwrap_or(0);
-            }
-            Some(record::EXITED) => {
-                let final_word =
-                    read_exit(&mut from, ended).is_some_and(|pid2| pid2 || container.flags & flag::PID1 != 0);
-                let left = from.rest().len();
-                buffer.copy_within(kept + received.length - left..kept + received.length, kept);
-                kept += left;
-                ended.outcome = if final_word { outcome::EXITED } else { ended.outcome };
-            }
-            _ => {}
-        }
-    }
-    kept
-}
-
-/// The command's own status and times, and whether they are there: the first record has the start only, and where the command is
-/// PID 1 (or PID 1 was killed) the status is the one that was waited for.
-fn read_exit(from: &mut Reader<'_>, ended: &mut Ended) -> Option<bool> {
-    let command_is_pid2 = from.u8()? == 1;
-    let (status, started, finished) = (from.i32()?, from.u64()?, from.u64()?);
-    if command_is_pid2 {
-        ended.status = status;
-        ended.ended = finished;
-    }
-    ended.started = if ended.started == 0 { started } else { ended.started };
-    Some(command_is_pid2)
-}
-
-/// Reads the budget's counter; where something is left, the next look is when all CPUs together could have spent it.
-fn spent_cpu_time(container: &mut Container, now: u64) -> bool {
-    let mut text = [0u8; 256];
-    let length = fs::pread(container.cpu_usage, &mut text, 0).unwrap_or(0);
-    let scale = if container.flags & flag::CPU_V1 != 0 { 1 } else { 1000 };
-    let used = first_number(&text[..length]) * scale;
-    let left = container.cpu_time.saturating_sub(used);
-    container.next_cpu_check = now + (left / container.cpus.max(1) as u64).max(1_000_000);
-    left == 0
-}
-
-/// "usage_usec 123\n..." of cpu.stat, or "123\n" of cpuacct.usage.
-fn first_number(text: &[u8]) -> u64 {
-    let digits = text.iter().skip_while(|byte| !byte.is_ascii_digit()).take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |number, digit| number * 10 + (digit - b'0') as u64)
 }

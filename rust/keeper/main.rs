@@ -8,6 +8,7 @@ mod sys;
 #[path = "../src/wire.rs"]
 mod wire;
 
+mod account;
 mod cache;
 mod command;
 mod container;

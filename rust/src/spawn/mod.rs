@@ -5,6 +5,7 @@ pub mod engine;
 pub mod explain;
 pub mod keeper;
 pub mod limits;
+pub mod order;
 pub mod outcome;
 pub mod plan;
 pub mod prepare;

@@ -1,0 +1,143 @@
+//! The start of one container, from groups and ids to the message to the keeper. What is half done where a step fails is undone.
+
+use super::engine::Engine;
+use super::limits;
+use super::plan::{self, Descriptors};
+use super::prepare::{self, Prepared};
+use super::spec::Spec;
+use super::streams::Streams;
+use crate::cgroup::{CpuFormat, Groups};
+use crate::error::{Error, Result};
+use crate::gate::{self, Ours};
+use crate::security::ids::Range;
+use crate::sys;
+use crate::wire::{self, Write, request};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+/// What a launch leaves in this process.
+pub struct Parts {
+    pub id: u64,
+    pub report: Ours,
+    pub streams: Streams,
+    pub groups: Option<Groups>,
+    pub range: Option<Range>,
+}
+
+impl Parts {
+    /// Groups, ids, writable layer, pipes, and the message to the keeper. After an error only the writable layer is left.
+    pub fn launch(engine: &Arc<Engine>, spec: &Spec, prepared: &Prepared) -> Result<Parts> {
+        let id = engine.next_id();
+        let name = engine.group_name(id);
+        let groups = Groups::create(&engine.place, &name, &prepared.group_limits)?;
+        let range = engine.pool().filter(|_| prepared.own_range).map(|pool| pool.claim()).transpose();
+        let range = match range {
+            Ok(range) => range,
+            Err(error) => {
+                let _ = groups.remove();
+                return Err(error);
+            }
+        };
+        let undo = Undo { engine, groups: Some(groups), range };
+        let ids = prepared.ids(engine, spec, undo.range.as_ref());
+        prepared.make_upper(engine, spec, &name, ids)?;
+        let _gate = gate::spawning();
+        let mut streams = Streams::open(spec)?;
+        let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
+        let report = Ours::new(sys::host::adopt(report.release()));
+        let order = Order { engine, spec, prepared, undo: &undo, id, ids, name: &name };
+        order.send(&streams, theirs.raw())?;
+        drop(theirs);
+        streams.hand_over();
+        let (groups, range) = undo.keep();
+        Ok(Parts { id, report, streams, groups, range })
+    }
+}
+
+/// What resists this process is left to the keeper, and at the latest removed at its end: the run itself was sound.
+pub fn remove_groups(engine: &Engine, groups: Groups) {
+    let name = groups.name().to_owned();
+    if groups.remove().is_err() {
+        engine.keeper.remove(&name);
+    }
+}
+
+/// What must be undone where a start fails half-way.
+struct Undo<'a> {
+    engine: &'a Engine,
+    groups: Option<Groups>,
+    range: Option<Range>,
+}
+
+impl Undo<'_> {
+    fn keep(mut self) -> (Option<Groups>, Option<Range>) {
+        (self.groups.take(), self.range.take())
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if let Some(groups) = self.groups.take() {
+            remove_groups(self.engine, groups);
+        }
+        if let (Some(range), Some(pool)) = (self.range.take(), self.engine.pool()) {
+            pool.give_back(range);
+        }
+    }
+}
+
+/// A plan on its way to the keeper.
+struct Order<'a> {
+    engine: &'a Engine,
+    spec: &'a Spec,
+    prepared: &'a Prepared,
+    undo: &'a Undo<'a>,
+    id: u64,
+    ids: (u32, u32),
+    name: &'a str,
+}
+
+impl Order<'_> {
+    fn send(&self, streams: &Streams, report: i32) -> Result<()> {
+        let groups = self.undo.groups.as_ref();
+        let mut descriptors = Descriptors::default();
+        let mut flags = plan::flags(self.spec, self.engine.facts.one_id);
+        descriptors.add(wire::role::REPORT, report, 0);
+        for (index, (fd, own)) in streams.ends.iter().enumerate() {
+            let (role, flag) = plan::stream_role(index);
+            descriptors.add(role, *fd, 0);
+            flags |= if *own { flag } else { 0 };
+        }
+        if groups.and_then(Groups::cpu_clock).is_some_and(|clock| clock.format == CpuFormat::UsageNsec) {
+            flags |= wire::flag::CPU_V1;
+        }
+        flags |= if self.engine.is_root() { 0 } else { wire::flag::SPLIT_MAP };
+        let held = self.prepared.add_descriptors(self.spec, groups, self.undo.range.as_ref(), &mut descriptors)?;
+        let head = self.prepared.head(self.engine, self.spec, self.id, flags, self.ids);
+        let command = plan::command(self.spec, limits::hard_limit, self.prepared.one_id_pids(self.engine, self.spec));
+        let layout = self.prepared.layout(self.spec);
+        let body = plan::encode(&head, &descriptors, self.name, &layout, &command);
+        let sent = deliver(self.engine, &body, descriptors);
+        drop(held);
+        self.prepared.remember(layout);
+        sent
+    }
+}
+
+/// One message where it fits, else the plan in a sealed memfd as the last descriptor.
+fn deliver(engine: &Engine, body: &[u8], mut descriptors: Descriptors) -> Result<()> {
+    if descriptors.fds.len() + 1 > sys::net::MAX_FDS {
+        return Err(Error::Value(format!("pass_fds: at most {} descriptors can be passed", sys::net::MAX_FDS - 16)));
+    }
+    let mut message = Vec::with_capacity(body.len() + 1);
+    if body.len() < wire::MESSAGE_MAX {
+        message.put_u8(request::SPAWN);
+        message.extend_from_slice(body);
+        return engine.keeper.send(&message, &descriptors.fds);
+    }
+    let file = prepare::memory_file(body)?;
+    message.put_u8(request::SPAWN_FILE);
+    message.put_u64(body.len() as u64);
+    descriptors.fds.push(file.as_raw_fd());
+    engine.keeper.send(&message, &descriptors.fds)
+}
