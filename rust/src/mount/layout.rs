@@ -71,12 +71,22 @@ pub fn describe(spec: Wanted<'_>, facts: &Facts, sources: &Sources, upper_size: 
         build.trees(trees);
     }
     build.mounts();
+    build.groups(Moment::BeforeFiles);
     build.files();
     build.settings();
     build.walls();
+    build.groups(Moment::Last);
     let (outside, outside_labels) = build.outside.finish();
     let (inside, inside_labels) = build.inside.finish();
     Layout { outside, inside, outside_labels, inside_labels }
+}
+
+/// When PID 1 joins its control groups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    First,
+    BeforeFiles,
+    Last,
 }
 
 struct Build<'a> {
@@ -135,10 +145,25 @@ impl Build<'_> {
 
     fn begin(&mut self, root: u8) {
         self.inside.step(inside::KEYRING, "join a session keyring");
+        self.groups(Moment::First);
+        self.inside.root(root);
+    }
+
+    /// Where nothing speaks against it the groups are joined last: joining one of version 1 waits for a grace period of RCU, which
+    /// passes while the root is set up. What is written into the writable layer is charged to the container, so files come after.
+    fn groups(&mut self, now: Moment) {
+        let moment = match () {
+            () if self.facts.unified_only => Moment::First, // clone3 has joined it, and cgroup2 shows this namespace's root
+            () if !self.spec.files.is_empty() => Moment::BeforeFiles,
+            () => Moment::Last,
+        };
+        if now != moment {
+            return;
+        }
+        self.inside.step(inside::JOIN_CGROUPS, "join the control groups");
         if self.spec.spaces.cgroup == Space::New {
             self.inside.step(inside::CGROUP_NAMESPACE, "unshare the cgroup namespace");
         }
-        self.inside.root(root);
     }
 
     fn shared(&mut self, path: &str) -> bool {
