@@ -132,7 +132,7 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) 
             let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
             mount::mount_setattr(state.root, false, &attr)
         }
-        op::CONSOLE => console(plan, state),
+        op::CONSOLE => console(from.u32().ok_or(Errno::PROTO)?, plan, state),
         _ => Err(Errno::PROTO),
     }
 }
@@ -395,10 +395,10 @@ fn symlink(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
 }
 
 /// A terminal of the container's own devpts; the outer end goes to the host, the inner one is the command's, without a path between.
-fn console(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
+fn console(window: u32, plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     let strict = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
     let master = fs::openat2(state.root, c"dev/pts/ptmx", O_RDWR | O_NOCTTY, 0, strict)?;
-    let peer = fs::pty_peer(master.raw())?;
+    let peer = fs::pty_peer(master.raw(), ((window >> 16) as u16, window as u16))?;
     let identity = state.identity(plan).map_err(|(_, errno)| errno)?;
     fs::fchown(peer.raw(), identity.uid, u32::MAX)?;
     let clone = mount::open_tree_clone(peer.raw(), c"", false)?;

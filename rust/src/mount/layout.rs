@@ -329,7 +329,8 @@ impl Build<'_> {
             self.inside.step(inside::HOSTNAME, "set the host name").put_bytes(self.spec.hostname);
         }
         if self.spec.tty {
-            self.inside.step(inside::CONSOLE, "open a terminal");
+            let bytes = self.inside.step(inside::CONSOLE, "open a terminal");
+            bytes.put_u32(u32::from(self.spec.window.0) << 16 | u32::from(self.spec.window.1));
         }
     }
 
