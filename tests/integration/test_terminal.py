@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,3 +98,36 @@ def test_lines_of_a_terminal_are_copied_into_a_pipe(rootfs: Path) -> None:
         terminal.type("typed\n\x04")
         terminal.until("0 b'typed\\n'\r\n")
         assert terminal.end()[0] == 0
+
+
+FLOOD = """
+import os
+import pycontainer as pc
+try:
+    pc.run(["sh", "-c", "yes abcdefgh | head -n 200000"], image={rootfs!r}, capture_output=False)
+except KeyboardInterrupt:
+    os._exit(3)  # the traceback would wait for the terminal
+"""
+
+
+def test_a_stopped_terminal_holds_the_output_but_not_the_keyboard(rootfs: Path) -> None:
+    """Ctrl-S: nothing is lost when it is let go, and Ctrl-C still ends the run (a write would have slept in the kernel)."""
+    with Terminal(python(FLOOD.format(rootfs=str(rootfs)))) as terminal:
+        terminal.until("abcdefgh")
+        termios.tcflow(terminal.inner, termios.TCOOFF)
+        time.sleep(0.5)
+        assert terminal.program.poll() is None
+        termios.tcflow(terminal.inner, termios.TCOON)
+        code, shown = terminal.end()
+        assert code == 0
+        assert shown.count("abcdefgh\r\n") >= 200000 - 2
+    with Terminal(python(FLOOD.format(rootfs=str(rootfs)))) as terminal:
+        terminal.until("abcdefgh")
+        termios.tcflow(terminal.inner, termios.TCOOFF)
+        time.sleep(0.5)
+        os.kill(terminal.pid, signal.SIGINT)
+        begun = time.monotonic()
+        while terminal.program.poll() is None and time.monotonic() < begun + SOON:
+            time.sleep(0.05)
+        assert terminal.program.poll() == 3
+        termios.tcflow(terminal.inner, termios.TCOON)

@@ -7,7 +7,7 @@ use super::order::{Parts, remove_groups};
 use super::outcome::{Evidence, Seen};
 use super::prepare::{self, Prepared};
 use super::spec::Spec;
-use super::streams::{Goes, Read, Streams};
+use super::streams::{Goes, Read, Streams, reading};
 use crate::cgroup::{Counters, Groups};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
@@ -15,7 +15,7 @@ use crate::security::ids::Range;
 use crate::sys;
 use crate::wire::{self, Ended, Reader, cause, outcome, record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 /// Everything that the Python side makes a Result of.
@@ -111,7 +111,14 @@ impl Live<'_> {
     fn wait(&mut self, interrupted: Interrupted<'_>) -> Result<()> {
         let mut tick = FIRST_TICK;
         let mut next_tick = sys::process::now() + tick * MILLISECOND;
-        while self.ended.is_none() {
+        loop {
+            if self.ended.is_some() {
+                // All processes are gone: what is still in the pipes is all there will ever be.
+                self.drain()?;
+                if self.killed || !self.streams.owe() {
+                    return Ok(());
+                }
+            }
             let ready = self.poll_once(tick)?;
             let now = sys::process::now();
             if ready.is_none() || now >= next_tick {
@@ -130,8 +137,6 @@ impl Live<'_> {
                 self.serve(index)?;
             }
         }
-        // All processes are gone: what is still in the pipes is all there will ever be.
-        self.drain()
     }
 
     fn check_owner(&self) -> Result<()> {
@@ -143,11 +148,12 @@ impl Live<'_> {
 
     /// None where a signal ended the wait.
     fn poll_once(&self, milliseconds: u64) -> Result<Option<Ready>> {
+        let runs = self.ended.is_none();
         let wanted = [
-            Some(reading(&self.report)),
-            Some(reading(self.engine.keeper.pidfd())),
-            self.streams.stdout.as_ref().map(reading),
-            self.streams.stderr.as_ref().map(reading),
+            runs.then(|| reading(&self.report)),
+            runs.then(|| reading(self.engine.keeper.pidfd())),
+            self.streams.waits_for(0),
+            self.streams.waits_for(1),
             self.streams.stdin.as_ref().map(Feed::waits_for),
         ];
         let mut fds = Vec::with_capacity(5);
@@ -222,17 +228,16 @@ impl Live<'_> {
     /// One read; false where there is nothing more for now.
     fn read(&mut self, index: usize) -> Result<bool> {
         let streams = &mut self.streams;
+        if !streams.pass_on(index) {
+            return Ok(false);
+        }
         let (stream, capture) = match index {
             0 => (&mut streams.stdout, &mut streams.captured[0]),
             _ => (&mut streams.stderr, &mut streams.captured[1]),
         };
         let Some(fd) = stream.as_ref() else { return Ok(false) };
-        let before = capture.data.len();
         let came = capture.read(fd);
-        if let Goes::To(copy) = streams.goes[index] {
-            copy_out(copy, &capture.data[before..]);
-        }
-        if streams.goes[index] != Goes::Captured {
+        if streams.goes[index] == Goes::Nowhere {
             capture.data.clear();
         }
         match came {
@@ -242,6 +247,7 @@ impl Live<'_> {
             Read::Failed(errno) => return Err(Error::setup("read the output", errno)),
             _ => {}
         }
+        self.streams.pass_on(index);
         Ok(matches!(came, Read::More | Read::OverCap))
     }
 
@@ -357,25 +363,5 @@ impl Ready {
     /// Streams first, the last record after them.
     fn indices(self) -> impl Iterator<Item = usize> {
         [2, 3, 4, 0, 1].into_iter().filter(move |index| self.0[*index])
-    }
-}
-
-fn reading(fd: &Ours) -> (BorrowedFd<'_>, PollFlags) {
-    (fd.as_fd(), PollFlags::IN)
-}
-
-/// Writes to a terminal of the caller's, whole, however slow it is.
-fn copy_out(fd: i32, mut data: &[u8]) {
-    let target = sys::host::borrow(fd);
-    while !data.is_empty() {
-        match rustix::io::write(target, data) {
-            Ok(count) => data = &data[count..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => {
-                let mut fds = [PollFd::new(&target, PollFlags::OUT)];
-                let _ = poll(&mut fds, None);
-            }
-            Err(_) => return,
-        }
     }
 }

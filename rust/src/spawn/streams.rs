@@ -5,9 +5,11 @@ use super::spec::{Spec, Stream};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::sys;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Captured bytes of one stream, up to its cap.
 #[derive(Debug, Default)]
@@ -121,6 +123,48 @@ impl Streams {
         self.theirs.clear();
     }
 
+    /// Something was read that has not reached its place yet.
+    pub fn owe(&self) -> bool {
+        [0, 1].into_iter().any(|index| self.debt(index).is_some())
+    }
+
+    fn debt(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        match self.goes[index] {
+            Goes::To(fd) if !self.captured[index].data.is_empty() => Some(sys::host::borrow(fd)),
+            _ => None,
+        }
+    }
+
+    /// The stream, or while something is owed the place that takes it.
+    pub fn waits_for(&self, index: usize) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let stream = if index == 0 { &self.stdout } else { &self.stderr };
+        let owed = self.debt(index).map(|fd| (fd, PollFlags::OUT));
+        owed.or_else(|| stream.as_ref().map(reading))
+    }
+
+    /// Writes what is owed, as much as there is room for: a terminal that was stopped must not hold this thread, nor its signals.
+    /// True when nothing is left.
+    pub fn pass_on(&mut self, index: usize) -> bool {
+        const PIECE: usize = 4096;
+        let mut done = 0;
+        while let Some(target) = self.debt(index) {
+            let left = &self.captured[index].data[done..];
+            let mut ready = [PollFd::from_borrowed_fd(target, PollFlags::OUT)];
+            if left.is_empty() || !matches!(poll(&mut ready, Some(&Timespec::default())), Ok(1)) {
+                break;
+            }
+            match rustix::io::write(target, &left[..left.len().min(PIECE)]) {
+                Ok(count) => done += count,
+                Err(Errno::INTR | Errno::AGAIN) => break,
+                Err(_) => done = self.captured[index].data.len(), // nobody is there any more
+            }
+        }
+        if done > 0 {
+            self.captured[index].data.drain(..done);
+        }
+        self.debt(index).is_none()
+    }
+
     /// A terminal stands for all three streams.
     pub fn take_terminal(&mut self, master: OwnedFd, spec: &Spec) -> Result<()> {
         set_nonblocking(&master)?;
@@ -151,6 +195,10 @@ impl Streams {
             self.window = window;
         }
     }
+}
+
+pub fn reading(fd: &Ours) -> (BorrowedFd<'_>, PollFlags) {
+    (fd.as_fd(), PollFlags::IN)
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
@@ -187,7 +235,7 @@ impl Capture {
         let spare = self.data.len();
         // An interpreter that runs into its own memory limit gets an error, not an abort.
         if self.data.capacity() - spare < room && self.data.try_reserve(room.max(self.data.len())).is_err() {
-            return Read::Failed(rustix::io::Errno::NOMEM.raw_os_error());
+            return Read::Failed(Errno::NOMEM.raw_os_error());
         }
         match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut self.data)) {
             Ok(0) => Read::Ended,
@@ -196,8 +244,8 @@ impl Capture {
                 self.grow(fd, count);
                 self.clip()
             }
-            Err(rustix::io::Errno::AGAIN) => Read::Drained,
-            Err(rustix::io::Errno::INTR) => Read::More,
+            Err(Errno::AGAIN) => Read::Drained,
+            Err(Errno::INTR) => Read::More,
             Err(errno) => Read::Failed(errno.raw_os_error()),
         }
     }
@@ -235,8 +283,8 @@ impl Capture {
                 self.truncated = true;
                 Read::OverCap
             }
-            Err(rustix::io::Errno::AGAIN) => Read::Drained,
-            Err(rustix::io::Errno::INTR) => Read::More,
+            Err(Errno::AGAIN) => Read::Drained,
+            Err(Errno::INTR) => Read::More,
             Err(errno) => Read::Failed(errno.raw_os_error()),
         }
     }
