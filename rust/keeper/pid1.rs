@@ -16,6 +16,7 @@ pub struct Inside<'a> {
     pub plan: &'a Plan<'a>,
     pub control: Fd,
     pub slots: &'a Slots,
+    pub rootless: bool,
 }
 
 /// The keeper's word, instead of a signal for the command, that everything inside shall end.
@@ -49,8 +50,10 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     let plan = inside.plan;
     let failed = |step| move |errno| (phase::CLONE, step, errno);
     keep_only_ours(inside).map_err(failed(step::RELEASE))?;
+    if inside.rootless && plan.head.clone_flags & CLONE_NEWUSER != 0 {
+        crate::maps::send_namespace(inside.control.raw()).map_err(failed(step::UID_MAP))?;
+    }
     wait_for_release(inside.control.raw());
-    let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
     for (procs, _) in plan.fds.with_role(role::JOIN_CGROUP) {
         if !plan.head.skips(flag::SKIP_JOIN) {
             fs::write(procs, b"0").map_err(failed(step::JOIN_CGROUP))?;

@@ -3,6 +3,7 @@
 pub mod causes;
 pub mod engine;
 pub mod explain;
+mod identities;
 pub mod keeper;
 pub mod limits;
 pub mod order;
@@ -12,6 +13,7 @@ pub mod prepare;
 pub mod probe;
 pub mod run;
 pub mod seams;
+mod spaces;
 pub mod spec;
 pub mod streams;
 pub mod upper;
