@@ -150,6 +150,18 @@ def test_a_plain_user_has_no_ids_of_others(rootfs: Path, maps: list[IdMap]) -> N
         pc.run(["true"], image=rootfs, security=Security(user_namespace=maps))
 
 
+@pytest.mark.requires("user", "subuid")
+def test_a_plain_user_s_layer_on_the_disk_is_his_own(rootfs: Path) -> None:
+    own = IdMap(0, os.getuid(), 1) if os.getuid() == os.getgid() else None
+    if own is not None:
+        pc.run(["touch", "/x"], image=rootfs, security=Security(user_namespace=own), upper="disk", check=True)
+    other = Security(user_namespace=IdMap(0, subordinate(), 5))
+    with pytest.raises(pc.NotSupported, match="user_namespace: a writable layer on the disk belongs to this user"):
+        pc.run(["true"], image=rootfs, security=other, upper="disk")
+    # This machine's programs belong to nobody inside anyway.
+    assert pc.run(["id", "-u"], security=other, check=True).stdout == b"0\n"
+
+
 def test_what_crosses_is_the_lines() -> None:
     assert _user_namespace(Security()) is None
     assert _user_namespace(Security(user_namespace="host")) == []

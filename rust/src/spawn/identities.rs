@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::spec::{Spec, UserSpace};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mount::layout::Facts;
 use crate::security::ids::COUNT;
 use crate::security::maps::{self, Line, Maps};
@@ -17,9 +17,22 @@ pub fn maps(engine: &Engine, spec: &Spec) -> Result<Option<Maps>> {
         UserSpace::Auto => Some(engine.maps.each(maps::identity)),
         UserSpace::Host => Some(Maps::default()),
         UserSpace::Map(lines) => {
-            Some(Maps { uid: maps::named_in(lines, &engine.maps.uid)?, gid: maps::named_in(lines, &engine.maps.gid)? })
+            let own = |have| maps::named_in(lines, have);
+            let made = Maps { uid: own(&engine.maps.uid)?, gid: own(&engine.maps.gid)? };
+            check_layer(engine, spec, &made)?;
+            Some(made)
         }
     })
+}
+
+/// This process makes a layer on the disk, and a plain user's gives no file to another id.
+fn check_layer(engine: &Engine, spec: &Spec, made: &Maps) -> Result<()> {
+    let on_disk = spec.upper_on_disk || engine.kernel < (6, 6);
+    if !engine.facts.rootless || made.root() == (0, 0) || !on_disk {
+        return Ok(());
+    }
+    let cause = "a writable layer on the disk belongs to this user, who is not root inside by this map";
+    Err(Error::unsupported("user_namespace", cause, "id 0 as this user's own, or (from Linux 6.6) upper=\"memory\""))
 }
 
 /// The engine's, and what follows from the container's ids.
