@@ -32,8 +32,7 @@ impl StandIn {
     /// With a new user namespace of its own.
     pub fn in_new() -> Result<(StandIn, Fd)> {
         let (ours, theirs) = net::socketpair()?;
-        let stand_in =
-            StandIn::of(process::clone_copy(CLONE_NEWUSER, None)?, ours, theirs, |socket| send_namespace(socket));
+        let stand_in = StandIn::of(process::clone_copy(CLONE_NEWUSER, None)?, ours, theirs, send_namespace);
         // Before it was dumpable: nobody can have made it another namespace.
         let namespace = receive_namespace(stand_in.socket.raw())?;
         stand_in.await_word()?;

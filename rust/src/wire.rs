@@ -6,7 +6,7 @@
 #[path = "wire/format.rs"]
 mod format;
 
-pub use format::{Decimal, Fixed, Reader, Sink, Write};
+pub use format::{Decimal, Fixed, Reader, Write};
 
 /// A message is at most this long; a longer plan travels in a memfd (kind `SPAWN_FILE`).
 pub const MESSAGE_MAX: usize = 64 * 1024;
