@@ -69,6 +69,12 @@ def readable_copy(place: Path) -> Path:
     return place
 
 
+def command(*words: str) -> list[str]:
+    """The command line of the package under test."""
+    code = f"import sys; sys.path.insert(0, {package_path()!r}); from pycontainer.cli import main; sys.exit(main())"
+    return [sys.executable, "-c", code, *words]
+
+
 def report(argv: list[str], **options: Any) -> dict[str, dict[str, str]]:
     """What doctor() says in that world."""
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=100, **options)

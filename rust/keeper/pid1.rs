@@ -54,11 +54,6 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
         crate::maps::send_namespace(inside.control.raw()).map_err(failed(step::UID_MAP))?;
     }
     wait_for_release(inside.control.raw());
-    for (procs, _) in plan.fds.with_role(role::JOIN_CGROUP) {
-        if !plan.head.skips(flag::SKIP_JOIN) {
-            fs::write(procs, b"0").map_err(failed(step::JOIN_CGROUP))?;
-        }
-    }
     become_root(plan).map_err(failed(step::BECOME_ROOT))?;
     // The keeper's socket says the same, but nobody looks at it during the set-up. After the last change of ids, which clears it.
     let _ = process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0);

@@ -23,6 +23,8 @@ pub mod request {
     /// The name of groups and a writable layer that the host could not remove: no descriptor was free, or the files are of ids that
     /// it is not.
     pub const REMOVE: u8 = 7;
+    /// One descriptor: cgroup.procs of a v1 group that a container is about to join a child of; see rust/keeper/prelude.rs.
+    pub const ATTACH_SOON: u8 = 8;
 }
 
 /// What each descriptor of a SPAWN message is for.
@@ -117,8 +119,9 @@ pub mod inside {
     pub const ROOT_READ_ONLY: u8 = 18;
     pub const CONSOLE: u8 = 19;
     pub const SYMLINK: u8 = 20;
+    pub const JOIN_CGROUPS: u8 = 21;
     /// In place of ROOT and everything mounted: the root of a mount namespace of somebody else's.
-    pub const VIEW: u8 = 21;
+    pub const VIEW: u8 = 22;
 }
 
 /// ATTACH: what to do where the target is missing.
@@ -150,7 +153,6 @@ pub mod step {
     pub const OWN_STREAM: u16 = 7;
     pub const OOM_SCORE: u16 = 8;
     pub const RELEASE: u16 = 9;
-    pub const JOIN_CGROUP: u16 = 10;
     pub const BECOME_ROOT: u16 = 11;
     pub const JOIN_NAMESPACE: u16 = 12;
     pub const NPROC: u16 = 13;

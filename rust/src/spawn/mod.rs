@@ -3,6 +3,7 @@
 pub mod causes;
 pub mod engine;
 pub mod explain;
+mod feed;
 mod identities;
 pub mod keeper;
 pub mod limits;
