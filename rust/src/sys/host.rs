@@ -162,7 +162,7 @@ fn become_keeper(start: &Start) -> Result<()> {
     dup_onto(host, 4, false)?;
     // Without it 5 is a descriptor that takes no bytes, and who asks for a score is told so.
     let score =
-        openat(AT_FDCWD, c"/proc/self/oom_score_adj", O_RDWR, 0).and_then(|file| dup_above(file.raw(), AFTER_ALL));
+        openat(AT_FDCWD, c"/proc/self/oom_score_adj", O_RDWR, 0).and_then(|file| dup_above(file.release(), AFTER_ALL));
     dup_onto(score.as_ref().map_or(host, Fd::raw), 5, false)?;
     dup_onto(image, 6, true)?;
     close_range(7, u32::MAX, false)?;
