@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import struct
 import subprocess
 import sys
@@ -59,6 +60,13 @@ def python(code: str, interpreter: str = sys.executable, path: str | None = None
     """An interpreter that runs `code` with the package and these helpers at hand."""
     where = [path or package_path(), str(Path(__file__).parent) if path is None else path]
     return [interpreter, "-c", f"import sys; sys.path[:0] = {where!r}\n{code}"]
+
+
+def readable_copy(place: Path) -> Path:
+    """The package under test, copied to where every user of this machine can read it."""
+    shutil.copytree(Path(package_path()) / "pycontainer", place / "pycontainer", ignore=shutil.ignore_patterns("__py*"))
+    subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
+    return place
 
 
 def command(*words: str) -> list[str]:

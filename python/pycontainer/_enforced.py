@@ -57,7 +57,7 @@ def _of_kernel(seen: dict[str, Any], asked: dict[str, Any]) -> Iterator[Guarante
     yield _flag("seccomp", status.get("Seccomp") == "2", asked["seccomp"])
     yield _landlock(seen["landlock"], asked)
     yield _root(seen, asked)
-    yield _masks(seen["uncovered"])
+    yield _masks(seen["uncovered"], asked)
     yield _upper(seen, asked)
     if (pids := _pids(seen, asked)) is not None:
         yield pids
@@ -79,6 +79,8 @@ def _namespaces(seen: dict[str, Any], asked: dict[str, Any]) -> Iterator[Guarant
     for name in NAMESPACES:
         inode, own = seen[f"ns:{name}"], asked["own_namespaces"].get(name, 0)
         wanted = asked["namespaces"].get(name, "new")
+        if name == "user" and asked["user_namespace"] == "host":
+            wanted = "host"
         key = f"namespace:{name}"
         if not inode:
             yield Guarantee(key, "missing", "", "it could not be read after exec")
@@ -99,11 +101,15 @@ def _user_namespace(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
         return Guarantee("user_namespace", "held", "the host's, as asked")
     if len(fields) < 3:
         return Guarantee("user_namespace", "missing", "", "its map could not be read after exec")
-    count = sum(int(line_count) for line_count in fields[2::3])
+    firsts, counts = [int(field) for field in fields[1::3]], [int(field) for field in fields[2::3]]
     if seen["rootless"]:
-        return Guarantee("user_namespace", "held", f"this user's, {count} id{'s' if count > 1 else ''}")
-    outside = int(fields[1])
-    return _row("user_namespace", outside != 0, f"{count} ids from {outside}", "root inside is root outside")
+        return Guarantee("user_namespace", "held", f"this user's, {_ids(sum(counts))}")
+    by = ", ".join(f"{_ids(count)} from {first}" for first, count in zip(firsts, counts, strict=False))
+    return _row("user_namespace", 0 not in firsts, by, "an id inside is root outside")
+
+
+def _ids(count: int) -> str:
+    return f"{count} id{'s' if count > 1 else ''}"
 
 
 def _capabilities(status: dict[str, str], asked: dict[str, Any]) -> Guarantee:
@@ -130,17 +136,29 @@ def _landlock(abi: int, asked: dict[str, Any]) -> Guarantee:
 
 
 def _root(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
+    if (of := _view(asked)) is not None:
+        return Guarantee("root", "missing", "", f"the mount namespace is {of}, as asked: there is no root of its own")
     flags = seen["mount_flags"]
     wanted = ST_NODEV | (ST_NOSUID if asked["no_new_privileges"] else 0) | (ST_RDONLY if asked["read_only"] else 0)
     by = "nodev" + (",nosuid" if flags & ST_NOSUID else "") + (",ro" if flags & ST_RDONLY else "")
     return _row("root", flags & wanted == wanted, by, f"its mount flags are {flags:#x}")
 
 
-def _masks(uncovered: list[str]) -> Guarantee:
+def _view(asked: dict[str, Any]) -> str | None:
+    """Whose mounts the command has, if not its own."""
+    whose = asked["namespaces"].get("mnt", "new")
+    return None if whose == "new" else "the host's" if whose == "host" else f"that of process {whose}"
+
+
+def _masks(uncovered: list[str], asked: dict[str, Any]) -> Guarantee:
+    if (of := _view(asked)) is not None:
+        return Guarantee("masked_paths", "missing", "", f"the mount namespace is {of}, where nothing is mounted")
     return _row("masked_paths", not uncovered, "mounts", f"not covered: {', '.join(uncovered)}")
 
 
 def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
+    if (of := _view(asked)) is not None:
+        return Guarantee("upper", "missing", "", f"the mount namespace is {of}: what is written is written there")
     if seen["upper_in_memory"]:
         return Guarantee("upper", "held", "tmpfs")
     if asked["upper"] == "disk":
@@ -156,8 +174,7 @@ def _pids(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee | None:
     if asked["pids"] is not None and asked["pids"] == float("inf"):
         return Guarantee("pids", "held", "lifted, as asked")
     wanted = DEFAULT_PIDS if asked["pids"] is None else asked["pids"]
-    # Our own PID 1 is one task more; a plain user's keeper is counted with its containers.
-    bounded = seen["nproc"] <= wanted + 1 + bool(seen["rootless"])
+    bounded = seen["nproc"] <= wanted + 1  # our own PID 1
     return _row("pids", bounded, "the user namespace's own task limit", "no bound on tasks is in force")
 
 

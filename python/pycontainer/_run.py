@@ -270,7 +270,7 @@ def _asked(spec: Spec, held: list[tuple[str, ...]]) -> dict[str, Any]:
     return {
         "namespaces": spec.choices,
         "own_namespaces": _own(),
-        "user_namespace": "host" if spec.user_namespace == (0, 0) else "auto",
+        "user_namespace": "host" if spec.user_namespace == [] else "auto",
         "capabilities": spec.capabilities,
         "no_new_privileges": spec.no_new_privileges,
         "seccomp": spec.seccomp != b"",

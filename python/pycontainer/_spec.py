@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 
 from pycontainer import _arguments
 from pycontainer._errors import NotSupported, SetupError
@@ -13,6 +12,7 @@ from pycontainer._limits import Limits
 from pycontainer._mounts import File, plan_files, plan_mounts
 from pycontainer._native import core
 from pycontainer._security import Security
+from pycontainer._spaces import SPACES, check_view, namespaces, network
 from pycontainer._types import (
     DEVNULL,
     INHERIT,
@@ -53,7 +53,6 @@ RLIMITS = {
 RLIM_INFINITY = (1 << 64) - 1
 # Unlike None, which is the engine's default, it leaves the layer's size to the kernel.
 DISK_LIFTED = (1 << 64) - 1
-SPACES = ("cgroup", "ipc", "net", "pid", "time", "uts")
 # The keys of `enforced` that a caller may give up; the rest is never skipped.
 DEGRADABLE = frozenset(
     {
@@ -80,6 +79,9 @@ class Spec:
         self._account(given)
         self._files(given)
         self._spaces(given)
+        if self.choices.get("mnt", "new") != "new":
+            check_view(self, given)
+            self.root = ("view", "", [], False)
         self._security(self.security)
         self._limits(self.said)
         self._environment(given)
@@ -215,47 +217,6 @@ def _upper(value: Any) -> bool:
     return bool(value == "disk")
 
 
-def namespaces(value: Any) -> dict[str, Any]:
-    """Check `namespaces`: cgroup ipc mnt pid time uts to "host", "new" or the pid of a process."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise TypeError(f"namespaces must be a mapping, not {type(value).__name__}")
-    made: dict[str, Any] = {}
-    for name, choice in value.items():
-        if name in ("net", "user"):
-            where = "network" if name == "net" else "security=Security(user_namespace=...)"
-            raise ValueError(f"namespaces: {name} is said by {where}, not here")
-        if name not in (*SPACES, "mnt"):
-            raise ValueError(f"namespaces has no {shown(name)}; it takes cgroup, ipc, mnt, pid, time and uts")
-        made[name] = _choice(name, choice)
-    return made
-
-
-def _choice(name: str, choice: Any) -> Any:
-    if isinstance(choice, int) and not isinstance(choice, bool):
-        if choice < 1:
-            raise ValueError(f"namespaces[{name!r}] must be the pid of a process, not {choice}")
-    elif choice not in ("host", "new"):
-        raise ValueError(f"namespaces[{name!r}] must be 'host', 'new' or a pid, not {shown(choice)}")
-    if name == "mnt" and choice != "new":
-        raise NotSupported(
-            "namespaces['mnt']", "a container without a root of its own is no container", "use Mount.bind for its files"
-        )
-    return choice
-
-
-def network(value: Any, security: Security) -> str:
-    """Check `network`: "none" or "host"; what else api.md names is not built yet."""
-    if value == "private":
-        raise NotSupported("network='private'", "it is not built yet", "network='none' or network='host'")
-    if value not in ("none", "host"):
-        raise ValueError(f"network must be 'none', 'host' or 'private', not {shown(value)}")
-    if security._network is not None and value != security._network:
-        raise ValueError(f"network: Security.strict() says {security._network!r}, and this says {value!r}")
-    return str(value)
-
-
 def _mount(mount: Mount) -> tuple[Any, ...]:
     if mount.kind in ("volume", "image"):
         raise NotSupported(f"Mount.{mount.kind}", "it is not built yet", "Mount.bind or Mount.overlay of a directory")
@@ -283,16 +244,10 @@ def _filter(security: Security) -> bytes | None:
     return bytes(program)
 
 
-def _user_namespace(security: Security) -> tuple[int, int] | None:
+def _user_namespace(security: Security) -> list[tuple[int, int, int]] | None:
     if security.user_namespace == "auto":
         return None
-    if security.user_namespace == "host":
-        return (0, 0)
-    maps = security._id_maps()
-    if len(maps) > 1 or maps[0].inside != 0:
-        cause = "maps of several ranges are not built yet"
-        raise NotSupported("user_namespace", cause, "one IdMap that begins with id 0")
-    return (maps[0].outside, maps[0].count)
+    return [(line.inside, line.outside, line.count) for line in security._id_maps()]
 
 
 def _rlimit(name: str, pair: tuple[float, float]) -> tuple[int, int, int]:

@@ -1,38 +1,12 @@
 //! What the keeper keeps between containers: a user namespace per id range (for idmapped mounts) and idmapped layers.
 
-use crate::sys::constants::*;
+use crate::maps::{Maps, make_namespace, make_namespace_of_one};
 use crate::sys::fs::{self, Fd};
-use crate::sys::process::{self, Cloned};
 use crate::sys::{Result, memory};
-use crate::wire::Decimal;
-use core::ffi::CStr;
 
 const NAMESPACES: usize = 4608;
 const OWNERS: usize = 32;
 const LAYERS: usize = 128;
-
-/// One line of uid_map or gid_map: `inside first count`.
-pub type Line = [u32; 3];
-
-/// The lines of both maps; a line of zero ids is left out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Mapping {
-    pub uid: [Line; 2],
-    pub gid: [Line; 2],
-}
-
-impl Mapping {
-    pub fn one(uid: Line, gid: Line) -> Mapping {
-        Mapping { uid: [uid, [0; 3]], gid: [gid, [0; 3]] }
-    }
-
-    /// Ids 0 to count-1 from base. Where the parent's own map has two lines (a plain user and its subuid range), no line of ours
-    /// may span both (user_namespaces(7)), so id 0 stands alone.
-    pub fn ids(base: u32, count: u32, split: bool) -> Mapping {
-        let lines = if split { [[0, base, 1], [1, base + 1, count - 1]] } else { [[0, base, count], [0; 3]] };
-        Mapping { uid: lines, gid: lines }
-    }
-}
 
 #[derive(Clone, Copy)]
 struct Namespace {
@@ -52,6 +26,8 @@ struct Layer {
 pub struct Cache {
     ranges: [Namespace; NAMESPACES],
     range_count: usize,
+    /// Of the last container with a map of the caller's own, under its id.
+    own: Namespace,
     owners: [(u32, u32, u32, i32); OWNERS],
     owner_next: usize,
     layers: [Layer; LAYERS],
@@ -66,19 +42,32 @@ impl Cache {
         memory::map_zeroed::<Cache>()
     }
 
-    /// The user namespace in which 0..count are the container's ids.
-    pub fn range(&mut self, base: u32, count: u32) -> Result<i32> {
-        let key = (base as u64) << 32 | count as u64;
+    /// The user namespace with the map of the one range from `base` on.
+    pub fn range(&mut self, base: u32, maps: Maps<'_>) -> Result<i32> {
+        let key = base as u64;
         if let Some(found) = self.ranges[..self.range_count].iter().find(|entry| entry.key == key) {
             return Ok(found.fd);
         }
-        let fd = make_namespace(Mapping::ids(base, count, false))?.release();
+        let fd = make_namespace(maps)?.release();
         if self.range_count == NAMESPACES {
             self.range_count -= 1;
             fs::close(self.ranges[self.range_count].fd);
         }
         self.ranges[self.range_count] = Namespace { key, fd };
         self.range_count += 1;
+        Ok(fd)
+    }
+
+    /// The user namespace with a map of the caller's own, which another container is not likely to have.
+    pub fn own(&mut self, container: u64, maps: Maps<'_>) -> Result<i32> {
+        if self.own.fd > 0 && self.own.key == container {
+            return Ok(self.own.fd);
+        }
+        let fd = make_namespace(maps)?.release();
+        if self.own.fd > 0 {
+            fs::close(self.own.fd);
+        }
+        self.own = Namespace { key: container, fd };
         Ok(fd)
     }
 
@@ -89,7 +78,7 @@ impl Cache {
                 return Ok(*fd);
             }
         }
-        let fd = make_namespace(Mapping::one([uid, base, 1], [gid, base, 1]))?.release();
+        let fd = make_namespace_of_one([uid, base], [gid, base])?.release();
         let place = &mut self.owners[self.owner_next % OWNERS];
         if place.3 > 0 {
             fs::close(place.3);
@@ -129,63 +118,4 @@ impl Cache {
     pub fn is_empty(&self) -> bool {
         self.layer_count == 0
     }
-}
-
-/// A user namespace made by a process that does nothing else, kept by its descriptor.
-pub fn make_namespace(mapping: Mapping) -> Result<Fd> {
-    let parent = process::getpid();
-    let (pid, pidfd) = match process::clone_copy(CLONE_NEWUSER, None)? {
-        Cloned::Child => wait_for_the_end(parent),
-        Cloned::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    let made = write_maps(pid, mapping).and_then(|()| open_namespace(pid));
-    crate::launch::abandon(pidfd.raw(), pid);
-    made
-}
-
-/// This copy holds the keeper's ends of all sockets: it may not outlive it, or no container would notice the keeper's death.
-fn wait_for_the_end(parent: i32) -> ! {
-    let _ = process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0);
-    while process::getppid() == parent {
-        let _ = process::poll(&mut [], -1);
-    }
-    process::exit_group(0)
-}
-
-fn open_namespace(pid: i32) -> Result<Fd> {
-    with_proc_path(pid, b"/ns/user", |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0))
-}
-
-/// Writes both maps of a process that still waits for them.
-pub fn write_maps(pid: i32, mapping: Mapping) -> Result<()> {
-    write_map(pid, b"/uid_map", mapping.uid)?;
-    write_map(pid, b"/gid_map", mapping.gid)
-}
-
-/// One write, as the kernel demands; a full map of two lines has at most 66 bytes.
-fn write_map(pid: i32, file: &[u8], lines: [Line; 2]) -> Result<()> {
-    let mut text = [0u8; 72];
-    let mut used = 0;
-    for line in lines.iter().filter(|line| line[2] > 0) {
-        for (number, end) in line.iter().zip([b' ', b' ', b'\n']) {
-            let digits = Decimal::new(*number as u64);
-            text[used..used + digits.bytes().len()].copy_from_slice(digits.bytes());
-            used += digits.bytes().len();
-            text[used] = end;
-            used += 1;
-        }
-    }
-    with_proc_path(pid, file, |path| fs::write_file(AT_FDCWD, path, &text[..used]))
-}
-
-/// Calls `body` with /proc/PID and the rest as a path.
-pub fn with_proc_path<T>(pid: i32, rest: &[u8], body: impl FnOnce(&CStr) -> Result<T>) -> Result<T> {
-    let mut path = [0u8; 48];
-    let digits = Decimal::new(pid as u64);
-    let mut used = 0;
-    for part in [b"/proc/" as &[u8], digits.bytes(), rest, b"\0"] {
-        path[used..used + part.len()].copy_from_slice(part);
-        used += part.len();
-    }
-    body(CStr::from_bytes_until_nul(&path).unwrap_or(c""))
 }

@@ -1,7 +1,7 @@
 //! The command's own set-up between PID 1's vfork and exec: streams, limits, ids, capabilities, Landlock, seccomp. Only system calls.
 
-use crate::cache::{Mapping, make_namespace};
 use crate::inside::State;
+use crate::maps::make_namespace;
 use crate::plan::Plan;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
@@ -177,11 +177,7 @@ fn nested_namespace(plan: &Plan<'_>) -> Step<Fd> {
     if !plan.head.has(flag::NESTED) {
         return Ok(Fd::NONE);
     }
-    let _ = process::prctl(PR_SET_DUMPABLE, 1, 0); // the maps of an undumpable child belong to somebody else
-    let made =
-        make_namespace(Mapping::ids(0, plan.head.count, plan.head.has(flag::SPLIT_MAP))).map_err(at(step::NESTED));
-    let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
-    made
+    make_namespace(plan.nested).map_err(at(step::NESTED))
 }
 
 /// A second wall: everything beneath the root, nothing outside it. One domain for all processes, so PID 1 enters it.
@@ -197,6 +193,10 @@ fn enter_landlock(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     let ruleset = security::landlock_ruleset(rights)?;
     security::landlock_allow_beneath(ruleset.raw(), state.root, rights)?;
     let strict = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+    if plan.head.clone_flags & CLONE_NEWNS == 0 {
+        // Ours, for the evidence, which lies beneath no root; the command has no descriptor of it.
+        security::landlock_allow_beneath(ruleset.raw(), state.proc, rights)?;
+    }
     // Message queues lie on a mount of the kernel's own: without a rule for it mq_open would be refused.
     if let Ok(queues) = fs::openat2(state.root, c"dev/mqueue", O_PATH | O_DIRECTORY, 0, strict) {
         security::landlock_allow_beneath(ruleset.raw(), queues.raw(), rights)?;
@@ -219,7 +219,6 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
     process::set_signal_mask(0).map_err(at(step::STREAMS))?;
     let _ = process::setsid(); // PID 1 itself already leads its session
     let needed = take_streams(command)?;
-    set_rlimits(command)?;
     if needed.nested >= 0 {
         process::setns(needed.nested, CLONE_NEWUSER).map_err(at(step::NESTED))?;
         process::unshare(CLONE_NEWNS).map_err(at(step::NESTED))?;
@@ -233,6 +232,7 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
     let mut directory = Fd::NONE;
     if !no_new_privs {
         directory = open_cwd(needed.root, command.cwd)?; // now: beside a writable bind the filter leaves no openat2
+        set_rlimits(command)?;
         load_filter(command)?; // needs CAP_SYS_ADMIN, which the next lines drop
     }
     change_ids(command)?;
@@ -247,6 +247,7 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
     }
     if no_new_privs {
         process::prctl(PR_SET_NO_NEW_PRIVS, 1, 0).map_err(at(step::NO_NEW_PRIVS))?;
+        set_rlimits(command)?;
         load_filter(command)?;
     }
     Ok(())
@@ -313,6 +314,7 @@ fn take_streams(command: &Command<'_>) -> Step<Needed> {
     Ok(needed)
 }
 
+/// As late as a filter of the caller's allows: the set-up itself needs more than a small limit leaves, of descriptors above all.
 fn set_rlimits(command: &Command<'_>) -> Step<()> {
     let mut from = command.rlimits;
     for _ in 0..command.rlimit_count {

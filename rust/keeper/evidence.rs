@@ -1,7 +1,7 @@
 //! What the kernel says of a container after exec: read, never remembered. Sections of the wire format, for the host to interpret.
 
-use crate::cache::with_proc_path;
 use crate::inside::State;
+use crate::maps::with_proc_path;
 use crate::plan::Plan;
 use crate::sys::Result;
 use crate::sys::constants::*;
@@ -52,6 +52,15 @@ pub fn of_process(pid: i32, out: &mut impl Write) {
         let rest = &name.to_bytes()[4..];
         out.put_u64(with_proc_path(pid, rest, |path| Ok(namespace_inode(AT_FDCWD, path))).unwrap_or(0));
     }
+    put_limits(&[pid], out);
+}
+
+/// The bound on tasks: the lowest of these processes' own. The namespace's is what PID 1 was made with; with one id it is the
+/// command's.
+fn put_limits(pids: &[i32], out: &mut impl Write) {
+    let soft = |pid: &i32| process::getrlimit_of(*pid, RLIMIT_NPROC).map_or(u64::MAX, |(soft, _)| soft);
+    out.put_u8(section::LIMITS);
+    out.put_u64(pids.iter().map(soft).min().unwrap_or(u64::MAX));
 }
 
 /// The file systems: flags of the root, how each mask and each read-only path looks, the groups, the second wall.
@@ -59,10 +68,7 @@ pub fn of_mounts(plan: &Plan<'_>, state: &State<'_>, command: i32, out: &mut imp
     out.put_u8(section::MOUNT_FLAGS);
     let flags = fs::fstatfs(state.root).map_or(0, |seen| seen.flags as u64);
     out.put_u64(flags);
-    // The namespace's bound is what PID 1 was made with; with one id it is the command's own.
-    let soft = |pid| process::getrlimit_of(pid, RLIMIT_NPROC).map_or(u64::MAX, |(soft, _)| soft);
-    out.put_u8(section::LIMITS);
-    out.put_u64(soft(0).min(soft(command)));
+    put_limits(&[0, command], out);
     out.put_u8(section::LANDLOCK);
     out.put_u8(state.landlocked as u8);
     out.put_u8(section::CGROUP);

@@ -57,9 +57,7 @@ impl<'a> State<'a> {
         }
         self.identity.as_mut().ok_or((step::USER, Errno::NOENT))
     }
-}
 
-impl State<'_> {
     pub fn take_identity(&mut self) -> Option<Identity> {
         self.identity.take()
     }
@@ -98,6 +96,7 @@ pub fn run(plan: &Plan<'_>, state: &mut State<'_>) -> core::result::Result<(), F
 fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     match kind {
         op::ROOT => new_root(from, state),
+        op::VIEW => crate::view::enter(plan, state),
         op::PROC => {
             let proc = kernel_fs(c"proc", SAFE, &[])?;
             mount::move_mount_onto(proc.raw(), own_directory(state.root, c"proc")?.raw())?;

@@ -59,6 +59,8 @@ pub fn serve() -> i32 {
 }
 
 fn start() -> Result<Keeper> {
+    // A plain user's is so from its exec on, unless the program came from a file that can be read.
+    let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
     let _ = process::set_name(c"pycontainer");
     let _ = process::set_signal_mask(u64::MAX); // nothing but SIGKILL ends a keeper before its host
     process::default_signals();
@@ -241,10 +243,10 @@ impl Keeper {
 
     /// Cached layers are only a convenience: where they took the last descriptors, the container comes first.
     fn launch(&mut self, plan: &plan::Plan<'_>, index: usize) -> launch::Outcome<()> {
-        let mut launched = launch(plan, self.cache, self.rootless);
+        let mut launched = launch(plan, self.cache, self.rootless, index);
         if matches!(&launched, Err(failure) if failure.errno == Errno::MFILE) && !self.cache.is_empty() {
             self.cache.drop_layers();
-            launched = launch(plan, self.cache, self.rootless);
+            launched = launch(plan, self.cache, self.rootless, index);
         }
         let launched = launched?;
         let Some(container) = self.table.get(index) else { return Ok(()) };
@@ -455,7 +457,7 @@ impl Keeper {
     }
 }
 
-fn become_privileged() -> core::result::Result<(), (u16, Errno)> {
+pub fn become_privileged() -> core::result::Result<(), (u16, Errno)> {
     process::prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(|errno| (step::RANGE, errno))?;
     let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
     Ok(())

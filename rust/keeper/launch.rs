@@ -1,6 +1,7 @@
 //! One container from plan to running PID 1: mounts, clone, id maps, release. Fails with the step, leaves nothing behind.
 
-use crate::cache::{Cache, Mapping, write_maps};
+use crate::cache::Cache;
+use crate::maps::{self, StandIn};
 use crate::outside::{self, Slots};
 use crate::pid1::{self, Inside};
 use crate::plan::Plan;
@@ -8,7 +9,10 @@ use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, net};
-use crate::wire::{Decimal, flag, phase, role, step};
+use crate::wire::{Decimal, Head, flag, phase, role, step};
+
+/// Where the host left this process's own /proc/self/oom_score_adj open.
+const OOM_SCORE: i32 = 5;
 
 /// Where a launch failed.
 #[derive(Clone, Copy)]
@@ -32,27 +36,26 @@ pub fn at(phase: u8, step: u16) -> impl Fn(Errno) -> Failure {
     move |errno| Failure { phase, step, errno }
 }
 
-pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool) -> Outcome<Launched> {
-    let launched = start(plan, cache, rootless);
-    if rootless {
-        let _ = process::prctl(PR_SET_DUMPABLE, 0, 0); // again, also where it failed half-way
-    }
-    launched
-}
-
-fn start(plan: &Plan<'_>, cache: &mut Cache, rootless: bool) -> Outcome<Launched> {
-    let owner = Ownership::take(plan, rootless)?;
+/// `index` is that of the container among the live ones.
+pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize) -> Outcome<Launched> {
+    let head = &plan.head;
+    let in_own = head.clone_flags & CLONE_NEWUSER != 0;
+    // What is made in tmpfs belongs to the container's root.
+    let root = if in_own { (head.base, head.group_base) } else { (0, 0) };
+    let as_root = Ids::take(root.0, root.1, (0, 0))?;
     let mut slots = Slots::new();
     outside::run(plan, cache, &mut slots).map_err(|(index, errno)| at(phase::OUTSIDE, index)(errno))?;
     let (ours, theirs) = net::socketpair().map_err(at(phase::KEEPER, step::SOCKET))?;
     let spaces = Joined::enter(plan)?;
     let into = (plan.fds.into_cgroup >= 0).then_some(plan.fds.into_cgroup);
-    let cloned = process::clone_copy(plan.head.clone_flags, into).map_err(at(phase::CLONE, step::CLONE));
+    let bounds = Bounds::take(head, root, index)?;
+    let cloned = process::clone_copy(head.clone_flags, into).map_err(at(phase::CLONE, step::CLONE));
     if let Ok(Cloned::Child) = cloned {
-        pid1::enter(Inside { plan, control: theirs, slots: &slots });
+        pid1::enter(Inside { plan, control: theirs, slots: &slots, rootless });
     }
+    drop(bounds);
     drop(spaces);
-    owner.give_back();
+    drop(as_root);
     let Cloned::Parent { pid, pidfd } = cloned? else { process::exit_group(70) };
     drop(theirs);
     let launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper() };
@@ -67,28 +70,26 @@ fn start(plan: &Plan<'_>, cache: &mut Cache, rootless: bool) -> Outcome<Launched
 
 /// The maps, what only this side may do to the child, and the byte that lets it go.
 fn release(plan: &Plan<'_>, launched: &Launched, rootless: bool) -> Outcome<()> {
-    let head = &plan.head;
-    if head.clone_flags & CLONE_NEWUSER != 0 {
-        let mapping = Mapping::ids(head.base, head.count, rootless);
-        write_maps(launched.pid, mapping).map_err(at(phase::CLONE, step::UID_MAP))?;
-    }
-    if rootless {
-        // The maps of an undumpable process belong to the first user namespace's root; see `pid1::enter` for the child.
-        let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
+    let mut stand_in = None;
+    if plan.head.clone_flags & CLONE_NEWUSER != 0 {
+        stand_in = map(plan, launched, rootless).map_err(at(phase::CLONE, step::UID_MAP))?;
     }
     own_streams(plan)?;
-    if head.oom_score_adj != i32::MIN {
-        set_oom_score(launched.pid, head.oom_score_adj).map_err(at(phase::CLONE, step::OOM_SCORE))?;
-    }
-    net::send(launched.control.raw(), &[1], &[], 0).map_err(at(phase::CLONE, step::RELEASE)).map(drop)
+    net::send(launched.control.raw(), &[1], &[], 0).map_err(at(phase::CLONE, step::RELEASE))?;
+    drop(stand_in); // its end takes a moment, in which the container is under way already
+    Ok(())
 }
 
-fn set_oom_score(pid: i32, score: i32) -> crate::sys::Result<()> {
-    let digits = Decimal::new(score.unsigned_abs() as u64);
-    let mut text = [b'-'; 24];
-    text[1..1 + digits.bytes().len()].copy_from_slice(digits.bytes());
-    let line = &text[usize::from(score >= 0)..1 + digits.bytes().len()];
-    crate::cache::with_proc_path(pid, b"/oom_score_adj", |path| fs::write_file(AT_FDCWD, path, line))
+/// PID 1's files in /proc are root's, since it is undumpable: root of the host writes them, a plain user's keeper those of somebody
+/// who stands in for it.
+fn map(plan: &Plan<'_>, launched: &Launched, rootless: bool) -> crate::sys::Result<Option<StandIn>> {
+    if !rootless {
+        return maps::write(launched.pid, plan.maps).map(|()| None);
+    }
+    let namespace = maps::receive_namespace(launched.control.raw())?;
+    let stand_in = StandIn::inside(namespace.raw())?;
+    stand_in.write(plan.maps)?;
+    Ok(Some(stand_in))
 }
 
 /// Pipes that the host made for this container belong to its root, so that /dev/stdout opens; inherited ones are left alone.
@@ -96,7 +97,7 @@ fn own_streams(plan: &Plan<'_>) -> Outcome<()> {
     let ours = [flag::OWN_STDIN, flag::OWN_STDOUT, flag::OWN_STDERR];
     for (fd, flag) in plan.fds.streams.iter().zip(ours) {
         if *fd >= 0 && plan.head.has(flag) {
-            fs::fchown(*fd, plan.head.base, plan.head.base).map_err(at(phase::CLONE, step::OWN_STREAM))?;
+            fs::fchown(*fd, plan.head.base, plan.head.group_base).map_err(at(phase::CLONE, step::OWN_STREAM))?;
         }
     }
     Ok(())
@@ -110,45 +111,96 @@ pub fn abandon(pidfd: i32, pid: i32) {
     }
 }
 
-/// While one container is made, this process has the uid of its range: the kernel then counts all tasks of the new user namespace
-/// against RLIMIT_NPROC (5.14), and what is made in tmpfs belongs to the container's root.
-struct Ownership {
-    changed: bool,
-    limit: Option<(u64, u64)>,
+/// The keeper has other ids, with all its capabilities, until this is dropped.
+struct Ids {
+    home: Option<(u32, u32)>,
 }
 
-impl Ownership {
-    fn take(plan: &Plan<'_>, rootless: bool) -> Outcome<Ownership> {
-        let mut taken = Ownership { changed: false, limit: None };
-        if plan.head.nproc != u64::MAX {
-            let (soft, hard) = process::getrlimit(RLIMIT_NPROC).map_err(at(phase::KEEPER, step::NPROC))?;
-            process::setrlimit(RLIMIT_NPROC, plan.head.nproc.min(hard), hard)
-                .map_err(at(phase::KEEPER, step::NPROC))?;
-            taken.limit = Some((soft, hard));
+impl Ids {
+    fn take(uid: u32, gid: u32, home: (u32, u32)) -> Outcome<Ids> {
+        if (uid, gid) == home {
+            return Ok(Ids { home: None });
         }
-        if rootless {
-            let _ = process::prctl(PR_SET_DUMPABLE, 1, 0);
-        } else if plan.head.clone_flags & CLONE_NEWUSER != 0 {
-            process::setresgid(plan.head.base).map_err(at(phase::KEEPER, step::RANGE))?;
-            process::setresuid(plan.head.base).map_err(at(phase::KEEPER, step::RANGE))?;
-            taken.changed = true;
+        let taken = Ids { home: Some(home) }; // also where the second call fails
+        set_ids(uid, gid).map_err(at(phase::KEEPER, step::RANGE))?;
+        Ok(taken)
+    }
+}
+
+impl Drop for Ids {
+    fn drop(&mut self) {
+        if let Some((uid, gid)) = self.home {
+            let _ = set_ids(uid, gid);
+        }
+    }
+}
+
+fn set_ids(uid: u32, gid: u32) -> crate::sys::Result<()> {
+    process::setresgid(gid)?;
+    process::setresuid(uid)?;
+    process::prctl(PR_SET_DUMPABLE, 0, 0).map(drop) // a change of ids makes it what sysctl fs.suid_dumpable says
+}
+
+/// What a child keeps of its creator: the bound on tasks, and the score for the OOM killer.
+///
+/// From 5.14 the kernel counts all tasks of a user namespace under the uid that made it, and holds them to the RLIMIT_NPROC of that
+/// moment. So each live container has a creator of its own: root's keeper is its range's first id by now, a plain user's takes one
+/// of the ids that it has.
+struct Bounds {
+    _creator: Ids,
+    limit: Option<(u64, u64)>,
+    score: Option<Score>,
+}
+
+impl Bounds {
+    fn take(head: &Head, root: (u32, u32), index: usize) -> Outcome<Bounds> {
+        let mut taken = Bounds { _creator: Ids { home: None }, limit: None, score: None };
+        if head.oom_score_adj != i32::MIN {
+            taken.score = Some(Score::take(head.oom_score_adj).map_err(at(phase::CLONE, step::OOM_SCORE))?);
+        }
+        if head.nproc != u64::MAX {
+            let (soft, hard) = process::getrlimit(RLIMIT_NPROC).map_err(at(phase::KEEPER, step::NPROC))?;
+            taken.limit = Some((soft, hard));
+            process::setrlimit(RLIMIT_NPROC, head.nproc.min(hard), hard).map_err(at(phase::KEEPER, step::NPROC))?;
+        }
+        if head.creators > 0 {
+            taken._creator = Ids::take(1 + index as u32 % head.creators, root.1, root)?;
         }
         Ok(taken)
     }
-
-    /// Early, on the way of success; a failure comes here by drop.
-    fn give_back(self) {}
 }
 
-impl Drop for Ownership {
+impl Drop for Bounds {
     fn drop(&mut self) {
-        if self.changed {
-            let _ = process::setresuid(0);
-            let _ = process::setresgid(0);
-        }
         if let Some((soft, hard)) = self.limit {
             let _ = process::setrlimit(RLIMIT_NPROC, soft, hard);
         }
+    }
+}
+
+/// The keeper's own oom_score_adj, which a child begins with. Through the descriptor that it was started with: the file of an
+/// undumpable process belongs to root of the host.
+struct Score {
+    before: [u8; 8],
+    length: usize,
+}
+
+impl Score {
+    fn take(score: i32) -> crate::sys::Result<Score> {
+        let mut before = [0; 8];
+        let length = fs::pread(OOM_SCORE, &mut before, 0)?;
+        let digits = Decimal::new(score.unsigned_abs() as u64);
+        let mut text = [b'-'; 24];
+        text[1..1 + digits.bytes().len()].copy_from_slice(digits.bytes());
+        let line = &text[usize::from(score >= 0)..1 + digits.bytes().len()];
+        fs::write(OOM_SCORE, line)?;
+        Ok(Score { before, length })
+    }
+}
+
+impl Drop for Score {
+    fn drop(&mut self) {
+        let _ = fs::write(OOM_SCORE, &self.before[..self.length]);
     }
 }
 
@@ -161,7 +213,7 @@ struct Joined {
 impl Joined {
     fn enter(plan: &Plan<'_>) -> Outcome<Joined> {
         let mut joined = Joined { home: [(-1, 0); 8], count: 0 };
-        for (fd, kind) in plan.fds.with_role(role::NAMESPACE) {
+        for (fd, kind) in plan.fds.with_role(role::NAMESPACE).filter(|space| !crate::view::is_mount(space)) {
             let kind = kind as u32 as u64;
             let home = fs::openat(AT_FDCWD, own_namespace(kind), O_RDONLY, 0)
                 .map_err(at(phase::CLONE, step::JOIN_NAMESPACE))?;

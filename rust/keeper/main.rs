@@ -16,6 +16,7 @@ mod evidence;
 mod inside;
 mod keeper;
 mod launch;
+mod maps;
 mod oom;
 mod outside;
 mod overlay;
@@ -25,6 +26,7 @@ mod prelude;
 mod remove;
 mod rootless;
 mod users;
+mod view;
 
 #[unsafe(no_mangle)]
 fn keeper_main() -> i32 {

@@ -7,7 +7,7 @@ use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{Errno, Result};
-use crate::wire::{Decimal, Reader, idmap, outside as op};
+use crate::wire::{Decimal, Reader, flag, idmap, outside as op};
 use core::ffi::CStr;
 
 pub const SLOTS: usize = 64;
@@ -191,7 +191,10 @@ fn clone_tree(tree: &Tree<'_>, plan: &Plan<'_>, cache: &mut Cache) -> Result<Fd>
     match tree.idmap {
         idmap::RANGE | idmap::RANGE_IF_POSSIBLE => {
             attr.set |= MOUNT_ATTR_IDMAP;
-            attr.userns_fd = cache.range(plan.head.base, plan.head.count)? as u64;
+            attr.userns_fd = match plan.head.has(flag::OWN_MAP) {
+                true => cache.own(plan.head.id, plan.maps)?,
+                false => cache.range(plan.head.base, plan.maps)?,
+            } as u64;
         }
         idmap::OWNER => {
             attr.set |= MOUNT_ATTR_IDMAP;

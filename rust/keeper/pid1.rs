@@ -16,6 +16,7 @@ pub struct Inside<'a> {
     pub plan: &'a Plan<'a>,
     pub control: Fd,
     pub slots: &'a Slots,
+    pub rootless: bool,
 }
 
 /// The keeper's word, instead of a signal for the command, that everything inside shall end.
@@ -49,8 +50,10 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     let plan = inside.plan;
     let failed = |step| move |errno| (phase::CLONE, step, errno);
     keep_only_ours(inside).map_err(failed(step::RELEASE))?;
+    if inside.rootless && plan.head.clone_flags & CLONE_NEWUSER != 0 {
+        crate::maps::send_namespace(inside.control.raw()).map_err(failed(step::UID_MAP))?;
+    }
     wait_for_release(inside.control.raw());
-    let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
     become_root(plan).map_err(failed(step::BECOME_ROOT))?;
     // The keeper's socket says the same, but nobody looks at it during the set-up. After the last change of ids, which clears it.
     let _ = process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0);

@@ -1,5 +1,6 @@
 //! A plan as the keeper and PID 1 read it: descriptors by role, and the sections in place. No system calls.
 
+use crate::maps::Maps;
 use crate::sys::net::{MAX_FDS, Received};
 use crate::wire::{Head, Reader, role};
 use core::ffi::CStr;
@@ -33,6 +34,10 @@ pub struct Plan<'a> {
     pub fds: Fds,
     /// The container's directory name under each place.
     pub name: &'a CStr,
+    /// Of the container's user namespace.
+    pub maps: Maps<'a>,
+    /// Of the one below it, for a command with CAP_SYS_ADMIN.
+    pub nested: Maps<'a>,
     pub outside: Reader<'a>,
     pub inside: Reader<'a>,
     pub command: Reader<'a>,
@@ -43,10 +48,12 @@ pub fn read<'a>(bytes: &'a [u8], received: &Received) -> Option<Plan<'a>> {
     let head = Head::read(&mut from)?;
     let fds = read_roles(&mut from, received)?;
     let name = from.text()?;
+    let maps = Maps { uid: from.bytes()?, gid: from.bytes()? };
+    let nested = Maps { uid: from.bytes()?, gid: from.bytes()? };
     let outside = Reader::new(from.bytes()?);
     let inside = Reader::new(from.bytes()?);
     let command = Reader::new(from.bytes()?);
-    Some(Plan { head, fds, name, outside, inside, command })
+    Some(Plan { head, fds, name, maps, nested, outside, inside, command })
 }
 
 fn read_roles(from: &mut Reader<'_>, received: &Received) -> Option<Fds> {

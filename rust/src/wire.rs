@@ -3,7 +3,10 @@
 //! Both sides are built from this file at the same time, so there are no versions. Numbers are little-endian; text carries its
 //! length and a closing zero, so that the reader uses it in place as a C string.
 
-use core::ffi::CStr;
+#[path = "wire/format.rs"]
+mod format;
+
+pub use format::{Decimal, Fixed, Reader, Write};
 
 /// A message is at most this long; a longer plan travels in a memfd (kind `SPAWN_FILE`).
 pub const MESSAGE_MAX: usize = 64 * 1024;
@@ -60,8 +63,8 @@ pub mod flag {
     pub const NESTED: u32 = 1024;
     pub const CPU_V1: u32 = 2048;
     pub const LANDLOCK_REQUIRED: u32 = 4096;
-    /// The container's map has id 0 on a line of its own.
-    pub const SPLIT_MAP: u32 = 8192;
+    /// The maps are the caller's own: what follows them is of no use to another container.
+    pub const OWN_MAP: u32 = 8192;
     /// Test-only: a step is left out, to show that a test of it can fail. A keeper built without `test_seams` knows none of them.
     pub const SKIP_SECCOMP: u32 = 1 << 24;
     pub const SKIP_NO_NEW_PRIVS: u32 = 1 << 25;
@@ -117,6 +120,8 @@ pub mod inside {
     pub const CONSOLE: u8 = 19;
     pub const SYMLINK: u8 = 20;
     pub const JOIN_CGROUPS: u8 = 21;
+    /// In place of ROOT and everything mounted: the root of a mount namespace of somebody else's.
+    pub const VIEW: u8 = 22;
 }
 
 /// ATTACH: what to do where the target is missing.
@@ -224,180 +229,6 @@ pub mod evidence {
 /// Room for the evidence of one container.
 pub const EVIDENCE_MAX: usize = 8 * 1024;
 
-/// Reads what `Writer` wrote; None where the bytes end early.
-#[derive(Clone, Copy)]
-pub struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { rest: bytes }
-    }
-
-    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.rest.split_at_checked(count)?;
-        self.rest = rest;
-        Some(head)
-    }
-
-    pub fn u8(&mut self) -> Option<u8> {
-        self.take(1).map(|b| b[0])
-    }
-
-    pub fn u16(&mut self) -> Option<u16> {
-        self.take(2)?.try_into().ok().map(u16::from_le_bytes)
-    }
-
-    pub fn u32(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
-    }
-
-    pub fn i32(&mut self) -> Option<i32> {
-        self.u32().map(|value| value as i32)
-    }
-
-    pub fn u64(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
-    }
-
-    pub fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = self.u32()? as usize;
-        let body = self.take(length)?;
-        self.take(1)?;
-        Some(body)
-    }
-
-    /// Text in place as a C string: None also where it has a zero inside.
-    pub fn text(&mut self) -> Option<&'a CStr> {
-        let length = self.u32()? as usize;
-        CStr::from_bytes_with_nul(self.take(length + 1)?).ok()
-    }
-
-    pub fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-}
-
-/// Where a writer puts its bytes.
-pub trait Sink {
-    fn put(&mut self, bytes: &[u8]);
-}
-
-/// A sink of fixed size; what does not fit is dropped and remembered.
-pub struct Fixed<const N: usize> {
-    bytes: [u8; N],
-    used: usize,
-    pub overflowed: bool,
-}
-
-impl<const N: usize> Default for Fixed<N> {
-    fn default() -> Self {
-        Fixed::new()
-    }
-}
-
-impl<const N: usize> Fixed<N> {
-    pub const fn new() -> Self {
-        Fixed { bytes: [0; N], used: 0, overflowed: false }
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.used]
-    }
-
-    pub fn free(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.used..]
-    }
-
-    pub fn advance(&mut self, count: usize) {
-        self.used = (self.used + count).min(N);
-    }
-
-    pub fn clear(&mut self) {
-        self.used = 0;
-        self.overflowed = false;
-    }
-}
-
-impl<const N: usize> Sink for Fixed<N> {
-    fn put(&mut self, bytes: &[u8]) {
-        match self.bytes.get_mut(self.used..self.used + bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.used += bytes.len();
-            }
-            None => self.overflowed = true,
-        }
-    }
-}
-
-#[cfg(not(keeper))]
-impl Sink for Vec<u8> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-}
-
-/// The writing half, on any sink.
-pub trait Write: Sink {
-    fn put_u8(&mut self, value: u8) {
-        self.put(&[value]);
-    }
-    fn put_u16(&mut self, value: u16) {
-        self.put(&value.to_le_bytes());
-    }
-    fn put_u32(&mut self, value: u32) {
-        self.put(&value.to_le_bytes());
-    }
-    fn put_i32(&mut self, value: i32) {
-        self.put(&value.to_le_bytes());
-    }
-    fn put_u64(&mut self, value: u64) {
-        self.put(&value.to_le_bytes());
-    }
-    fn put_bytes(&mut self, bytes: &[u8]) {
-        self.put_u32(bytes.len() as u32);
-        self.put(bytes);
-        self.put(&[0]);
-    }
-}
-
-impl<S: Sink> Write for S {}
-
-/// A number in decimal with a closing zero, without allocation.
-pub struct Decimal {
-    digits: [u8; 21],
-    start: usize,
-}
-
-impl Decimal {
-    pub fn new(mut value: u64) -> Decimal {
-        let mut digits = [0u8; 21];
-        let mut start = 20;
-        loop {
-            start -= 1;
-            digits[start] = b'0' + (value % 10) as u8;
-            value /= 10;
-            if value == 0 {
-                return Decimal { digits, start };
-            }
-        }
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        &self.digits[self.start..20]
-    }
-
-    pub fn text(&self) -> &CStr {
-        CStr::from_bytes_with_nul(&self.digits[self.start..]).unwrap_or(c"")
-    }
-}
-
 /// Why a plan could not be read; the host built it, so this is a defect, never a user's mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
@@ -407,9 +238,11 @@ pub struct Malformed;
 pub struct Head {
     pub id: u64,
     pub flags: u32,
-    /// The container's ids: `count` of them, from `base` in the keeper's user namespace.
+    /// The container's root in the keeper's user namespace: its uid and its gid.
     pub base: u32,
-    pub count: u32,
+    pub group_base: u32,
+    /// Ids 1 to `creators` of the keeper's user namespace may make a container's; 0: the keeper does as what it is.
+    pub creators: u32,
     pub clone_flags: u64,
     /// The default bound on tasks, as RLIMIT_NPROC of the creator; u64::MAX leaves the host's.
     pub nproc: u64,
@@ -427,7 +260,8 @@ impl Head {
         out.put_u64(self.id);
         out.put_u32(self.flags);
         out.put_u32(self.base);
-        out.put_u32(self.count);
+        out.put_u32(self.group_base);
+        out.put_u32(self.creators);
         out.put_u64(self.clone_flags);
         out.put_u64(self.nproc);
         out.put_u64(self.timeout);
@@ -442,7 +276,8 @@ impl Head {
             id: from.u64()?,
             flags: from.u32()?,
             base: from.u32()?,
-            count: from.u32()?,
+            group_base: from.u32()?,
+            creators: from.u32()?,
             clone_flags: from.u64()?,
             nproc: from.u64()?,
             timeout: from.u64()?,

@@ -16,7 +16,7 @@ ROOMS = [
     {"_errors", "_arguments", "_causes"},
     {"_limits", "_mounts", "_seccomp", "_native"},
     {"_security", "_result"},
-    {"_enforced", "_image"},
+    {"_enforced", "_image", "_spaces"},
     {"_spec"},
     {"_run"},
     {"_doctor"},

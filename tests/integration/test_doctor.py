@@ -299,9 +299,7 @@ def plain_user(scratch: Path) -> Iterator[list[str]]:
     """doctor() as the plain user with a subuid range, from a copy of the package that he can read."""
     if not house.user_exists() or (interpreter := house.python_for_user()) is None:
         pytest.skip(f"there is no user {house.USER} with a Python")
-    place = scratch / "for-the-plain-user"
-    shutil.copytree(Path(pc.__file__).parent, place / "pycontainer", ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
+    place = worlds.readable_copy(scratch / "for-the-plain-user")
     user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups"]
     yield [*user, "env", "-i", "PATH=/usr/bin:/bin", *worlds.python(worlds.DOCTOR, interpreter, str(place))]
     shutil.rmtree(place)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import resource
+import sys
+import threading
+from typing import Any
 
 import pytest
 
@@ -49,6 +52,44 @@ def test_two_users_inside_do_not_get_a_bound_each(load: Load) -> None:
     done = pc.run(["sh", "-c", script], image=load.root)
     counts = [int(line.split()[0]) for line in done.stdout.splitlines()]
     assert sum(counts) <= 2048
+
+
+# Forks until it is refused, and holds what it has until all beside it have done so too.
+HOLD = """
+import os, time
+count, end = 1, time.time() + 2
+while count < 500:
+    try:
+        child = os.fork()
+    except OSError as error:
+        break
+    if not child:
+        break
+    count += 1
+time.sleep(max(0, end - time.time()))
+if child:
+    print(count)
+"""
+
+
+@pytest.mark.parameter("limits.pids")
+@pytest.mark.requires("ids", "kernel>=5.14")
+def test_containers_of_one_user_at_once_have_a_bound_each(two_at_once: None) -> None:
+    """A plain user's too: the kernel counts by the uid that made the user namespace, so each has another one."""
+    wanted = [60, 45]
+    results: dict[int, pc.Result[bytes]] = {}
+
+    def start(index: int) -> None:
+        argv = [sys.executable, "-c", HOLD]
+        results[index] = pc.run(argv, limits=Limits(pids=wanted[index]))
+
+    threads = [threading.Thread(target=start, args=(index,)) for index in range(len(wanted))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [int(results[index].stdout) for index in range(len(wanted))] == wanted
+    assert {result.enforced["pids"].state for result in results.values()} == {"held"}
 
 
 @pytest.mark.requires("controller:pids")
@@ -100,6 +141,20 @@ def test_rlimit_nproc_bites_for_another_user(load: Load) -> None:
     count, error = result.stdout.split()
     assert int(count) <= 30
     assert error == b"EAGAIN"
+
+
+@pytest.mark.parameter("limits.rlimits")
+@pytest.mark.parametrize("count", [10, 3, 0])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"pid1": True}, {"tty": True}, {"security": pc.Security(no_new_privileges=False)}]
+)
+def test_a_limit_too_small_for_the_set_up_is_the_command_s_alone(
+    load: Load, count: int, parameters: dict[str, Any]
+) -> None:
+    """As `prlimit` after exec: what set it up needed more descriptors, what runs has so few."""
+    limits = Limits(rlimits={"nofile": (count, count)})
+    result = pc.run(["/bin/sh", "-c", "ulimit -n"], image=load.root, limits=limits, cwd="/tmp", **parameters)
+    assert (result.returncode, result.stdout.strip()) == (0, b"%d" % count)
 
 
 @pytest.mark.parameter("limits.rlimits")

@@ -1,14 +1,12 @@
 //! The root file system of one container, described: which mounts, in which order, on what. Pure; the kernel's part is elsewhere.
 
 use super::list::{Inside, Outside, Source, View};
-use super::wanted::{MountKind, Space, UserSpace, Wanted};
+use super::wanted::{MountKind, Space, Wanted};
 use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, S_IFCHR};
 use crate::wire::{Write, create, idmap, inside};
 
 pub const DEFAULT_UPPER: u64 = 256 << 20;
 const SHM: u64 = 64 << 20;
-/// Of a container with a range of its own.
-const IDS: u32 = 65_536;
 const SAFE: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -17,11 +15,15 @@ const DEVICES: [(&str, u32, u32); 6] =
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     pub rootless: bool,
-    /// A user namespace with one id only: no group 5 for terminals, no other users.
+    /// A user namespace with one id only: no other users.
     pub one_id: bool,
+    /// Group 5, that of terminals, is mapped.
+    pub tty_group: bool,
+    /// Groups 0 to this one can be said to the kernel: docker's 2147483647 is EINVAL where it is not mapped (K31).
+    pub last_to_ping: u32,
     pub user_namespace: bool,
-    /// Detached mounts can be layers, and can be cloned again (6.15).
-    pub detached_layers: bool,
+    /// Detached mounts can be layers, and can be cloned again (6.15); and other containers see the same ids in them.
+    pub cached_layers: bool,
     /// Pure cgroup v2: shown read-only inside. v1 hierarchies never are (release_agent, CVE-2022-0492).
     pub unified_only: bool,
     /// /sys/devices/system/cpu/cpuN/thermal_throttle of this machine.
@@ -49,6 +51,8 @@ pub struct Sources {
 #[derive(Debug, Clone)]
 pub enum RootSource {
     Directory(Source),
+    /// None of its own: what the mount namespace shows that it shares.
+    View,
     /// Read-only trees over a skeleton whose descriptor travels with the plan as layer 0.
     Host(Vec<Source>),
 }
@@ -63,18 +67,13 @@ pub struct Layout {
 
 pub fn describe(spec: Wanted<'_>, facts: &Facts, sources: &Sources, upper_size: u64) -> Layout {
     let mut build = Build { spec, facts, sources, outside: Outside::default(), inside: Inside::default() };
-    let root = build.root(upper_size);
-    build.begin(root);
-    build.kernel_file_systems();
-    build.devices();
-    if let RootSource::Host(trees) = &sources.root {
-        build.trees(trees);
+    build.begin();
+    if let RootSource::View = &sources.root {
+        build.inside.step(inside::VIEW, "enter the mount namespace");
+        build.settings();
+    } else {
+        build.container(upper_size);
     }
-    build.mounts();
-    build.groups(Moment::BeforeFiles);
-    build.files();
-    build.settings();
-    build.walls();
     build.groups(Moment::Last);
     let (outside, outside_labels) = build.outside.finish();
     let (inside, inside_labels) = build.inside.finish();
@@ -134,19 +133,33 @@ impl Build<'_> {
         let lower = match &self.sources.root {
             RootSource::Directory(source) => {
                 let view =
-                    View { idmap: self.range(), recursive: false, cached: self.facts.detached_layers, ..View::PLAIN };
+                    View { idmap: self.range(), recursive: false, cached: self.facts.cached_layers, ..View::PLAIN };
                 self.outside.tree(source, view)
             }
-            RootSource::Host(_) => self.outside.layer_fd(0),
+            _ => self.outside.layer_fd(0),
         };
         let attributes = self.image_attributes();
         self.outside.overlay(&[lower], upper, ("upper", "work"), attributes, self.facts.rootless, "/")
     }
 
-    fn begin(&mut self, root: u8) {
+    fn container(&mut self, upper_size: u64) {
+        let root = self.root(upper_size);
+        self.inside.root(root);
+        self.kernel_file_systems();
+        self.devices();
+        if let RootSource::Host(trees) = &self.sources.root {
+            self.trees(trees);
+        }
+        self.mounts();
+        self.groups(Moment::BeforeFiles);
+        self.files();
+        self.settings();
+        self.walls();
+    }
+
+    fn begin(&mut self) {
         self.inside.step(inside::KEYRING, "join a session keyring");
         self.groups(Moment::First);
-        self.inside.root(root);
     }
 
     /// Where nothing speaks against it the groups are joined last: joining one of version 1 waits for a grace period of RCU, which
@@ -212,7 +225,7 @@ impl Build<'_> {
                 );
             }
         }
-        let with_group = !self.facts.one_id;
+        let with_group = self.facts.tty_group;
         self.inside.step(inside::DEVPTS, "mount devpts on /dev/pts").put_u8(with_group as u8);
         let shm = self.outside.tmpfs(SHM, 0, 0o1777, SAFE, "/dev/shm");
         self.inside.attach_own(shm, "/dev/shm");
@@ -313,12 +326,7 @@ impl Build<'_> {
     fn settings(&mut self) {
         let spaces = self.spec.spaces;
         if spaces.net == Space::New && spaces.pid == Space::New {
-            // Only ids that the namespace has: docker's 0 to 2147483647 is EINVAL in one of 65,536 (K31).
-            let last = match self.spec.user_space {
-                UserSpace::Map { count, .. } => count.min(IDS) - 1,
-                _ if self.facts.one_id => 0,
-                _ => IDS - 1,
-            };
+            let last = self.facts.last_to_ping;
             self.inside.sysctl("net.ipv4.ping_group_range", &format!("0 {last}"));
             self.inside.sysctl("net.ipv4.ip_unprivileged_port_start", "0");
         }

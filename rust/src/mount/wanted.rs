@@ -36,26 +36,16 @@ pub enum Space {
     Of(i32),
 }
 
-/// The namespaces that can be chosen one by one; mount and user have rules of their own.
+/// The namespaces that can be chosen one by one; that of users has rules of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spaces {
     pub cgroup: Space,
     pub ipc: Space,
+    pub mnt: Space,
     pub net: Space,
     pub pid: Space,
     pub time: Space,
     pub uts: Space,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserSpace {
-    Auto,
-    Host,
-    /// Exactly these ids: container id 0 to count-1 from base.
-    Map {
-        base: u32,
-        count: u32,
-    },
 }
 
 /// Of one container, lent by whoever keeps the whole specification.
@@ -64,7 +54,6 @@ pub struct Wanted<'a> {
     pub mounts: &'a [Mount],
     pub files: &'a [File],
     pub spaces: &'a Spaces,
-    pub user_space: UserSpace,
     pub hostname: &'a [u8],
     pub masked_paths: &'a [String],
     pub readonly_paths: &'a [String],

@@ -78,7 +78,7 @@ impl Outcome {
             facts.set_item(format!("ns:{name}"), inode)?;
         }
         facts.set_item("mount_flags", seen.mount_flags)?;
-        facts.set_item("nproc", seen.nproc)?;
+        facts.set_item("nproc", seen.nproc.unwrap_or(u64::MAX))?;
         facts.set_item("landlock", seen.landlock)?;
         facts.set_item("uncovered", seen.uncovered.clone())?;
         facts.set_item("upper_in_memory", self.finished.upper_in_memory)?;

@@ -18,7 +18,7 @@ pub fn probe_host(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     facts.set_item("subuid", answers.subuid)?;
     let running = engine::running();
     facts.set_item("root", running.as_ref().map(|engine| engine.is_root()))?;
-    facts.set_item("ids", running.map(|engine| engine.ids))?;
+    facts.set_item("ids", running.map(|engine| engine.ids()))?;
     Ok(facts)
 }
 

@@ -1,6 +1,7 @@
 //! A frozen `_Spec` of Python becomes a `Spec`: one read of each attribute, nothing checked that Python has checked.
 
 use crate::cgroup::{Cap, IoRule};
+use crate::security::maps::Line;
 use crate::spawn::spec::{
     Content, File, Filter, Limits, Mount, MountKind, Root, Space, Spaces, Spec, Stream, UserSpace, Who,
 };
@@ -78,6 +79,7 @@ fn root(from: &Attributes<'_, '_>) -> PyResult<Root> {
     let (kind, directory, directories, writable): (String, PathBuf, Vec<PathBuf>, bool) = from.get("root")?;
     Ok(match kind.as_str() {
         "host" => Root::Host { directories, writable },
+        "view" => Root::View,
         _ => Root::Directory(directory),
     })
 }
@@ -104,7 +106,7 @@ fn file((target, data, path, mode): FileTuple) -> File {
 }
 
 fn spaces(from: &Attributes<'_, '_>) -> PyResult<Spaces> {
-    let (cgroup, ipc, net, pid, time, uts): (i32, i32, i32, i32, i32, i32) = from.get("namespaces")?;
+    let (cgroup, ipc, mnt, net, pid, time, uts): (i32, i32, i32, i32, i32, i32, i32) = from.get("namespaces")?;
     let space = |code| match code {
         0 => Space::New,
         -1 => Space::Host,
@@ -113,6 +115,7 @@ fn spaces(from: &Attributes<'_, '_>) -> PyResult<Spaces> {
     Ok(Spaces {
         cgroup: space(cgroup),
         ipc: space(ipc),
+        mnt: space(mnt),
         net: space(net),
         pid: space(pid),
         time: space(time),
@@ -128,11 +131,13 @@ fn filter(program: Option<Vec<u8>>) -> Filter {
     }
 }
 
-fn user_space(said: Option<(u32, u32)>) -> UserSpace {
+/// No lines are none of its own.
+fn user_space(said: Option<Vec<(u32, u32, u32)>>) -> UserSpace {
+    let line = |(inside, outside, count)| Line { inside, outside, count };
     match said {
         None => UserSpace::Auto,
-        Some((_, 0)) => UserSpace::Host,
-        Some((base, count)) => UserSpace::Map { base, count },
+        Some(lines) if lines.is_empty() => UserSpace::Host,
+        Some(lines) => UserSpace::Map(lines.into_iter().map(line).collect()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Ranges of 65,536 ids, one for each live container, claimed by flock so that no two processes on the machine share one.
 
+use super::maps::{Line, Maps};
 use crate::error::{Error, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use std::os::fd::{AsFd, OwnedFd};
@@ -84,6 +85,10 @@ impl Pool {
 }
 
 impl Range {
+    pub fn maps(&self) -> Maps {
+        Maps::both(vec![Line::new(0, self.base, COUNT)])
+    }
+
     /// The lock also belongs to the keeper, which may outlive this process by a moment.
     pub fn lock(&self) -> std::os::fd::BorrowedFd<'_> {
         self._lock.as_fd()

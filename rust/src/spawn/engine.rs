@@ -9,6 +9,7 @@ use crate::image::skeleton;
 use crate::mount::layout::Facts;
 use crate::runtime;
 use crate::security::ids::{self, Pool};
+use crate::security::maps::{Line, Maps};
 use crate::sys::host::ForkCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -23,8 +24,8 @@ pub struct Engine {
     pub kernel: (u32, u32),
     /// Ranges for containers of their own ids; a plain user has none.
     pool: Option<Pool>,
-    /// How many ids the keeper of a plain user has.
-    pub ids: u32,
+    /// The keeper's own ids: of a plain user, and which ids of this machine they are.
+    pub maps: Maps,
     identity: Identity,
     next: AtomicU64,
     /// When a container was last about to join a v1 group, in nanoseconds.
@@ -121,35 +122,45 @@ impl Engine {
         let _gate = crate::gate::spawning();
         let identity = identity();
         let place = Place::discover(identity.root);
-        let (privileges, ids) = if identity.root { (Privileges::Privileged, 0) } else { rootless_privileges(identity) };
+        let (privileges, maps) = match identity.root {
+            true => (Privileges::Privileged, Maps::both(vec![Line::new(0, 0, u32::MAX)])),
+            false => rootless_privileges(identity),
+        };
         let keeper = match Keeper::start(&privileges, &place.parents()) {
             // A broken subuid set-up is no reason to have no containers: one id always works.
             Err(Error::NotSupported { .. }) if matches!(privileges, Privileges::Range(_)) => {
-                Keeper::start(&Privileges::OneId, &place.parents()).map(|keeper| (keeper, 1))
+                Keeper::start(&Privileges::OneId, &place.parents()).map(|keeper| (keeper, one_id(identity)))
             }
-            other => other.map(|keeper| (keeper, ids)),
+            other => other.map(|keeper| (keeper, maps)),
         };
-        let (keeper, ids) = keeper?;
+        let (keeper, maps) = keeper?;
         let pool = identity.root.then(open_pool).transpose()?;
         let kernel = kernel_version();
         cgroup::sweep(&place, keeper_is_alive);
         let facts = Facts {
             rootless: !identity.root,
-            one_id: ids == 1,
+            one_id: !identity.root && maps == one_id(identity),
+            tty_group: true,
+            last_to_ping: 0,
             user_namespace: true,
-            detached_layers: kernel >= (6, 15),
+            cached_layers: kernel >= (6, 15),
             unified_only: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
             throttles: throttles(),
         };
         let has_time = Path::new("/proc/self/ns/time").exists();
         let (next, attached, skeletons) = (AtomicU64::new(1), AtomicU64::new(0), Mutex::default());
-        let engine = Engine { keeper, place, facts, has_time, kernel, pool, ids, identity, next, attached, skeletons };
+        let engine = Engine { keeper, place, facts, has_time, kernel, pool, maps, identity, next, attached, skeletons };
         engine.sweep_uppers();
         Ok(engine)
     }
 
     pub fn is_root(&self) -> bool {
         self.identity.root
+    }
+
+    /// How many uids a plain user's keeper has; 0 of root, who has all.
+    pub fn ids(&self) -> u32 {
+        if self.identity.root { 0 } else { self.maps.uid.iter().map(|line| line.count).sum() }
     }
 
     pub fn pool(&self) -> Option<&Pool> {
@@ -233,7 +244,7 @@ fn read_accounts(path: &str) -> Result<String> {
 }
 
 /// newuidmap with the caller's subuid range where both are there, else one id.
-fn rootless_privileges(identity: Identity) -> (Privileges, u32) {
+fn rootless_privileges(identity: Identity) -> (Privileges, Maps) {
     let helpers = ["newuidmap", "newgidmap"].map(find_program);
     let name = account_name(identity.uid);
     let range = |file: &str| ids::subordinate(&std::fs::read_to_string(file).unwrap_or_default(), &name, identity.uid);
@@ -243,10 +254,15 @@ fn rootless_privileges(identity: Identity) -> (Privileges, u32) {
                 ["0".into(), own.to_string(), "1".into(), "1".into(), range.0.to_string(), range.1.to_string()].to_vec()
             };
             let helpers = vec![(uidmap, line(identity.uid, uids)), (gidmap, line(identity.gid, gids))];
-            (Privileges::Range(helpers), uids.1.min(gids.1).saturating_add(1))
+            let lines = |own, (first, count)| vec![Line::new(0, own, 1), Line::new(1, first, count)];
+            (Privileges::Range(helpers), Maps { uid: lines(identity.uid, uids), gid: lines(identity.gid, gids) })
         }
-        _ => (Privileges::OneId, 1),
+        _ => (Privileges::OneId, one_id(identity)),
     }
+}
+
+fn one_id(identity: Identity) -> Maps {
+    Maps { uid: vec![Line::new(0, identity.uid, 1)], gid: vec![Line::new(0, identity.gid, 1)] }
 }
 
 fn find_program(name: &str) -> Option<String> {

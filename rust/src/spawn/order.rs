@@ -4,12 +4,13 @@ use super::engine::Engine;
 use super::limits;
 use super::plan::{self, Descriptors};
 use super::prepare::{self, Prepared};
-use super::spec::Spec;
+use super::spec::{Spec, UserSpace};
 use super::streams::Streams;
 use crate::cgroup::{CpuFormat, Groups};
 use crate::error::{Error, Result};
 use crate::gate::{self, Ours};
 use crate::security::ids::Range;
+use crate::security::maps::Maps;
 use crate::sys;
 use crate::wire::{self, Write, request};
 use std::os::fd::AsRawFd;
@@ -40,8 +41,8 @@ impl Parts {
             }
         };
         let undo = Undo { engine, groups: Some(groups), range };
-        let ids = prepared.ids(engine, spec, undo.range.as_ref());
-        prepared.make_upper(engine, spec, &name, ids)?;
+        let ids = prepared.ids(undo.range.as_ref());
+        prepared.make_upper(engine, spec, &name, &ids)?;
         let _gate = gate::spawning();
         let mut streams = Streams::open(spec)?;
         let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
@@ -94,7 +95,7 @@ struct Order<'a> {
     prepared: &'a Prepared,
     undo: &'a Undo<'a>,
     id: u64,
-    ids: (u32, u32),
+    ids: Maps,
     name: &'a str,
 }
 
@@ -112,12 +113,12 @@ impl Order<'_> {
         if groups.and_then(Groups::cpu_clock).is_some_and(|clock| clock.format == CpuFormat::UsageNsec) {
             flags |= wire::flag::CPU_V1;
         }
-        flags |= if self.engine.is_root() { 0 } else { wire::flag::SPLIT_MAP };
+        flags |= if matches!(self.spec.user_space, UserSpace::Map(_)) { wire::flag::OWN_MAP } else { 0 };
         let held = self.prepared.add_descriptors(self.spec, groups, self.undo.range.as_ref(), &mut descriptors)?;
-        let head = self.prepared.head(self.engine, self.spec, self.id, flags, self.ids);
+        let head = self.prepared.head(self.engine, self.spec, self.id, flags, &self.ids);
         let command = plan::command(self.spec, limits::hard_limit, self.prepared.one_id_pids(self.engine, self.spec));
         let layout = self.prepared.layout(self.spec);
-        let body = plan::encode(&head, &descriptors, self.name, &layout, &command);
+        let body = plan::encode(&head, &descriptors, self.name, &self.ids, &layout, &command);
         let sent = deliver(self.engine, &body, descriptors);
         drop(held);
         self.prepared.remember(layout);

@@ -91,7 +91,8 @@ pub struct Evidence {
     /// cgroup, ipc, mnt, net, pid, time, user, uts.
     pub namespaces: [u64; 8],
     pub mount_flags: u64,
-    pub nproc: u64,
+    /// The lowest bound on tasks that was seen.
+    pub nproc: Option<u64>,
     pub landlock: u8,
     /// Masks and read-only paths that do not hold.
     pub uncovered: Vec<String>,
@@ -115,7 +116,10 @@ impl Evidence {
                 }
             }
             evidence::MOUNT_FLAGS => self.mount_flags = from.u64()?,
-            evidence::LIMITS => self.nproc = from.u64()?,
+            evidence::LIMITS => {
+                let bound = from.u64()?;
+                self.nproc = Some(self.nproc.map_or(bound, |other| other.min(bound)));
+            }
             evidence::LANDLOCK => self.landlock = from.u8()?,
             evidence::MASKED => {
                 while from.u8()? != 0 {

@@ -3,6 +3,7 @@
 use super::spec::{Space, Spec, Who};
 use crate::mount::layout::Layout;
 use crate::security::capabilities;
+use crate::security::maps::{self, Maps};
 use crate::security::seccomp::{self, Arch};
 use crate::spawn::spec::Filter;
 use crate::sys::constants::*;
@@ -39,11 +40,21 @@ impl Descriptors {
 }
 
 /// The whole message after its kind.
-pub fn encode(head: &Head, descriptors: &Descriptors, name: &str, layout: &Layout, command: &[u8]) -> Vec<u8> {
+pub fn encode(
+    head: &Head,
+    descriptors: &Descriptors,
+    name: &str,
+    maps: &Maps,
+    layout: &Layout,
+    command: &[u8],
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096 + command.len() + layout.outside.len() + layout.inside.len());
     head.write(&mut out);
     descriptors.write(&mut out);
     out.put_bytes(name.as_bytes());
+    for lines in [&maps.uid, &maps.gid, &maps::identity(&maps.uid), &maps::identity(&maps.gid)] {
+        out.put_bytes(&maps::text(lines));
+    }
     out.put_bytes(&layout.outside);
     out.put_bytes(&layout.inside);
     out.put_bytes(command);
@@ -56,8 +67,7 @@ pub fn clone_flags(spec: &Spec, user_namespace: bool, has_time: bool) -> u64 {
     let new = |space, bit| if space == Space::New { bit } else { 0 };
     let time = if has_time { new(spaces.time, CLONE_NEWTIME) } else { 0 };
     let user = if user_namespace { CLONE_NEWUSER } else { 0 };
-    CLONE_NEWNS
-        | user
+    user | new(spaces.mnt, CLONE_NEWNS)
         | time
         | new(spaces.uts, CLONE_NEWUTS)
         | new(spaces.ipc, CLONE_NEWIPC)

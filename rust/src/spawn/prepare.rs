@@ -2,21 +2,23 @@
 
 use super::engine::Engine;
 use super::explain;
+use super::identities;
 use super::limits;
 use super::plan::{self, Descriptors, NEVER};
 use super::seams;
-use super::spec::{Content, MountKind, Root, Space, Spec, UserSpace};
+use super::spaces;
+use super::spec::{Content, MountKind, Root, Spec, UserSpace};
 use super::upper::{self, UpperDirectory};
 use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
 use crate::mount::layout::{self, Facts, Layout, RootSource, Sources};
 use crate::mount::list::Source;
-use crate::security::ids::{COUNT, Range};
+use crate::security::ids::Range;
+use crate::security::maps::Maps;
 use crate::sys::constants::*;
 use crate::sys::host;
 use crate::wire::{Ended, Head, role};
-use rustix::fs::{Mode, OFlags};
 use std::cell::OnceCell;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -32,6 +34,8 @@ pub struct Prepared {
     pub degraded: Vec<Guarantee>,
     /// The container has a range of ids that is claimed for it.
     pub own_range: bool,
+    /// What the container's ids are in the keeper's user namespace; None of a range that is not claimed yet.
+    maps: Option<Maps>,
     facts: Facts,
     sources: Sources,
     files: Option<OwnedFd>,
@@ -42,8 +46,9 @@ pub struct Prepared {
 }
 
 pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
-    let facts = Facts { user_namespace: spec.user_space != UserSpace::Host, ..engine.facts.clone() };
     check(engine, spec)?;
+    let maps = identities::maps(engine, spec)?;
+    let facts = identities::facts(engine, spec);
     let degraded = limits::degraded(engine, spec)?;
     let (root, skeleton) = root(engine, spec)?;
     let (files, offsets) = files(spec)?;
@@ -52,19 +57,20 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         mounts: spec.mounts.iter().map(|mount| mount_source(mount, engine)).collect::<Result<_>>()?,
         devices: spec.devices.iter().map(|path| device(path)).collect::<Result<_>>()?,
         nodes: if facts.rootless { standard_nodes()? } else { Vec::new() },
-        shared: shared(spec)?,
+        shared: spaces::shared(spec)?,
         files: offsets,
         upper_directory: None,
     };
     Ok(Prepared {
         group_limits: limits::of_groups(engine, spec),
         degraded,
-        own_range: engine.is_root() && spec.user_space == UserSpace::Auto,
+        own_range: maps.is_none(),
+        maps,
         facts,
         sources,
         files,
         skeleton,
-        namespaces: namespaces(spec)?,
+        namespaces: spaces::opened(spec)?,
         upper: OnceCell::new(),
         layout: OnceCell::new(),
     })
@@ -100,6 +106,7 @@ fn root(engine: &Engine, spec: &Spec) -> Result<(RootSource, Option<Arc<OwnedFd>
             std::fs::read_dir(path).map_err(|error| os("open the image", path, &error))?;
             Ok((RootSource::Directory(source), None))
         }
+        Root::View => Ok((RootSource::View, None)),
         Root::Host { directories, .. } => {
             let trees = skeleton::trees(directories);
             let skeleton = engine.skeleton(&trees)?;
@@ -120,7 +127,7 @@ fn os(step: &str, path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// A source under its real name: links are followed once, here, and the keeper checks that it is still the same object.
-fn look(path: &Path, what: &str) -> Result<Source> {
+pub fn look(path: &Path, what: &str) -> Result<Source> {
     let real = std::fs::canonicalize(path).map_err(|error| os(&format!("find the {what}"), path, &error))?;
     let seen = std::fs::symlink_metadata(&real).map_err(|error| os(&format!("find the {what}"), path, &error))?;
     Ok(Source {
@@ -188,14 +195,6 @@ fn standard_nodes() -> Result<Vec<Source>> {
         .collect()
 }
 
-/// A namespace of the host's brings the host's view of it, read-only (K26).
-fn shared(spec: &Spec) -> Result<Vec<(&'static str, Source)>> {
-    let spaces = &spec.spaces;
-    let views = [("/proc", spaces.pid), ("/sys", spaces.net), ("/dev/mqueue", spaces.ipc)];
-    let foreign = views.into_iter().filter(|(path, space)| *space != Space::New && Path::new(path).exists());
-    foreign.map(|(path, _)| Ok((path, look(Path::new(path), "view of the host")?))).collect()
-}
-
 /// Offsets, lengths and modes of the caller's files.
 type Contents = Vec<(u64, u64, u32)>;
 
@@ -246,48 +245,23 @@ pub fn memory_file(data: &[u8]) -> Result<OwnedFd> {
     Ok(file)
 }
 
-fn namespaces(spec: &Spec) -> Result<Vec<(OwnedFd, u64)>> {
-    let spaces = &spec.spaces;
-    let kinds = [
-        (spaces.uts, "uts", CLONE_NEWUTS),
-        (spaces.ipc, "ipc", CLONE_NEWIPC),
-        (spaces.pid, "pid", CLONE_NEWPID),
-        (spaces.net, "net", CLONE_NEWNET),
-        (spaces.time, "time", CLONE_NEWTIME),
-        (spaces.cgroup, "cgroup", CLONE_NEWCGROUP),
-    ];
-    let mut found = Vec::new();
-    for (space, name, kind) in kinds {
-        if let Space::Of(pid) = space {
-            let path = format!("/proc/{pid}/ns/{name}");
-            let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            found.push((fd.map_err(|errno| Error::setup_at("open the namespace", path, errno.raw_os_error()))?, kind));
-        }
-    }
-    Ok(found)
-}
-
 impl Prepared {
-    /// (base, count) of the container's ids in the keeper's user namespace.
-    pub fn ids(&self, engine: &Engine, spec: &Spec, range: Option<&Range>) -> (u32, u32) {
-        match (range, spec.user_space) {
-            (Some(range), _) => (range.base, COUNT),
-            (None, UserSpace::Map { base, count }) => (base, count),
-            (None, _) => (0, if engine.is_root() { 0 } else { engine.ids }),
-        }
+    /// The container's ids in the keeper's user namespace.
+    pub fn ids(&self, range: Option<&Range>) -> Maps {
+        range.map(Range::maps).or_else(|| self.maps.clone()).unwrap_or_default()
     }
 
     /// Makes the writable layer's directory on the disk, where it was asked for (or memory cannot hold it: K23).
-    pub fn make_upper(&self, engine: &Engine, spec: &Spec, name: &str, ids: (u32, u32)) -> Result<()> {
+    pub fn make_upper(&self, engine: &Engine, spec: &Spec, name: &str, ids: &Maps) -> Result<()> {
         let too_old = engine.facts.rootless && engine.kernel < (6, 6);
-        if spec.upper_on_disk || too_old {
+        if spec.root != Root::View && (spec.upper_on_disk || too_old) {
             let mode = match &self.sources.root {
                 RootSource::Directory(source) => source.mode & 0o7777,
-                RootSource::Host(_) => 0o755,
+                _ => 0o755,
             };
             let host = matches!(self.sources.root, RootSource::Host(_));
             let store = engine.uppers()?;
-            let _ = self.upper.set(upper::make(&store, name, ids.0, mode, host)?);
+            let _ = self.upper.set(upper::make(&store, name, ids.root().0, mode, host)?);
         }
         Ok(())
     }
@@ -319,14 +293,15 @@ impl Prepared {
         Ok(kept)
     }
 
-    pub fn head(&self, engine: &Engine, spec: &Spec, id: u64, flags: u32, ids: (u32, u32)) -> Head {
+    pub fn head(&self, engine: &Engine, spec: &Spec, id: u64, flags: u32, ids: &Maps) -> Head {
         let nanoseconds =
             |seconds: Option<f64>| seconds.map_or(NEVER, |seconds| (seconds * 1e9).clamp(0.0, 9e18) as u64);
         Head {
             id,
             flags,
-            base: ids.0,
-            count: ids.1,
+            base: ids.root().0,
+            group_base: ids.root().1,
+            creators: engine.ids().saturating_sub(1),
             clone_flags: plan::clone_flags(
                 spec,
                 self.facts.user_namespace,
@@ -347,8 +322,7 @@ impl Prepared {
 
     /// The bound on tasks that the user namespace itself holds (5.14).
     fn nproc(&self, engine: &Engine, spec: &Spec) -> u64 {
-        // A plain user's keeper has the uid under which its containers' tasks are counted, and is one of them.
-        let bound = limits::pids_bound(engine, spec).map(|bound| bound + u64::from(engine.facts.rootless));
+        let bound = limits::pids_bound(engine, spec);
         let by_namespace = self.facts.user_namespace && !engine.facts.one_id;
         bound.filter(|_| by_namespace && !seams::skips("pids")).unwrap_or(NEVER)
     }

@@ -1,7 +1,8 @@
 //! What the caller asked for, checked by the Python side and taken over as plain values. No system calls.
 
 use crate::mount::wanted::Wanted;
-pub use crate::mount::wanted::{Content, File, Mount, MountKind, Space, Spaces, UserSpace};
+pub use crate::mount::wanted::{Content, File, Mount, MountKind, Space, Spaces};
+use crate::security::maps::Lines;
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Who {
 pub enum Root {
     /// A root file system in a directory.
     Directory(PathBuf),
+    /// None of its own: `spaces.mnt` says whose.
+    View,
     /// This machine's programs: read-only directories, and a skeleton for everything else.
     Host { directories: Vec<PathBuf>, writable: bool },
 }
@@ -36,6 +39,14 @@ pub enum Filter {
     Default,
     Unconfined,
     Custom(Vec<u8>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserSpace {
+    Auto,
+    Host,
+    /// Exactly these ids, as this machine has them, both uids and gids.
+    Map(Lines),
 }
 
 #[derive(Debug, Clone)]
@@ -88,7 +99,6 @@ impl Spec {
             mounts: &self.mounts,
             files: &self.files,
             spaces: &self.spaces,
-            user_space: self.user_space,
             hostname: &self.hostname,
             masked_paths: &self.masked_paths,
             readonly_paths: &self.readonly_paths,

@@ -1,6 +1,7 @@
 //! What a program without libc needs: its entry, the four memory functions that the compiler calls, a panic that ends it.
 
 use super::process::exit_group;
+use super::{call, nr};
 
 unsafe extern "Rust" {
     /// Defined by the program's main.rs.
@@ -9,6 +10,24 @@ unsafe extern "Rust" {
 
 pub extern "C" fn enter() -> ! {
     exit_group(keeper_main())
+}
+
+unsafe extern "C" {
+    /// The linker's: where the program's own memory ends.
+    static _end: u8;
+}
+
+/// Goes on as `body`, which gets a number and nothing else, without what this process had mapped: plans, tables, streams of others.
+/// What is left is the program and its stack.
+pub fn forget_and(body: fn(i32) -> !, argument: i32) -> ! {
+    const PAGE: usize = 1 << 16; // the largest that this kernel's architectures have
+    const STACK: usize = 256 * 1024;
+    let here = 0u8;
+    let first = (&raw const _end as usize).next_multiple_of(PAGE);
+    let last = (&raw const here as usize).saturating_sub(STACK) & !(PAGE - 1);
+    // SAFETY: mappings lie between a static program and its stack; `body` has no way to a reference into them.
+    let _ = unsafe { call(nr::MUNMAP, [first, last.saturating_sub(first)]) };
+    body(argument)
 }
 
 #[panic_handler]

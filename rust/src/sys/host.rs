@@ -2,7 +2,7 @@
 
 use super::arch;
 use super::constants::*;
-use super::fs::{close_range, dup_above, dup_onto};
+use super::fs::{Fd, close_range, dup_above, dup_onto, openat};
 use super::process::{CloneArgs, exit_group, setsid};
 use super::{Errno, Result, call, check, nr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -20,9 +20,12 @@ struct Start {
     host: i32,
     null: i32,
     image: i32,
-    stack: usize,
+    /// Of the intermediate; the keeper's lies above it.
+    stacks: usize,
     argv: [usize; 2],
     envp: [usize; 1],
+    /// Cleared by the kernel when the intermediate has ended.
+    intermediate_here: AtomicU32,
     /// Cleared by the kernel when the keeper has left this memory (exec or exit).
     keeper_here: AtomicU32,
     keeper_pid: AtomicI32,
@@ -47,27 +50,31 @@ pub fn start_keeper(
     host: BorrowedFd<'_>,
     null: BorrowedFd<'_>,
 ) -> Result<Started> {
-    let stacks = map_stacks()?;
-    let start = Start {
+    // Not on this stack: where the deadline passes, a clone may still come to use it.
+    let start = Box::into_raw(Box::new(Start {
         control: control.as_raw_fd(),
         host: host.as_raw_fd(),
         null: null.as_raw_fd(),
         image: image.as_raw_fd(),
-        stack: stacks + STACK,
+        stacks: map_stacks()?,
         argv: [c"pycontainer-keeper".as_ptr() as usize, 0],
         envp: [0],
+        intermediate_here: AtomicU32::new(1),
         keeper_here: AtomicU32::new(1),
         keeper_pid: AtomicI32::new(0),
         keeper_pidfd: AtomicI32::new(-1),
         errno: AtomicI32::new(0),
-    };
+    }));
     let old = block_all_signals();
-    let done = clone_and_wait(&start, stacks);
+    // SAFETY: just made; freed below only, when nobody else is left.
+    let done = clone_and_wait(unsafe { &*start });
     restore_signals(old);
-    // Where the deadline passed, somebody still uses the stacks: they are left mapped.
+    // Where a clone could be neither waited for nor ended, it and its stacks are left for ever.
     done?;
     // SAFETY: both clones have left this memory.
-    let _ = unsafe { call(nr::MUNMAP, [stacks, 2 * STACK]) };
+    let start = unsafe { Box::from_raw(start) };
+    // SAFETY: as above.
+    let _ = unsafe { call(nr::MUNMAP, [start.stacks, 2 * STACK]) };
     let pidfd = start.keeper_pidfd.load(Ordering::Acquire);
     // SAFETY: the kernel made this descriptor for us in the shared table, and nobody else knows it.
     let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
@@ -84,24 +91,30 @@ fn map_stacks() -> Result<usize> {
     unsafe { call(nr::MMAP, [0, 2 * STACK, READ_WRITE, PRIVATE_ANONYMOUS_STACK, usize::MAX, 0]) }
 }
 
-fn clone_and_wait(start: &Start, stacks: usize) -> Result<()> {
-    let here = AtomicU32::new(1);
+fn clone_and_wait(start: &Start) -> Result<()> {
     let args = CloneArgs {
         flags: CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | CLONE_CLEAR_SIGHAND,
-        child_tid: here.as_ptr() as u64,
-        stack: stacks as u64,
+        child_tid: start.intermediate_here.as_ptr() as u64,
+        stack: start.stacks as u64,
         stack_size: STACK as u64,
         ..CloneArgs::default()
     };
     let at = start as *const Start as *mut u8;
-    // SAFETY: `start`, `here` and the stack live until both clones are gone, or for ever (see the deadline).
+    // SAFETY: `start` and its stacks live until both clones are gone, or for ever (see the deadline).
     let pid =
-        check(unsafe { arch::clone3_onto_stack((&raw const args).cast(), size_of::<CloneArgs>(), intermediate, at) })?;
-    wait_until_clear(&here)?;
+        check(unsafe { arch::clone3_onto_stack((&raw const args).cast(), size_of::<CloneArgs>(), intermediate, at) })?
+            as i32;
+    // A late clone would go on with numbers of descriptors that are somebody else's by then: with this pending it never does.
+    wait_until_clear(&start.intermediate_here).inspect_err(|_| {
+        let _ = super::process::kill(pid, SIGKILL);
+    })?;
     // exit_signal 0: only a wait with __WALL sees this child, so no waitpid(-1) of the host's can take it.
-    super::errno::retry(|| super::process::wait4(pid as i32, WALL))?;
+    super::errno::retry(|| super::process::wait4(pid, WALL))?;
     if start.keeper_pid.load(Ordering::Acquire) > 0 {
-        wait_until_clear(&start.keeper_here)?;
+        let pidfd = start.keeper_pidfd.load(Ordering::Acquire);
+        wait_until_clear(&start.keeper_here).inspect_err(|_| {
+            let _ = super::process::pidfd_send_signal(pidfd, SIGKILL);
+        })?;
     }
     Ok(())
 }
@@ -114,7 +127,7 @@ extern "C" fn intermediate(start: *mut u8) -> ! {
         flags: CLONE_VM | CLONE_PIDFD | CLONE_CHILD_CLEARTID | CLONE_CLEAR_SIGHAND,
         pidfd: start.keeper_pidfd.as_ptr() as u64,
         child_tid: start.keeper_here.as_ptr() as u64,
-        stack: start.stack as u64,
+        stack: (start.stacks + STACK) as u64,
         stack_size: STACK as u64,
         ..CloneArgs::default()
     };
@@ -135,7 +148,8 @@ extern "C" fn keeper(start: *mut u8) -> ! {
     exit_group(71)
 }
 
-/// A table of descriptors of its own (this clone copied it), with nothing of the host's but the four.
+/// A table of descriptors of its own (this clone copied it), with nothing of the host's but the four, and one more that it can open
+/// only now: from exec on it is undumpable, and its files in /proc belong to root of the host.
 fn become_keeper(start: &Start) -> Result<()> {
     const AFTER_ALL: i32 = 16;
     let _ = setsid();
@@ -146,10 +160,14 @@ fn become_keeper(start: &Start) -> Result<()> {
     (0..3).try_for_each(|stream| dup_onto(null, stream, false))?;
     dup_onto(control, 3, false)?;
     dup_onto(host, 4, false)?;
-    dup_onto(image, 5, true)?;
-    close_range(6, u32::MAX, false)?;
+    // Without it 5 is a descriptor that takes no bytes, and who asks for a score is told so.
+    let score =
+        openat(AT_FDCWD, c"/proc/self/oom_score_adj", O_RDWR, 0).and_then(|file| dup_above(file.release(), AFTER_ALL));
+    dup_onto(score.as_ref().map_or(host, Fd::raw), 5, false)?;
+    dup_onto(image, 6, true)?;
+    close_range(7, u32::MAX, false)?;
     let arguments =
-        [5, c"".as_ptr() as usize, start.argv.as_ptr() as usize, start.envp.as_ptr() as usize, AT_EMPTY_PATH];
+        [6, c"".as_ptr() as usize, start.argv.as_ptr() as usize, start.envp.as_ptr() as usize, AT_EMPTY_PATH];
     // SAFETY: the arrays end with a null and hold constant C strings.
     unsafe { call(nr::EXECVEAT, arguments) }.map(drop)
 }
@@ -183,7 +201,8 @@ fn restore_signals(old: u64) {
     let _ = super::process::set_signal_mask(old);
 }
 
-/// An executable, sealed memfd with `program` in it: no process can change what the keeper runs (CVE-2019-5736).
+/// An executable, sealed memfd with `program` in it: no process can change what the keeper runs (CVE-2019-5736), and a plain user
+/// cannot read it, which makes the kernel start it undumpable (execve(2)).
 pub fn sealed_program(program: &[u8]) -> Result<OwnedFd> {
     const MFD_CLOEXEC_ALLOW_SEALING: usize = 3;
     const MFD_EXEC: usize = 0x10;
@@ -204,6 +223,7 @@ pub fn sealed_program(program: &[u8]) -> Result<OwnedFd> {
     while !rest.is_empty() {
         rest = &rest[super::fs::write(file.as_raw_fd(), rest)?..];
     }
+    super::fs::fchmod(file.as_raw_fd(), 0o111)?;
     // SAFETY: no pointers.
     unsafe { call(nr::FCNTL, [fd, F_ADD_SEALS, ALL_SEALS]) }?;
     Ok(file)

@@ -173,6 +173,12 @@ pub fn setns(fd: i32, kind: u64) -> Result<()> {
     unsafe { call(nr::SETNS, [fd as usize, kind as usize]) }.map(drop)
 }
 
+/// The user namespace to which another namespace belongs (ioctl_ns(2)).
+pub fn owner_of_namespace(fd: i32) -> Result<Fd> {
+    const NS_GET_USERNS: usize = 0xb701;
+    super::fs::ioctl(fd, NS_GET_USERNS, 0).map(|fd| Fd::own(fd as i32))
+}
+
 pub fn sethostname(name: &[u8]) -> Result<()> {
     // SAFETY: the name is readable for its length.
     unsafe { call(nr::SETHOSTNAME, [name.as_ptr() as usize, name.len()]) }.map(drop)
