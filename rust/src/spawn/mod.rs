@@ -1,9 +1,11 @@
 //! One container from its specification to its outcome: plan, keeper, waiting. The calling thread waits; no thread of ours.
 
 pub mod causes;
+pub mod disk;
 pub mod engine;
 pub mod explain;
 pub mod keeper;
+pub mod layer;
 pub mod limits;
 pub mod order;
 pub mod outcome;
@@ -12,6 +14,7 @@ pub mod prepare;
 pub mod probe;
 pub mod run;
 pub mod seams;
+pub mod sources;
 pub mod spec;
 pub mod streams;
 pub mod upper;
