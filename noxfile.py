@@ -27,7 +27,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 # What CI runs; `reliability` in its quick form there, which ./check asks for by PYCONTAINER_QUICK=1. `vm` joins them
 # when it has once gone through whole: until now its parts were run by hand, `./check vm`.
-nox.options.sessions = ["lint", "rust", "tests", "docs", "reliability"]
+nox.options.sessions = ["lint", "rust", "cross", "tests", "docs", "reliability"]
 
 IS_ROOT = os.geteuid() == 0
 QUICK_BY_ENVIRONMENT = os.environ.get("PYCONTAINER_QUICK") == "1"
@@ -163,6 +163,19 @@ def cargo_test(session: nox.Session, name: str, *words: str) -> None:
     junit.write(house.JUNIT / f"{name}.xml", name, results, ignored)
     if any(results.values()) or re.search(r"^error", str(output), re.MULTILINE):
         session.error(f"cargo test {' '.join(words)} failed")
+
+
+@nox.session
+def cross(session: nox.Session) -> None:
+    """cargo check for aarch64, and the helper under emulation; skipped where Debian's compiler is not to be had."""
+    if platform.machine() != "x86_64":
+        session.skip("this machine's own architecture is the other one")
+    system_packages(session, "cross")
+    command = (sys.executable, "tools/cross.py", str(Path(session.cache_dir) / "cross"))
+    output = session.run(*command, external=True, success_codes=[0, 77], silent=True)
+    print(output)
+    if "cross.py: " in str(output):
+        session.skip(str(output).strip().splitlines()[-1])
 
 
 @nox.session

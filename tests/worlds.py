@@ -61,6 +61,12 @@ def python(code: str, interpreter: str = sys.executable, path: str | None = None
     return [interpreter, "-c", f"import sys; sys.path[:0] = {where!r}\n{code}"]
 
 
+def command(*words: str) -> list[str]:
+    """The command line of the package under test."""
+    code = f"import sys; sys.path.insert(0, {package_path()!r}); from pycontainer.cli import main; sys.exit(main())"
+    return [sys.executable, "-c", code, *words]
+
+
 def report(argv: list[str], **options: Any) -> dict[str, dict[str, str]]:
     """What doctor() says in that world."""
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=100, **options)

@@ -146,7 +146,8 @@ def run(
         read_only: a read-only root; /tmp, /run and /dev/shm stay writable, in memory.
         upper: where the writable layer lies: "memory" (gone with the container) or "disk".
         pid1: run the command itself as PID 1, for an init.
-        tty: give it a terminal of its own; its output is stdout.
+        tty: give it a terminal of its own; its output is stdout. `input` or `stdin` are typed, then Ctrl-D; without
+            them it is open and silent, as with `docker run -t`.
         degrade: limits that may be held worse than asked; `Result.enforced` tells.
 
     Raises:
@@ -163,7 +164,8 @@ def run(
     text_mode = _arguments.text_mode(text, encoding, errors)
     parse_bool(check, "check")
     spec = Spec(given)
-    spec.input = _encode(input, text_mode, encoding, errors)
+    if input is not None:
+        spec.input = _encode(input, text_mode, encoding, errors)
     if spec.timeout is not None and spec.timeout <= 0:
         raise TimeoutExpired(args, spec.timeout)
     try:
@@ -208,7 +210,7 @@ def _result(args: Any, outcome: Any, spec: Spec, given: dict[str, Any], text_mod
     streams: list[Any] = []
     for name, data in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
         kind = getattr(spec, name)[0]
-        captured = kind == "capture" or (spec.tty and (name == "stderr" or kind != "terminal"))
+        captured = kind == "capture" or (spec.tty and name == "stderr")
         if not captured:
             streams.append(None)
         else:

@@ -165,6 +165,9 @@ class Spec:
         self.stderr = _output(given["stderr"], "stderr", capture)
         if self.tty and given["stderr"] is not None:
             raise ValueError("stderr: with tty=True there is one stream, and its output is stdout")
+        if self.tty and given["stdin"] is not None and self.stdin[0] == "null":
+            self.input = b""  # what is said ends; what is not said is silent
+        self.window = _window(self.stdout, self.stdin) if self.tty else (0, 0)
         self.pass_fds = pass_fds(given["pass_fds"])
 
 
@@ -355,9 +358,16 @@ def _descriptor(value: Any, argument: str) -> tuple[str, int]:
     except OSError as error:
         raise ValueError(f"{argument}: {number} is not an open descriptor") from error
     # A terminal is opened read-write: whoever has it as output can read the keyboard and write escape sequences.
-    if os.isatty(number):
-        return ("terminal", number) if argument != "stdin" else ("null", -1)
-    return ("fd", number)
+    return ("terminal" if os.isatty(number) else "fd", number)
+
+
+def _window(*streams: tuple[str, int]) -> tuple[int, int]:
+    """Tell the rows and columns of the first of them that is a terminal."""
+    for kind, number in streams:
+        if kind == "terminal":
+            columns, rows = os.get_terminal_size(number)
+            return rows, columns
+    return 0, 0
 
 
 def _output(value: Any, argument: str, capture: bool) -> tuple[str, int]:

@@ -4,12 +4,13 @@
     pycontainer doctor [--format json]
 
 Exit codes are docker's: the command's own; 125 where the container could not be started, 126 not executable,
-127 not found, 128+n for signal n; 130 after Ctrl-C.
+127 not found, 128+n for signal n; 130 after Ctrl-C; 1 for -i -t without a terminal.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
+STDIN = 0
 FAILED, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 125, 126, 127, 130
 # Rows of doctor() without which a default run does not start; the others are limits, or do their best.
 NEEDED = frozenset(
@@ -52,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _failed(error: Exception, form: str) -> int:
     code = FAILED
+    if isinstance(error, _NoTerminal):
+        code = 1
     if isinstance(error, (pc.CommandNotFound, pc.CommandNotExecutable)):
         code = NOT_FOUND if isinstance(error, pc.CommandNotFound) else NOT_EXECUTABLE
     if form == "json":
@@ -258,14 +262,11 @@ def _run(arguments: argparse.Namespace) -> int:
         raise pc.NotSupported(
             "--detach", "containers end with this process", "run it in the background: pycontainer run ... &"
         )
-    _check_terminal(arguments)
-    result = pc.run(arguments.command or None, **run_options(arguments))
+    with _terminal(arguments):
+        result = pc.run(arguments.command or None, **run_options(arguments))
     if arguments.format == "json":
         print(json.dumps(as_dict(result)))
     else:
-        if result.stdout:  # a terminal's output, where this stdout is none
-            sys.stdout.buffer.write(result.stdout)
-            sys.stdout.flush()
         _verdict(result, arguments.stats)
     return result.returncode if result.returncode >= 0 else 128 - result.returncode
 
@@ -305,18 +306,19 @@ def _image(name: str) -> pc.Image:
     return pc.Image(name)
 
 
-def _check_terminal(arguments: argparse.Namespace) -> None:
-    """What is not built yet is refused: typed input would otherwise be lost without a word."""
-    if arguments.interactive and arguments.tty:
-        raise pc.NotSupported(
-            "-i -t", "interactive terminals come with the Container handle", "use -t alone, or -i with a pipe"
-        )
-    if arguments.interactive and sys.stdin is not None and sys.stdin.isatty():
-        raise pc.NotSupported(
-            "-i",
-            "input from a terminal comes with the Container handle",
-            "give it a pipe: cat | pycontainer run -i ...",
-        )
+class _NoTerminal(ValueError):
+    """docker's words, and its exit code."""
+
+
+def _terminal(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    """-i -t: this terminal is the container's for the time of the run."""
+    if not (arguments.interactive and arguments.tty):
+        return contextlib.nullcontext()
+    if not os.isatty(STDIN):
+        raise _NoTerminal("the input device is not a TTY")
+    from pycontainer._cli_terminal import raw  # noqa: PLC0415 - termios: other systems have none, and are told so by run()
+
+    return raw(STDIN)
 
 
 def _verdict(result: pc.Result[Any], stats: bool) -> None:

@@ -124,6 +124,7 @@ fn skip(kind: u8, from: &mut Reader<'_>) -> Option<()> {
         op::ATTACH => from.u8().and(from.text()).and(from.u8()).map(drop),
         op::SYSCTL => from.text().and(from.bytes()).map(drop),
         op::WRITE => from.text().and(from.u32()).and(from.take(16)).map(drop),
+        op::CONSOLE => from.u32().map(drop),
         op::MKDIR => from.text().and(from.u32()).map(drop),
         op::SYMLINK => from.text().and(from.text()).map(drop),
         op::HOSTNAME => from.bytes().map(drop),

@@ -125,15 +125,24 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) 
         op::LOOPBACK => net::raise_loopback(),
         // Quota or an outer filter may refuse (EDQUOT at 200 for a plain user): the session's keyring is then nobody's either.
         op::KEYRING => security::join_session_keyring().or(Ok(())),
+        op::JOIN_CGROUPS => join_groups(plan),
         op::CGROUP_NAMESPACE => cgroup_namespace(plan, state),
         op::PIVOT => pivot(state),
         op::ROOT_READ_ONLY => {
             let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
             mount::mount_setattr(state.root, false, &attr)
         }
-        op::CONSOLE => console(plan, state),
+        op::CONSOLE => console(from.u32().ok_or(Errno::PROTO)?, plan, state),
         _ => Err(Errno::PROTO),
     }
+}
+
+/// Groups of version 1, which clone3 cannot place a child in. The first write may wait for a grace period of RCU, 5 to 15 ms.
+fn join_groups(plan: &Plan<'_>) -> Result<()> {
+    if plan.head.skips(flag::SKIP_JOIN) {
+        return Ok(());
+    }
+    plan.fds.with_role(role::JOIN_CGROUP).try_for_each(|(procs, _)| fs::write(procs, b"0").map(drop))
 }
 
 /// Unshared after the last group was joined: earlier, the host's own path would show inside (v1).
@@ -142,7 +151,9 @@ fn cgroup_namespace(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     if plan.head.skips(flag::SKIP_CGROUP_NAMESPACE) {
         return Ok(());
     }
-    if grouped && let Ok(file) = fs::openat(AT_FDCWD, c"/proc/self/cgroup", O_RDONLY, 0) {
+    // Whichever /proc is at hand: before ROOT the keeper's, afterwards the container's.
+    let (proc, path) = if state.proc >= 0 { (state.proc, c"self/cgroup") } else { (AT_FDCWD, c"/proc/self/cgroup") };
+    if grouped && let Ok(file) = fs::openat(proc, path, O_RDONLY, 0) {
         state.cgroup_length = fs::read_full(file.raw(), &mut state.cgroup).unwrap_or(0);
     }
     process::unshare(CLONE_NEWCGROUP)
@@ -384,10 +395,10 @@ fn symlink(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
 }
 
 /// A terminal of the container's own devpts; the outer end goes to the host, the inner one is the command's, without a path between.
-fn console(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
+fn console(window: u32, plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     let strict = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
     let master = fs::openat2(state.root, c"dev/pts/ptmx", O_RDWR | O_NOCTTY, 0, strict)?;
-    let peer = fs::pty_peer(master.raw())?;
+    let peer = fs::pty_peer(master.raw(), ((window >> 16) as u16, window as u16))?;
     let identity = state.identity(plan).map_err(|(_, errno)| errno)?;
     fs::fchown(peer.raw(), identity.uid, u32::MAX)?;
     let clone = mount::open_tree_clone(peer.raw(), c"", false)?;

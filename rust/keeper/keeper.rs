@@ -7,6 +7,7 @@ use crate::launch::{self, Failure, at, launch};
 use crate::oom;
 use crate::pid1;
 use crate::plan;
+use crate::prelude::Prelude;
 use crate::remove;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
@@ -34,6 +35,7 @@ const KIND_HOST: u64 = 1;
 const KIND_DEATH: u64 = 2;
 const KIND_MESSAGE: u64 = 3;
 const KIND_OOM: u64 = 4;
+const KIND_PRELUDE: u64 = 5;
 
 pub struct Keeper {
     epoll: Fd,
@@ -44,6 +46,7 @@ pub struct Keeper {
     uppers: [i32; UPPERS_MAX],
     table: &'static mut Table,
     cache: &'static mut Cache,
+    prelude: Prelude,
     message: &'static mut [u8],
     report: Fixed<{ wire::EVIDENCE_MAX + 512 }>,
 }
@@ -72,6 +75,7 @@ fn start() -> Result<Keeper> {
         uppers: [-1; UPPERS_MAX],
         table: Table::create()?,
         cache: Cache::create()?,
+        prelude: Prelude::none(),
         message: memory::map_bytes(wire::MESSAGE_MAX)?,
         report: Fixed::new(),
     };
@@ -147,6 +151,7 @@ impl Keeper {
             KIND_HOST => return false,
             KIND_DEATH => self.bury(index),
             KIND_MESSAGE => self.hear(index),
+            KIND_PRELUDE => self.prelude.reap(),
             KIND_OOM => {
                 if let Some(container) = self.table.get(index) {
                     oom::alarm(container, process::now());
@@ -185,6 +190,7 @@ impl Keeper {
             Some(request::KILL) => self.kill_request(from),
             Some(request::SKELETON) => skeleton(from, received),
             Some(request::UPPERS) => self.keep_uppers(received),
+            Some(request::ATTACH_SOON) => self.attach_soon(received),
             Some(request::REMOVE) => from.text().map_or((), |name| remove::named(name, &self.places, &self.uppers)),
             _ => {}
         }
@@ -283,6 +289,16 @@ impl Keeper {
             }
         }
         self.table.remove(index);
+    }
+
+    /// Only a convenience: the attach itself waits where this fails.
+    fn attach_soon(&mut self, received: &Received) {
+        if received.fd_count == 1
+            && let Ok(Some(child)) = self.prelude.begin(received.fds[0])
+            && process::epoll_add(self.epoll.raw(), child, EPOLLIN, KIND_PRELUDE).is_err()
+        {
+            self.prelude.reap();
+        }
     }
 
     /// The host is about to make writable layers in this directory: what is ours there goes with us.

@@ -21,6 +21,7 @@ mod outside;
 mod overlay;
 mod pid1;
 mod plan;
+mod prelude;
 mod remove;
 mod rootless;
 mod users;

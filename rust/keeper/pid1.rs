@@ -51,11 +51,6 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     keep_only_ours(inside).map_err(failed(step::RELEASE))?;
     wait_for_release(inside.control.raw());
     let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
-    for (procs, _) in plan.fds.with_role(role::JOIN_CGROUP) {
-        if !plan.head.skips(flag::SKIP_JOIN) {
-            fs::write(procs, b"0").map_err(failed(step::JOIN_CGROUP))?;
-        }
-    }
     become_root(plan).map_err(failed(step::BECOME_ROOT))?;
     // The keeper's socket says the same, but nobody looks at it during the set-up. After the last change of ids, which clears it.
     let _ = process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0);

@@ -20,6 +20,8 @@ pub mod request {
     /// The name of groups and a writable layer that the host could not remove: no descriptor was free, or the files are of ids that
     /// it is not.
     pub const REMOVE: u8 = 7;
+    /// One descriptor: cgroup.procs of a v1 group that a container is about to join a child of; see rust/keeper/prelude.rs.
+    pub const ATTACH_SOON: u8 = 8;
 }
 
 /// What each descriptor of a SPAWN message is for.
@@ -123,6 +125,7 @@ pub mod inside {
     pub const ROOT_READ_ONLY: u8 = 18;
     pub const CONSOLE: u8 = 19;
     pub const SYMLINK: u8 = 20;
+    pub const JOIN_CGROUPS: u8 = 21;
 }
 
 /// ATTACH: what to do where the target is missing.
@@ -154,7 +157,6 @@ pub mod step {
     pub const OWN_STREAM: u16 = 7;
     pub const OOM_SCORE: u16 = 8;
     pub const RELEASE: u16 = 9;
-    pub const JOIN_CGROUP: u16 = 10;
     pub const BECOME_ROOT: u16 = 11;
     pub const JOIN_NAMESPACE: u16 = 12;
     pub const NPROC: u16 = 13;

@@ -14,14 +14,9 @@ from pathlib import Path
 import pytest
 
 import worlds
+from worlds import command
 
 pytestmark = pytest.mark.requires("userns")
-
-
-def command(*words: str) -> list[str]:
-    path = worlds.package_path()
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {path!r}); from pycontainer.cli import main; "
-            "sys.exit(main())", *words]  # fmt: skip
 
 
 def cli(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -63,7 +58,6 @@ def test_stdin_is_given_with_i_only(rootfs: Path) -> None:
         (["-p", "80:80", "host", "true"], 125, "not built yet"),
         (["--network", "private", "host", "true"], 125, "not built yet"),
         (["-d", "host", "true"], 125, "end with this process"),
-        (["-it", "host", "sh"], 125, "interactive terminals come with the Container handle"),
         (["--user", "nobody-here", "host", "true"], 125, "nobody-here"),
     ],
 )

@@ -131,3 +131,12 @@ def test_pressure_is_stalled_time(load: Load) -> None:
     usage = load("spin", 8, 0.2, limits=Limits(cpus=0.5, memory="64MiB")).usage
     assert usage.pressure is not None
     assert some(usage.pressure.cpu_some) > 0.1
+
+
+@pytest.mark.requires("controller:memory")
+@pytest.mark.parametrize("size", [8 * MIB, 24 * MIB])
+def test_files_given_to_a_container_are_charged_to_it(load: Load, size: int) -> None:
+    """They are written by its set-up, which by then has joined its groups."""
+    limits = Limits(memory="64MiB", oom_group=False)
+    usage = pc.run(["true"], image=load.root, limits=limits, files={"/big": b"x" * size}).usage
+    assert size <= some(usage.memory_peak) < size + 16 * MIB

@@ -74,6 +74,12 @@ impl Groups {
         }
     }
 
+    /// cgroup.procs of the parent of the first version 1 group; None where there is no such group.
+    pub fn attached_beside(&self) -> Option<OwnedFd> {
+        let member = self.members.iter().find(|member| member.procs.is_some())?;
+        self.tree.hierarchies[member.hierarchy].parent.file("cgroup.procs", OFlags::WRONLY).ok()
+    }
+
     /// The group's directory in the hierarchy of this controller, made unless it is there.
     fn join(&mut self, controller: Controller) -> Result<()> {
         let Some((hierarchy, version)) = self.tree.seats[controller as usize].at() else {

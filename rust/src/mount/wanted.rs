@@ -71,4 +71,5 @@ pub struct Wanted<'a> {
     pub no_new_privileges: bool,
     pub read_only: bool,
     pub tty: bool,
+    pub window: (u16, u16),
 }

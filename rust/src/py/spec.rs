@@ -51,6 +51,7 @@ pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
         upper_on_disk: from.get("upper_on_disk")?,
         pid1: from.get("pid1")?,
         tty: from.get("tty")?,
+        window: from.get("window")?,
         stdin: stream(from.get("stdin")?)?,
         stdout: stream(from.get("stdout")?)?,
         stderr: stream(from.get("stderr")?)?,

@@ -27,8 +27,13 @@ pub struct Engine {
     pub ids: u32,
     identity: Identity,
     next: AtomicU64,
+    /// When a container was last about to join a v1 group, in nanoseconds.
+    attached: AtomicU64,
     skeletons: Mutex<Vec<Skeleton>>,
 }
+
+/// Nanoseconds after an attach in which another one does not wait.
+const NO_WAIT: u64 = 10_000_000;
 
 /// Of these trees, and of this owner.
 type Skeleton = (Vec<PathBuf>, u32, Arc<OwnedFd>);
@@ -138,8 +143,8 @@ impl Engine {
             throttles: throttles(),
         };
         let has_time = Path::new("/proc/self/ns/time").exists();
-        let (next, skeletons) = (AtomicU64::new(1), Mutex::default());
-        let engine = Engine { keeper, place, facts, has_time, kernel, pool, ids, identity, next, skeletons };
+        let (next, attached, skeletons) = (AtomicU64::new(1), AtomicU64::new(0), Mutex::default());
+        let engine = Engine { keeper, place, facts, has_time, kernel, pool, ids, identity, next, attached, skeletons };
         engine.sweep_uppers();
         Ok(engine)
     }
@@ -154,6 +159,16 @@ impl Engine {
 
     pub fn next_id(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Called as soon as a container's groups are made (while one waits, the kernel makes none): its wait for the kernel then passes
+    /// beside all the rest. Where one has joined just before there is nothing to wait for.
+    pub fn expect_attach(&self, groups: &cgroup::Groups) {
+        let Some(procs) = groups.attached_beside() else { return };
+        let now = crate::sys::process::now();
+        if now.saturating_sub(self.attached.swap(now, Ordering::Relaxed)) > NO_WAIT {
+            self.keeper.attach_soon(procs.as_fd());
+        }
     }
 
     /// The name of a container's directories: a later engine sweeps those whose keeper is gone.

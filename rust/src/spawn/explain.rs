@@ -106,7 +106,6 @@ fn cloning(ended: &Ended) -> Error {
             return Error::unsupported("oom_score_adj", super::limits::LOWER, "run with CAP_SYS_RESOURCE, or degrade=");
         }
         (_, step::OOM_SCORE) => ("set oom_score_adj", None),
-        (_, step::JOIN_CGROUP) => ("join the control groups", None),
         (_, step::BECOME_ROOT) => ("become the container's root", None),
         (_, step::JOIN_NAMESPACE) => ("join a namespace", None),
         (_, step::TOO_MANY) => ("keep one more container", Some("too many live containers in this process")),

@@ -133,6 +133,11 @@ impl Keeper {
         self.send(&[request::UPPERS], &[directory.as_raw_fd()])
     }
 
+    /// A container is about to join a v1 group: the kernel's grace period can begin.
+    pub fn attach_soon(&self, procs: BorrowedFd<'_>) {
+        let _ = self.send(&[request::ATTACH_SOON], &[procs.as_raw_fd()]);
+    }
+
     /// Groups and a writable layer of that name, where this process cannot remove them itself.
     pub fn remove(&self, name: &str) {
         let mut message = vec![request::REMOVE];

@@ -4,6 +4,7 @@ pub mod causes;
 pub mod disk;
 pub mod engine;
 pub mod explain;
+mod feed;
 pub mod keeper;
 pub mod layer;
 pub mod limits;

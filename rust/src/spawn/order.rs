@@ -30,6 +30,7 @@ impl Parts {
         let id = engine.next_id();
         let name = engine.group_name(id);
         let groups = Groups::create(&engine.place, &name, &prepared.group_limits)?;
+        engine.expect_attach(&groups);
         let range = engine.pool().filter(|_| prepared.own_range).map(|pool| pool.claim()).transpose();
         let range = match range {
             Ok(range) => range,

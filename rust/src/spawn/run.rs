@@ -3,11 +3,12 @@
 use super::disk::Bound;
 use super::engine::{self, Engine};
 use super::explain;
+use super::feed::Feed;
 use super::order::{Parts, remove_groups};
 use super::outcome::{Evidence, Seen};
 use super::prepare::{self, Prepared};
 use super::spec::Spec;
-use super::streams::{Read, Streams};
+use super::streams::{Goes, Read, Streams};
 use crate::cgroup::{Counters, Groups};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
@@ -15,7 +16,7 @@ use crate::security::ids::Range;
 use crate::sys;
 use crate::wire::{self, Ended, Reader, cause, outcome, record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 /// Everything that the Python side makes a Result of.
@@ -116,6 +117,9 @@ impl Live<'_> {
         while self.ended.is_none() {
             let ready = self.poll_once(tick)?;
             let now = sys::process::now();
+            if ready.is_none() || now >= next_tick {
+                self.streams.follow_window(self.spec); // SIGWINCH ends the poll, where somebody listens to it
+            }
             if (ready.is_none() || now >= next_tick) && !self.killed {
                 tick = (tick * 2).min(LAST_TICK);
                 next_tick = now + tick * MILLISECOND;
@@ -142,16 +146,19 @@ impl Live<'_> {
 
     /// None where a signal ended the wait.
     fn poll_once(&self, milliseconds: u64) -> Result<Option<Ready>> {
-        let events = [PollFlags::IN, PollFlags::IN, PollFlags::IN, PollFlags::IN, PollFlags::OUT];
-        let keeper = Some(self.engine.keeper.pidfd());
-        let stdin = self.streams.stdin.as_ref().map(|(fd, ..)| fd);
-        let wanted = [Some(&self.report), keeper, self.streams.stdout.as_ref(), self.streams.stderr.as_ref(), stdin];
+        let wanted = [
+            Some(reading(&self.report)),
+            Some(reading(self.engine.keeper.pidfd())),
+            self.streams.stdout.as_ref().map(reading),
+            self.streams.stderr.as_ref().map(reading),
+            self.streams.stdin.as_ref().map(Feed::waits_for),
+        ];
         let mut fds = Vec::with_capacity(5);
         let mut which = [0usize; 5];
         for (index, fd) in wanted.iter().enumerate() {
-            if let Some(fd) = fd {
+            if let Some((fd, events)) = fd {
                 which[fds.len()] = index;
-                fds.push(PollFd::new(*fd, events[index]));
+                fds.push(PollFd::from_borrowed_fd(*fd, *events));
             }
         }
         let time = Timespec { tv_sec: (milliseconds / 1000) as i64, tv_nsec: (milliseconds % 1000 * MILLISECOND) as _ };
@@ -198,7 +205,7 @@ impl Live<'_> {
         match from.u8() {
             Some(record::TERMINAL) if received.fd_count == 1 => {
                 let master = sys::host::adopt(received.fds[0]);
-                self.streams.take_terminal(master, self.spec.input.clone())
+                self.streams.take_terminal(master, self.spec)
             }
             Some(record::TERMINAL) => Err(Error::setup("receive the terminal", 24)), // no descriptor was free for it
             Some(record::EVIDENCE) => {
@@ -225,8 +232,10 @@ impl Live<'_> {
         let Some(fd) = stream.as_ref() else { return Ok(false) };
         let before = capture.data.len();
         let came = capture.read(fd);
-        if let Some(copy) = streams.copies[index] {
+        if let Goes::To(copy) = streams.goes[index] {
             copy_out(copy, &capture.data[before..]);
+        }
+        if streams.goes[index] != Goes::Captured {
             capture.data.clear();
         }
         match came {
@@ -240,13 +249,7 @@ impl Live<'_> {
     }
 
     fn feed(&mut self) {
-        let Some((fd, data, done)) = self.streams.stdin.as_mut() else { return };
-        match rustix::io::write(&*fd, &data[*done..]) {
-            Ok(count) => *done += count,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            Err(_) => *done = data.len(), // EPIPE: nobody reads any more, which is the command's right
-        }
-        if *done == data.len() {
+        if !self.streams.stdin.as_mut().is_some_and(Feed::step) {
             self.streams.stdin = None;
         }
     }
@@ -360,6 +363,10 @@ impl Ready {
     fn indices(self) -> impl Iterator<Item = usize> {
         [2, 3, 4, 0, 1].into_iter().filter(move |index| self.0[*index])
     }
+}
+
+fn reading(fd: &Ours) -> (BorrowedFd<'_>, PollFlags) {
+    (fd.as_fd(), PollFlags::IN)
 }
 
 /// Writes to a terminal of the caller's, whole, however slow it is.

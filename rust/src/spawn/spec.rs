@@ -70,6 +70,8 @@ pub struct Spec {
     pub upper_on_disk: bool,
     pub pid1: bool,
     pub tty: bool,
+    /// (rows, columns) of the terminal; zeros: unsaid.
+    pub window: (u16, u16),
     pub stdin: Stream,
     pub stdout: Stream,
     pub stderr: Stream,
@@ -93,7 +95,14 @@ impl Spec {
             no_new_privileges: self.no_new_privileges,
             read_only: self.read_only,
             tty: self.tty,
+            window: self.window,
         }
+    }
+
+    /// The caller's terminal whose size the container's follows.
+    pub fn terminal(&self) -> Option<i32> {
+        let of = |stream| if let Stream::Terminal(fd) = stream { Some(fd) } else { None };
+        of(self.stdout).or(of(self.stdin)).filter(|_| self.tty)
     }
 
     /// The caller allows that this limit is held badly or not at all.

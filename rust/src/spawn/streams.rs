@@ -1,8 +1,10 @@
 //! The pipes of one run: made, handed over, read and fed by the calling thread alone.
 
+use super::feed::Feed;
 use super::spec::{Spec, Stream};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
+use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,15 +21,25 @@ pub struct Capture {
     grown: bool,
 }
 
+/// What becomes of the output that is read here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goes {
+    Captured,
+    /// Copied: to a terminal of the caller's, or where a container's terminal prints.
+    To(i32),
+    Nowhere,
+}
+
 /// The caller's side of the three streams, and the container's side until it has been sent.
 #[derive(Debug)]
 pub struct Streams {
-    pub stdin: Option<(Ours, Vec<u8>, usize)>,
+    pub stdin: Option<Feed>,
     pub stdout: Option<Ours>,
     pub stderr: Option<Ours>,
     pub captured: [Capture; 2],
-    /// Where what is read is copied to, instead of being captured: a terminal of the caller's.
-    pub copies: [Option<i32>; 2],
+    pub goes: [Goes; 2],
+    /// (rows, columns) that the container's terminal was last given.
+    window: (u16, u16),
     theirs: Vec<OwnedFd>,
     /// (descriptor, whether it is a pipe of ours).
     pub ends: [(i32, bool); 3],
@@ -42,7 +54,8 @@ impl Streams {
             stdout: None,
             stderr: None,
             captured: [capture(), capture()],
-            copies: [None, None],
+            goes: [Goes::Captured; 2],
+            window: spec.window,
             theirs: Vec::new(),
             ends: [(-1, false); 3],
         };
@@ -59,16 +72,20 @@ impl Streams {
             return Ok(());
         }
         match (spec.stdin, &spec.input) {
-            (_, Some(input)) => {
-                let (read, write) = pipe()?;
-                set_nonblocking(&write)?;
-                self.ends[0] = (read.as_raw_fd(), true);
-                self.theirs.push(read);
-                self.stdin = Some((Ours::new(write), input.clone(), 0));
-            }
-            (Stream::Fd(fd) | Stream::Terminal(fd), None) => self.ends[0] = (fd, false),
+            (_, Some(input)) => self.feed(input.clone(), None)?,
+            (Stream::Terminal(fd), None) => self.feed(Vec::new(), Some(fd))?,
+            (Stream::Fd(fd), None) => self.ends[0] = (fd, false),
             _ => self.ends[0] = (self.null()?, false),
         }
+        Ok(())
+    }
+
+    fn feed(&mut self, input: Vec<u8>, from: Option<i32>) -> Result<()> {
+        let (read, write) = pipe()?;
+        set_nonblocking(&write)?;
+        self.ends[0] = (read.as_raw_fd(), true);
+        self.theirs.push(read);
+        self.stdin = Some(Feed::of_pipe(Ours::new(write), input, from));
         Ok(())
     }
 
@@ -76,7 +93,7 @@ impl Streams {
         match stream {
             Stream::Capture | Stream::Terminal(_) => {
                 if let Stream::Terminal(fd) = stream {
-                    self.copies[index - 1] = Some(fd);
+                    self.goes[index - 1] = Goes::To(fd);
                 }
                 let (read, write) = pipe()?;
                 set_nonblocking(&read)?;
@@ -105,12 +122,34 @@ impl Streams {
     }
 
     /// A terminal stands for all three streams.
-    pub fn take_terminal(&mut self, master: OwnedFd, input: Option<Vec<u8>>) -> Result<()> {
+    pub fn take_terminal(&mut self, master: OwnedFd, spec: &Spec) -> Result<()> {
         set_nonblocking(&master)?;
-        let again = rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(|errno| ("dup of the terminal", errno))?;
-        self.stdin = input.map(|data| (Ours::new(again), data, 0));
+        let from = match spec.stdin {
+            Stream::Fd(fd) | Stream::Terminal(fd) => Some(fd),
+            _ => None,
+        };
+        if from.is_some() || spec.input.is_some() {
+            let again = rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(|errno| ("dup of the terminal", errno))?;
+            self.stdin = Some(Feed::of_terminal(Ours::new(again), spec.input.clone().unwrap_or_default(), from));
+        }
+        match spec.stdout {
+            Stream::Fd(fd) => self.goes[0] = Goes::To(fd),
+            Stream::Null => self.goes[0] = Goes::Nowhere,
+            _ => {}
+        }
         self.stdout = Some(Ours::new(master));
         Ok(())
+    }
+
+    /// The container's terminal gets the size that the caller's has now.
+    pub fn follow_window(&mut self, spec: &Spec) {
+        let (Some(theirs), Some(master)) = (spec.terminal(), self.stdout.as_ref()) else { return };
+        if let Ok(window) = sys::fs::window(theirs)
+            && window != self.window
+            && sys::fs::set_window(master.as_raw_fd(), window).is_ok()
+        {
+            self.window = window;
+        }
     }
 }
 

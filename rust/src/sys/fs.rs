@@ -280,11 +280,12 @@ pub fn ioctl(fd: i32, request: usize, argument: usize) -> Result<usize> {
     unsafe { call(nr::IOCTL, [fd as usize, request, argument]) }
 }
 
-/// Unlocks a new pty and opens its other end without a path (TIOCGPTPEER, 4.13).
-pub fn pty_peer(master: i32) -> Result<Fd> {
+/// Gives a new pty its size, unlocks it and opens its other end without a path (TIOCGPTPEER, 4.13).
+pub fn pty_peer(master: i32, window: (u16, u16)) -> Result<Fd> {
     const TIOCSPTLCK: usize = 0x4004_5431;
     const TIOCGPTPEER: usize = 0x5441;
     let unlocked = 0i32;
+    set_window(master, window)?;
     ioctl(master, TIOCSPTLCK, &raw const unlocked as usize)?;
     ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC).map(|fd| Fd(fd as i32))
 }
@@ -292,4 +293,18 @@ pub fn pty_peer(master: i32) -> Result<Fd> {
 pub fn set_controlling_terminal(fd: i32) -> Result<()> {
     const TIOCSCTTY: usize = 0x540e;
     ioctl(fd, TIOCSCTTY, 0).map(drop)
+}
+
+/// (rows, columns) of a terminal (TIOCGWINSZ).
+pub fn window(fd: i32) -> Result<(u16, u16)> {
+    const TIOCGWINSZ: usize = 0x5413;
+    let mut size = [0u16; 4];
+    ioctl(fd, TIOCGWINSZ, &raw mut size as usize)?;
+    Ok((size[0], size[1]))
+}
+
+pub fn set_window(fd: i32, (rows, columns): (u16, u16)) -> Result<()> {
+    const TIOCSWINSZ: usize = 0x5414;
+    let size = [rows, columns, 0, 0];
+    ioctl(fd, TIOCSWINSZ, &raw const size as usize).map(drop)
 }
