@@ -24,6 +24,7 @@ class Snapshot:
     contained: frozenset[str]
     children: frozenset[str]
     fds: frozenset[str]
+    loops: frozenset[str]
 
     def beyond(self, before: Snapshot) -> list[str]:
         """What is here and was not there before, one line each."""
@@ -35,7 +36,7 @@ class Snapshot:
 
 
 def take() -> Snapshot:
-    return Snapshot(mounts(), cgroups(), contained(), children(), fds())
+    return Snapshot(mounts(), cgroups(), contained(), children(), fds(), loops())
 
 
 def mounts() -> frozenset[str]:
@@ -90,6 +91,13 @@ def fds() -> frozenset[str]:
         except FileNotFoundError:  # the one that listed the directory
             continue
     return frozenset(found)
+
+
+def loops() -> frozenset[str]:
+    """Loop devices whose file is a writable layer: nameless, in a store."""
+    files = Path("/sys/block").glob("loop*/loop/backing_file")
+    found = [path.read_text().strip() for path in files if path.exists()]
+    return frozenset(f"loop device of {file}" for file in found if "/uppers/" in file)
 
 
 def left_since(before: Snapshot, settle: float = SETTLE) -> list[str]:

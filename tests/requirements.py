@@ -20,6 +20,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from programs.stores import project_quota
+
 CGROUP = Path("/sys/fs/cgroup")
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
@@ -371,7 +373,7 @@ PLAIN: dict[str, Callable[[], str | None]] = {
 }  # fmt: skip
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {
     "cgroup1": cgroup_v1, "cgroup2": cgroup_v2, "controller": controller, "program": program, "module": module,
-    "library": library, "path": existing, "arch": architecture, "cap": capability,
+    "library": library, "path": existing, "arch": architecture, "cap": capability, "project-quota": project_quota,
 }  # fmt: skip
 COMPARISON = re.compile(r"(kernel|python|landlock|cpus|memory_mib)(>=|<)(\d+(?:\.\d+)?)")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "TEST_SEAMS", "Outcome", "causes", "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid",
+    "TEST_SEAMS", "Outcome", "causes", "disk_bound", "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid",
     "probe_host", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "unpack_archive",
 ]
 
@@ -76,6 +76,9 @@ def group_support() -> list[tuple[str, str, str, str, str]]:
 
 def probe_host() -> dict[str, Any]:
     """Return the answers of the kernel that need no container; `pycontainer._doctor` makes rows of them."""
+
+def disk_bound() -> tuple[str | None, str, str]:
+    """Return (what would bound a writable layer on the disk, why nothing would, the cure), tried for real."""
 
 def causes() -> list[tuple[str, str, str]]:
     """Return (name, why, fix) of every cause that an error of the native side can name."""

@@ -277,7 +277,10 @@ _FLOOD = "while echo 01234567890123456789012345678901234567890123456789012345678
 def _disk(name: str) -> Guarantee:
     script = f"exec 2>/dev/null; {_FLOOD} >/tmp/flood"
     limits = Limits(disk="256KiB")
-    return _tried(name, "the size of the tmpfs", lambda r: bool(r.usage.disk_full), script, limits=limits)
+    row = _tried(name, "the size of the tmpfs", lambda r: bool(r.usage.disk_full), script, limits=limits)
+    by, why, _fix = core().disk_bound()
+    on_disk = f"a {by}" if by else f"nothing: {why}"
+    return Guarantee(name, row.state, f'{row.by}; upper="disk": {on_disk}', row.why, row.fix) if row.by else row
 
 
 def _rlimits(name: str) -> Guarantee:

@@ -161,6 +161,8 @@ def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
         return Guarantee("upper", "missing", "", f"the mount namespace is {of}: what is written is written there")
     if seen["upper_in_memory"]:
         return Guarantee("upper", "held", "tmpfs")
+    if seen["disk_bound"] == "loop file":
+        return Guarantee("upper", "held", "a file system of its own in the store")
     if asked["upper"] == "disk":
         return Guarantee("upper", "held", "a directory in the store")
     return Guarantee(

@@ -67,20 +67,23 @@ class Image(Frozen):
         passwd, group and hosts of our own making. /home, /root, /var, /run and /tmp of the host are not. Host files
         belong to nobody inside: what is not world-readable stays unreadable, nothing of it can be changed.
 
+        With `writable=True` the owners are mapped: what is root's outside belongs to the container's root, who may
+        change it all in the container's own layer; the machine's files stay as they are. It then also *reads* what only
+        root may read in these directories (keys with mode 0600 below /usr, /opt or `paths`): leave it out for code that
+        may not see them. It needs root, and file systems that can be idmapped.
+
         Args:
-            paths: more directories of the host, read-only, at the same place.
-            writable: map the owners instead, so that the container's root may change its copy-on-write view.
+            paths: more directories of the host, at the same place; read-only unless `writable`.
+            writable: map the owners, and lay a writable layer over each directory.
 
         Raises:
             TypeError: `paths` is a str, or holds something that is no path.
-            NotSupported: `writable=True` is not built yet.
+            NotSupported: when a container starts: `writable=True` as a plain user, or on a file system that cannot be
+                idmapped.
         """
         if not is_sequence(paths):
             raise TypeError(f"paths must be a sequence of directories, not {type(paths).__name__}")
-        if parse_bool(writable, "writable"):
-            raise NotSupported(
-                "Image.host(writable=True)", "it is not built yet", "use Mount.overlay(source, target) for a directory"
-            )
+        writable = parse_bool(writable, "writable")
         more = tuple(host_path(path, f"paths[{i}]") for i, path in enumerate(paths))
         return cls._make("host", directories=(*_interpreter_directories(), *more), writable=writable)
 
@@ -114,7 +117,8 @@ class Image(Frozen):
     def __repr__(self) -> str:
         if self._kind == "host":
             more = self._directories[len(_interpreter_directories()) :]
-            return f"Image.host({list(more) if more else ''})"
+            words = [repr(list(more))] if more else []
+            return f"Image.host({', '.join(words + ['writable=True'] * self._writable)})"
         return f"Image.from_directory({self._directory!r})"
 
 

@@ -10,8 +10,9 @@ pub fn measure_upper(upper: i32, ended: &mut Ended) {
         return;
     }
     if let Ok(seen) = fs::fstatfs(upper) {
-        ended.upper_bytes = seen.blocks * seen.block_size as u64;
-        ended.upper_free = seen.free * seen.block_size as u64;
+        // What is free and not available is nobody's: ext4 keeps it for itself.
+        ended.upper_bytes = (seen.blocks - seen.free + seen.available) * seen.block_size as u64;
+        ended.upper_free = seen.available * seen.block_size as u64;
         ended.upper_files = seen.files;
         ended.upper_files_free = seen.files_free;
     }

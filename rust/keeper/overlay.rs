@@ -6,7 +6,7 @@ use crate::sys::fs::{self, Fd};
 use crate::sys::mount;
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, Result};
-use crate::wire::Reader;
+use crate::wire::{Reader, overlay as options};
 use core::ffi::CStr;
 
 const LAYERS_MAX: usize = 60;
@@ -19,8 +19,7 @@ struct Overlay<'a> {
     upper_name: &'a CStr,
     work_name: &'a CStr,
     attributes: u64,
-    /// In a user namespace: user.* instead of trusted.* extended attributes (5.11).
-    userxattr: bool,
+    options: u8,
 }
 
 fn read<'a>(from: &mut Reader<'a>, slots: &Slots) -> Result<Overlay<'a>> {
@@ -31,8 +30,8 @@ fn read<'a>(from: &mut Reader<'a>, slots: &Slots) -> Result<Overlay<'a>> {
     }
     let upper = slots.get(from.u8().ok_or(Errno::PROTO)?)?;
     let (upper_name, work_name) = from.text().zip(from.text()).ok_or(Errno::PROTO)?;
-    let (attributes, userxattr) = from.u64().zip(from.u8()).ok_or(Errno::PROTO)?;
-    Ok(Overlay { lowers, count, upper, upper_name, work_name, attributes, userxattr: userxattr != 0 })
+    let (attributes, options) = from.u64().zip(from.u8()).ok_or(Errno::PROTO)?;
+    Ok(Overlay { lowers, count, upper, upper_name, work_name, attributes, options })
 }
 
 pub fn make(from: &mut Reader<'_>, slots: &Slots) -> Result<Fd> {
@@ -57,8 +56,10 @@ fn by_descriptor(overlay: &Overlay<'_>) -> Result<Fd> {
 }
 
 fn finish(context: &Fd, overlay: &Overlay<'_>) -> Result<Fd> {
-    if overlay.userxattr {
-        mount::fsconfig_flag(context.raw(), c"userxattr")?;
+    for (bit, name) in [(options::USERXATTR, c"userxattr"), (options::VOLATILE, c"volatile")] {
+        if overlay.options & bit != 0 {
+            mount::fsconfig_flag(context.raw(), name)?;
+        }
     }
     mount::fsconfig_create(context.raw())?;
     mount::fsmount(context.raw(), overlay.attributes)

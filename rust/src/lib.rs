@@ -23,7 +23,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
-    use crate::py::doctor::{causes_, probe_host};
+    use crate::py::doctor::{causes_, disk_bound, probe_host};
     #[pymodule_export]
     use crate::py::functions::{
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,

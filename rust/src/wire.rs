@@ -84,7 +84,16 @@ pub mod outside {
     pub const OVERLAY: u8 = 5;
     pub const DEV: u8 = 6;
     pub const DIRECTORY: u8 = 7;
+    pub const UPPER_FD: u8 = 8;
     pub const END: u8 = 0;
+}
+
+/// Bits of an OVERLAY's options.
+pub mod overlay {
+    /// In a user namespace: user.* instead of trusted.* extended attributes (5.11).
+    pub const USERXATTR: u8 = 1;
+    /// Nothing of it has to survive a power failure (5.10).
+    pub const VOLATILE: u8 = 2;
 }
 
 /// How a TREE is seen: as it is, through the container's whole range, or one owner as the container's root.

@@ -101,11 +101,12 @@ def uppers_left() -> list[str]:
     return [str(path) for home in homes if os.access(home, os.R_OK) for path in home.iterdir()]
 
 
+@pytest.mark.requires("user")
 @pytest.mark.refuses("limits.disk")
 @pytest.mark.parameter("run.degrade")
-def test_a_bound_for_a_layer_on_the_disk_is_refused_or_degraded(load: Load) -> None:
+def test_a_plain_user_s_layer_on_the_disk_is_refused_a_bound_or_degraded(load: Load) -> None:
     limits = Limits(disk="8MiB")
-    with pytest.raises(pc.NotSupported, match=r"disk.*project quota"):
+    with pytest.raises(pc.NotSupported, match=r"disk.*only root.*project quota.*run as root"):
         load("exit", 0, limits=limits, upper="disk")
     degraded = load("exit", 0, limits=limits, upper="disk", degrade=["disk"])
     assert degraded.enforced["disk"].state == "missing"

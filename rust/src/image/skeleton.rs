@@ -1,9 +1,9 @@
 //! The skeleton of `Image.host()`: an in-memory tree with an allow-list of /etc, links, and empty directories for the mounts.
 
 use crate::error::{Error, Result};
-use crate::mount::host::{DIRECTORIES, ETC, GROUP, HOSTS, PASSWD, outermost};
+use crate::mount::host::{DIRECTORIES, ETC, GROUP, HOSTS, PASSWD, mounted_below, outermost};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 /// Room for a generous /etc; what is not used costs nothing.
@@ -18,8 +18,19 @@ pub fn trees(extra: &[PathBuf]) -> Vec<PathBuf> {
     outermost(standard.chain(extra.iter().cloned()).collect())
 }
 
+/// The trees, and what is mounted below them, each for itself: an overlay shows one mount only.
+pub fn single_trees(extra: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut trees = trees(extra);
+    let mounts = std::fs::read("/proc/self/mountinfo");
+    let mounts =
+        mounts.map_err(|error| Error::setup("read /proc/self/mountinfo", error.raw_os_error().unwrap_or(5)))?;
+    trees.extend(mounted_below(&trees, &mounts));
+    Ok(trees)
+}
+
 /// Fills the file system behind `root`. Only what every user of the host may read is copied.
-pub fn fill(root: BorrowedFd<'_>, trees: &[PathBuf]) -> Result<()> {
+/// `owner` is who may change it: nobody inside, where it is root outside.
+pub fn fill(root: BorrowedFd<'_>, trees: &[PathBuf], owner: u32) -> Result<()> {
     // Names beneath a descriptor of our own: nobody else has this file system.
     let base = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
     let fail =
@@ -31,7 +42,18 @@ pub fn fill(root: BorrowedFd<'_>, trees: &[PathBuf]) -> Result<()> {
     for tree in trees {
         make_directories(&base.join(tree.strip_prefix("/").unwrap_or(tree))).map_err(fail)?;
     }
-    etc(&base.join("etc")).map_err(fail)
+    etc(&base.join("etc")).map_err(fail)?;
+    if owner == 0 { Ok(()) } else { give(&base.join("."), owner).map_err(fail) }
+}
+
+fn give(path: &Path, owner: u32) -> std::io::Result<()> {
+    lchown(path, Some(owner), Some(owner))?;
+    if path.symlink_metadata()?.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give(&entry?.path(), owner)?;
+        }
+    }
+    Ok(())
 }
 
 fn make_directories(path: &Path) -> std::io::Result<()> {

@@ -1,5 +1,9 @@
 //! What of this machine `Image.host()` shows: an allow-list, never a deny-list. Pure: names and texts only.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
 /// Directories of programs and libraries; those that are links on this machine become links inside.
 pub const DIRECTORIES: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt"];
 
@@ -58,7 +62,7 @@ pub const WRITABLE: [(&str, u32); 8] = [
 ];
 
 /// Without those that lie in another of the list: a mount shows all below it.
-pub fn outermost(mut directories: Vec<std::path::PathBuf>) -> Vec<std::path::PathBuf> {
+pub fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
     directories.sort();
     directories.dedup();
     let all = directories.clone();
@@ -66,13 +70,57 @@ pub fn outermost(mut directories: Vec<std::path::PathBuf>) -> Vec<std::path::Pat
     directories
 }
 
+/// What is mounted below `trees`, outer ones first, as mountinfo (proc(5)) tells it.
+pub fn mounted_below(trees: &[PathBuf], mountinfo: &[u8]) -> Vec<PathBuf> {
+    let points = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    let points = points.map(|point| PathBuf::from(OsString::from_vec(unescaped(point))));
+    let below = |point: &PathBuf| trees.iter().any(|tree| point != tree && point.starts_with(tree));
+    let mut found: Vec<PathBuf> = points.filter(below).collect();
+    found.sort(); // a directory comes before what is in it
+    found.dedup();
+    found
+}
+
+/// Blanks and backslashes are written as three octal digits.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
+        match digits {
+            Some(digits) => {
+                out.push(digits.iter().fold(0u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+                rest = &tail[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use super::outermost;
+    use super::{mounted_below, outermost};
+    use std::path::PathBuf;
+
+    #[test]
+    fn mounts_below_are_found_by_their_real_names() {
+        let text = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            2 1 8:2 / /usr rw - ext4 /dev/sda2 rw\n\
+            9 2 8:4 / /usr/local/x rw - ext4 /dev/sda4 rw\n\
+            3 2 8:3 / /usr/local rw - ext4 /dev/sda3 rw\n\
+            4 2 8:5 / /usr/my\\040lib\\134 rw - ext4 /dev/sda5 rw\n\
+            5 1 8:6 / /usrx/y rw - ext4 /dev/sda6 rw\nbroken\n";
+        let found = mounted_below(&["/usr", "/opt"].map(PathBuf::from), text);
+        assert_eq!(found, ["/usr/local", "/usr/local/x", "/usr/my lib\\"].map(PathBuf::from));
+    }
 
     #[test]
     fn outermost_drops_what_lies_below() {
         let paths = ["/usr", "/usr/local", "/opt/x", "/usrx", "/opt/x"].map(Into::into).to_vec();
-        assert_eq!(outermost(paths), ["/opt/x", "/usr", "/usrx"].map(std::path::PathBuf::from).to_vec());
+        assert_eq!(outermost(paths), ["/opt/x", "/usr", "/usrx"].map(PathBuf::from).to_vec());
     }
 }

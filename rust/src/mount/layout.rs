@@ -44,17 +44,35 @@ pub struct Sources {
     pub shared: Vec<(&'static str, Source)>,
     /// Offset and length of each file's content, and its mode.
     pub files: Vec<(u64, u64, u32)>,
-    /// The directory with `upper` and `work`, where the writable layer lies on the disk.
-    pub upper_directory: Option<Vec<u8>>,
+    pub upper: Upper,
 }
+
+/// Where the writable layer lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upper {
+    /// In a tmpfs of this many bytes; 0 leaves it to the kernel.
+    Memory(u64),
+    /// In a directory that has `upper` and `work`.
+    Directory(Vec<u8>),
+    /// In an empty file system whose descriptor travels with the plan as `LAYER_UPPER`.
+    Passed,
+}
+
+/// The numbers of layers that travel as descriptors: the skeleton of `Image.host()`, the writable layer's file system.
+pub const LAYER_SKELETON: u8 = 0;
+pub const LAYER_UPPER: u8 = 1;
 
 #[derive(Debug, Clone)]
 pub enum RootSource {
     Directory(Source),
     /// None of its own: what the mount namespace shows that it shares.
     View,
-    /// Read-only trees over a skeleton whose descriptor travels with the plan as layer 0.
-    Host(Vec<Source>),
+    /// Trees of this machine over a skeleton whose descriptor travels with the plan as `LAYER_SKELETON`: read-only and with their owners
+    /// as they are, or below a writable layer and with the owners mapped. Outer ones come first.
+    Host {
+        trees: Vec<Source>,
+        writable: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,19 +83,25 @@ pub struct Layout {
     pub inside_labels: Vec<String>,
 }
 
-pub fn describe(spec: Wanted<'_>, facts: &Facts, sources: &Sources, upper_size: u64) -> Layout {
+pub fn describe(spec: Wanted<'_>, facts: &Facts, sources: &Sources) -> Layout {
     let mut build = Build { spec, facts, sources, outside: Outside::default(), inside: Inside::default() };
     build.begin();
     if let RootSource::View = &sources.root {
         build.inside.step(inside::VIEW, "enter the mount namespace");
         build.settings();
     } else {
-        build.container(upper_size);
+        build.container();
     }
     build.groups(Moment::Last);
     let (outside, outside_labels) = build.outside.finish();
     let (inside, inside_labels) = build.inside.finish();
     Layout { outside, inside, outside_labels, inside_labels }
+}
+
+impl Upper {
+    pub fn is_on_disk(&self) -> bool {
+        !matches!(self, Upper::Memory(_))
+    }
 }
 
 /// When PID 1 joins its control groups.
@@ -88,67 +112,28 @@ enum Moment {
     Last,
 }
 
-struct Build<'a> {
-    spec: Wanted<'a>,
-    facts: &'a Facts,
-    sources: &'a Sources,
-    outside: Outside,
-    inside: Inside,
+pub(super) struct Build<'a> {
+    pub(super) spec: Wanted<'a>,
+    pub(super) facts: &'a Facts,
+    pub(super) sources: &'a Sources,
+    pub(super) outside: Outside,
+    pub(super) inside: Inside,
 }
 
 impl Build<'_> {
-    fn image_attributes(&self) -> u64 {
-        MOUNT_ATTR_NODEV | if self.spec.no_new_privileges { MOUNT_ATTR_NOSUID } else { 0 }
-    }
-
     /// Layers show the container's ids where the keeper may say so; a plain user's own files are root's inside anyway.
-    fn range(&self) -> u8 {
+    pub(super) fn range(&self) -> u8 {
         if self.facts.rootless || !self.facts.user_namespace { idmap::NONE } else { idmap::RANGE }
     }
 
-    fn root(&mut self, upper_size: u64) -> u8 {
-        let host = matches!(self.sources.root, RootSource::Host(_));
-        let upper = match &self.sources.upper_directory {
-            Some(path) => self.outside.directory(path),
-            None => {
-                let slot = self.outside.tmpfs(
-                    upper_size,
-                    (upper_size / 4096).max(64),
-                    0o755,
-                    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
-                    "the writable layer",
-                );
-                let mode =
-                    if let RootSource::Directory(source) = &self.sources.root { source.mode & 0o7777 } else { 0o755 };
-                self.outside.mkdir(slot, "upper", mode);
-                self.outside.mkdir(slot, "work", 0o755);
-                slot
-            }
-        };
-        if host && self.sources.upper_directory.is_none() {
-            for (name, mode) in super::host::WRITABLE {
-                self.outside.mkdir(upper, &format!("upper/{name}"), mode);
-            }
-        }
-        let lower = match &self.sources.root {
-            RootSource::Directory(source) => {
-                let view =
-                    View { idmap: self.range(), recursive: false, cached: self.facts.cached_layers, ..View::PLAIN };
-                self.outside.tree(source, view)
-            }
-            _ => self.outside.layer_fd(0),
-        };
-        let attributes = self.image_attributes();
-        self.outside.overlay(&[lower], upper, ("upper", "work"), attributes, self.facts.rootless, "/")
-    }
-
-    fn container(&mut self, upper_size: u64) {
-        let root = self.root(upper_size);
+    fn container(&mut self) {
+        let upper = self.upper();
+        let root = self.root(upper);
         self.inside.root(root);
         self.kernel_file_systems();
         self.devices();
-        if let RootSource::Host(trees) = &self.sources.root {
-            self.trees(trees);
+        if let RootSource::Host { trees, writable } = &self.sources.root {
+            self.trees(trees, writable.then_some(upper));
         }
         self.mounts();
         self.groups(Moment::BeforeFiles);
@@ -235,14 +220,6 @@ impl Build<'_> {
         }
     }
 
-    fn trees(&mut self, trees: &[Source]) {
-        for source in trees {
-            let slot = self.outside.tree(source, View::PLAIN);
-            let target = String::from_utf8_lossy(&source.path).into_owned();
-            self.inside.attach(slot, &target, create::DIRECTORY, format!("mount {target} of this machine"));
-        }
-    }
-
     fn mounts(&mut self) {
         let mut order: Vec<usize> = (0..self.spec.mounts.len()).collect();
         order.sort_by_key(|i| self.spec.mounts[*i].target.matches('/').count());
@@ -296,22 +273,6 @@ impl Build<'_> {
         let view = View { idmap, owner: (uid, gid), read_only, ..View::PLAIN };
         let slot = self.outside.tree(source, view);
         (slot, if source.is_directory { create::DIRECTORY } else { create::FILE })
-    }
-
-    fn view(&mut self, source: &Source, target: &str) -> u8 {
-        let scratch = self.outside.tmpfs(
-            DEFAULT_UPPER,
-            DEFAULT_UPPER / 4096,
-            0o755,
-            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
-            target,
-        );
-        self.outside.mkdir(scratch, "upper", source.mode & 0o7777);
-        self.outside.mkdir(scratch, "work", 0o755);
-        let view = View { idmap: self.range(), recursive: false, ..View::PLAIN };
-        let lower = self.outside.tree(source, view);
-        let attributes = self.image_attributes();
-        self.outside.overlay(&[lower], scratch, ("upper", "work"), attributes, self.facts.rootless, target)
     }
 
     fn files(&mut self) {

@@ -97,6 +97,14 @@ impl Outside {
         slot
     }
 
+    /// As `layer_fd`, and it is the file system of the writable layer.
+    pub fn upper_fd(&mut self, index: u8) -> u8 {
+        let slot = self.new_slot();
+        self.begin(outside::UPPER_FD, slot, "take over the writable layer's file system".into());
+        self.bytes.put_u8(index);
+        slot
+    }
+
     pub fn mkdir(&mut self, slot: u8, name: &str, mode: u32) {
         self.begin(outside::MKDIR, slot, format!("make directory {name} of the writable layer"));
         self.bytes.put_bytes(name.as_bytes());
@@ -110,7 +118,7 @@ impl Outside {
         upper: u8,
         names: (&str, &str),
         attributes: u64,
-        userxattr: bool,
+        options: u8,
         target: &str,
     ) -> u8 {
         let slot = self.new_slot();
@@ -121,7 +129,7 @@ impl Outside {
         self.bytes.put_bytes(names.0.as_bytes());
         self.bytes.put_bytes(names.1.as_bytes());
         self.bytes.put_u64(attributes);
-        self.bytes.put_u8(userxattr as u8);
+        self.bytes.put_u8(options);
         slot
     }
 

@@ -59,9 +59,11 @@ impl Outcome {
         usage.set_item("io_write", counters.io_write)?;
         usage.set_item("oom_kills", counters.oom_kills)?;
         usage.set_item("pressure", counters.pressure.map(|p| (p[0], p[1], p[2], p[3], p[4])))?;
-        let measured = ended.upper_bytes > 0 && self.finished.upper_in_memory;
+        let measured = ended.upper_bytes > 0 && (self.finished.upper_in_memory || self.finished.bound.is_some());
         usage.set_item("disk", measured.then(|| ended.upper_bytes.saturating_sub(ended.upper_free)))?;
-        let full = ended.upper_free == 0 || ended.upper_files > 0 && ended.upper_files_free == 0;
+        // On a disk the last blocks are lost to metadata, and a write of several blocks is refused as one.
+        let rest = if self.finished.bound.is_some() { (64 << 10).min(ended.upper_bytes / 16) } else { 0 };
+        let full = ended.upper_free <= rest || ended.upper_files > 0 && ended.upper_files_free == 0;
         usage.set_item("disk_full", measured.then_some(full))?;
         Ok(usage)
     }
@@ -82,6 +84,7 @@ impl Outcome {
         facts.set_item("landlock", seen.landlock)?;
         facts.set_item("uncovered", seen.uncovered.clone())?;
         facts.set_item("upper_in_memory", self.finished.upper_in_memory)?;
+        facts.set_item("disk_bound", self.finished.bound.map(|bound| bound.means.words()))?;
         facts.set_item("rootless", self.finished.rootless)?;
         facts.set_item("group_paths", self.finished.group_paths.clone())?;
         Ok(facts)

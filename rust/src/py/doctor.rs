@@ -1,6 +1,6 @@
 //! What `pycontainer.doctor()` asks of the native side: plain values, no policy.
 
-use crate::spawn::{causes, engine, probe};
+use crate::spawn::{causes, disk, engine, probe};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -20,6 +20,15 @@ pub fn probe_host(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     facts.set_item("root", running.as_ref().map(|engine| engine.is_root()))?;
     facts.set_item("ids", running.map(|engine| engine.ids()))?;
     Ok(facts)
+}
+
+/// (what would hold a writable layer on the disk to its size, why nothing would, the cure); tried for real.
+#[pyfunction]
+pub fn disk_bound(py: Python<'_>) -> (Option<&'static str>, String, &'static str) {
+    match py.detach(disk::tried) {
+        Ok(means) => (Some(means.words()), String::new(), ""),
+        Err(missing) => (None, missing.why, missing.fix),
+    }
 }
 
 /// (name, why, fix) of every cause that an error of the native side can name.

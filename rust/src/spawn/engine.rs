@@ -36,7 +36,8 @@ pub struct Engine {
 /// Nanoseconds after an attach in which another one does not wait.
 const NO_WAIT: u64 = 10_000_000;
 
-type Skeleton = (Vec<PathBuf>, Arc<OwnedFd>);
+/// Of these trees, and of this owner.
+type Skeleton = (Vec<PathBuf>, u32, Arc<OwnedFd>);
 
 /// A keeper serves one process under one identity; another one needs another keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,15 +205,15 @@ impl Engine {
     }
 
     /// The skeleton for these trees: made once, held by its descriptor.
-    pub fn skeleton(&self, trees: &[PathBuf]) -> Result<Arc<OwnedFd>> {
+    pub fn skeleton(&self, trees: &[PathBuf], owner: u32) -> Result<Arc<OwnedFd>> {
         let mut kept = self.skeletons.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((_, fd)) = kept.iter().find(|(of, _)| of == trees) {
+        if let Some((.., fd)) = kept.iter().find(|(of, whose, _)| of == trees && *whose == owner) {
             return Ok(fd.clone());
         }
         let fd = Arc::new(self.keeper.skeleton(skeleton::SIZE, skeleton::INODES)?);
-        skeleton::fill(fd.as_fd(), trees)?;
+        skeleton::fill(fd.as_fd(), trees, owner)?;
         kept.truncate(7);
-        kept.insert(0, (trees.to_vec(), fd.clone()));
+        kept.insert(0, (trees.to_vec(), owner, fd.clone()));
         Ok(fd)
     }
 }

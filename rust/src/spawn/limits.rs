@@ -1,5 +1,6 @@
 //! The limits of one run against this machine: what the groups get, what else holds a limit, what may be degraded. Makes nothing.
 
+use super::disk::{self, Bound};
 use super::engine::Engine;
 use super::plan::{DEFAULT_PIDS, NEVER};
 use super::spec::{Space, Spec};
@@ -28,8 +29,9 @@ pub fn of_groups(engine: &Engine, spec: &Spec) -> cgroup::Limits {
 }
 
 /// Refuses the limits that this machine cannot hold without a group; those that may be degraded come back as rows of `enforced`.
-pub fn degraded(engine: &Engine, spec: &Spec) -> Result<Vec<Guarantee>> {
-    let lacking = [disk(engine, spec), rlimits(spec, hard_limit), oom_score_adj(spec)];
+pub fn degraded(engine: &Engine, spec: &Spec) -> Result<(Vec<Guarantee>, Option<Bound>)> {
+    let (disk, bound) = disk(engine, spec)?;
+    let lacking = [disk, rlimits(spec, hard_limit), oom_score_adj(spec)];
     let mut rows = Vec::new();
     for row in lacking.into_iter().flatten() {
         if !spec.may_degrade(row.name) {
@@ -37,23 +39,28 @@ pub fn degraded(engine: &Engine, spec: &Spec) -> Result<Vec<Guarantee>> {
         }
         rows.push(row);
     }
-    Ok(rows)
+    Ok((rows, bound))
 }
 
 fn row(name: &'static str, state: State, by: &str, why: String, fix: &str) -> Option<Guarantee> {
     Some(Guarantee { name, state, by: by.into(), why, fix: fix.into() })
 }
 
-fn disk(engine: &Engine, spec: &Spec) -> Option<Guarantee> {
-    let missing = |why: &str, fix| row("disk", State::Missing, "", why.into(), fix);
-    spec.limits.disk.filter(|size| *size != NEVER)?;
+/// What is lacking, or what holds a layer on the disk to its size.
+fn disk(engine: &Engine, spec: &Spec) -> Result<(Option<Guarantee>, Option<Bound>)> {
+    let missing = |why: String, fix| Ok((row("disk", State::Missing, "", why, fix), None));
+    let Some(bytes) = spec.limits.disk.filter(|size| *size != NEVER) else { return Ok((None, None)) };
     if spec.upper_on_disk {
-        let why =
-            "the writable layer lies on the disk, where only a project quota or a file system of its own bounds it";
-        return missing(why, "upper=\"memory\", which is bounded by its tmpfs");
+        return match disk::means(engine, spec)? {
+            Ok(means) => Ok((None, Some(Bound { bytes, means }))),
+            Err(lacking) => missing(lacking.why, lacking.fix),
+        };
     }
     let too_old = engine.facts.rootless && engine.kernel < (6, 6);
-    if too_old { missing("a plain user's in-memory layer needs Linux 6.6", "a newer kernel, or root") } else { None }
+    if too_old {
+        return missing("a plain user's in-memory layer needs Linux 6.6".into(), "a newer kernel, or root");
+    }
+    Ok((None, None))
 }
 
 fn rlimits(spec: &Spec, most: impl Fn(u32) -> u64) -> Option<Guarantee> {

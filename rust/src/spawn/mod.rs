@@ -1,11 +1,13 @@
 //! One container from its specification to its outcome: plan, keeper, waiting. The calling thread waits; no thread of ours.
 
 pub mod causes;
+pub mod disk;
 pub mod engine;
 pub mod explain;
 mod feed;
 mod identities;
 pub mod keeper;
+pub mod layer;
 pub mod limits;
 pub mod order;
 pub mod outcome;
@@ -14,6 +16,7 @@ pub mod prepare;
 pub mod probe;
 pub mod run;
 pub mod seams;
+pub mod sources;
 mod spaces;
 pub mod spec;
 pub mod streams;

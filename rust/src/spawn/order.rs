@@ -42,6 +42,7 @@ impl Parts {
         };
         let undo = Undo { engine, groups: Some(groups), range };
         let ids = prepared.ids(undo.range.as_ref());
+        prepared.make_skeleton(engine, &ids)?;
         prepared.make_upper(engine, spec, &name, &ids)?;
         let _gate = gate::spawning();
         let mut streams = Streams::open(spec)?;

@@ -1,29 +1,30 @@
 //! Looks at the host for one plan: sources, files, ranges, what this machine can hold. Refuses before anything is made.
 
+use super::disk::Bound;
 use super::engine::Engine;
 use super::explain;
 use super::identities;
+use super::layer::Layer;
 use super::limits;
 use super::plan::{self, Descriptors, NEVER};
 use super::seams;
+use super::sources::{device, look, mount_source, os, standard_nodes};
 use super::spaces;
-use super::spec::{Content, MountKind, Root, Spec, UserSpace};
-use super::upper::{self, UpperDirectory};
+use super::spec::{Content, Root, Spec, UserSpace};
 use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
-use crate::mount::layout::{self, Facts, Layout, RootSource, Sources};
-use crate::mount::list::Source;
+use crate::mount::layout::{self, Facts, LAYER_SKELETON, Layout, RootSource, Sources, Upper};
 use crate::security::ids::Range;
 use crate::security::maps::Maps;
-use crate::sys::constants::*;
 use crate::sys::host;
 use crate::wire::{Ended, Head, role};
 use std::cell::OnceCell;
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The spec against this machine: what was found, opened and decided.
@@ -39,9 +40,11 @@ pub struct Prepared {
     facts: Facts,
     sources: Sources,
     files: Option<OwnedFd>,
-    skeleton: Option<Arc<OwnedFd>>,
+    skeleton: OnceCell<Arc<OwnedFd>>,
     namespaces: Vec<(OwnedFd, u64)>,
-    upper: OnceCell<UpperDirectory>,
+    /// What holds `limits.disk` where the layer is on the disk.
+    pub bound: Option<Bound>,
+    layer: OnceCell<Layer>,
     layout: OnceCell<Layout>,
 }
 
@@ -49,7 +52,7 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
     check(engine, spec)?;
     let maps = identities::maps(engine, spec)?;
     let facts = identities::facts(engine, spec);
-    let degraded = limits::degraded(engine, spec)?;
+    let (degraded, bound) = limits::degraded(engine, spec)?;
     let (root, skeleton) = root(engine, spec)?;
     let (files, offsets) = files(spec)?;
     let sources = Sources {
@@ -59,7 +62,7 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         nodes: if facts.rootless { standard_nodes()? } else { Vec::new() },
         shared: spaces::shared(spec)?,
         files: offsets,
-        upper_directory: None,
+        upper: Upper::Memory(limits::upper_size(spec)),
     };
     Ok(Prepared {
         group_limits: limits::of_groups(engine, spec),
@@ -69,9 +72,10 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         facts,
         sources,
         files,
-        skeleton,
+        skeleton: skeleton.map_or_else(OnceCell::new, OnceCell::from),
         namespaces: spaces::opened(spec)?,
-        upper: OnceCell::new(),
+        bound,
+        layer: OnceCell::new(),
         layout: OnceCell::new(),
     })
 }
@@ -107,92 +111,31 @@ fn root(engine: &Engine, spec: &Spec) -> Result<(RootSource, Option<Arc<OwnedFd>
             Ok((RootSource::Directory(source), None))
         }
         Root::View => Ok((RootSource::View, None)),
-        Root::Host { directories, .. } => {
+        Root::Host { directories, writable: false } => {
             let trees = skeleton::trees(directories);
-            let skeleton = engine.skeleton(&trees)?;
-            let sources = trees.iter().map(|path| look(path, "image")).collect::<Result<_>>()?;
-            Ok((RootSource::Host(sources), Some(skeleton)))
+            let skeleton = engine.skeleton(&trees, 0)?;
+            let trees = trees.iter().map(|path| look(path, "image")).collect::<Result<_>>()?;
+            Ok((RootSource::Host { trees, writable: false }, Some(skeleton)))
+        }
+        Root::Host { directories, writable: true } => {
+            if !engine.is_root() {
+                let cause = "the owners of this machine's files can be mapped by root only";
+                return Err(Error::unsupported("Image.host(writable=True)", cause, WRITABLE_FIX));
+            }
+            let trees = skeleton::single_trees(directories)?;
+            let trees = trees.iter().map(|path| look(path, "image")).collect::<Result<_>>()?;
+            Ok((RootSource::Host { trees, writable: true }, None)) // its owner is known once a range is claimed
         }
     }
 }
+
+const WRITABLE_FIX: &str =
+    "run as root, or Mount.overlay(source, target) for a directory of this user's, or Image.from_directory(path)";
 
 fn not_a_directory(path: &Path) -> Error {
     let note =
         Some("Image.from_directory takes a root file system; for a tar of one there is Image.from_archive".to_string());
     Error::Setup { step: "open the image".into(), path: Some(path.display().to_string()), errno: 20, note }
-}
-
-fn os(step: &str, path: &Path, error: &std::io::Error) -> Error {
-    Error::setup_at(step, path.display().to_string(), error.raw_os_error().unwrap_or(5))
-}
-
-/// A source under its real name: links are followed once, here, and the keeper checks that it is still the same object.
-pub fn look(path: &Path, what: &str) -> Result<Source> {
-    let real = std::fs::canonicalize(path).map_err(|error| os(&format!("find the {what}"), path, &error))?;
-    let seen = std::fs::symlink_metadata(&real).map_err(|error| os(&format!("find the {what}"), path, &error))?;
-    Ok(Source {
-        path: real.as_os_str().as_bytes().to_vec(),
-        dev: device_number(seen.dev()),
-        ino: seen.ino(),
-        uid: seen.uid(),
-        gid: seen.gid(),
-        mode: seen.mode(),
-        is_directory: seen.is_dir(),
-    })
-}
-
-/// statx's (major, minor) in one number, as the keeper compares it.
-fn device_number(dev: u64) -> u64 {
-    (rustix::fs::major(dev) as u64) << 32 | rustix::fs::minor(dev) as u64
-}
-
-fn mount_source(mount: &super::spec::Mount, engine: &Engine) -> Result<Option<Source>> {
-    let step = format!("mount source for {}", mount.target);
-    match &mount.kind {
-        MountKind::Tmpfs { .. } => Ok(None),
-        MountKind::Overlay { source } => {
-            let found = look(source, &step)?;
-            if found.is_directory {
-                Ok(Some(found))
-            } else {
-                Err(Error::setup_at("mount an overlay of", source.display().to_string(), 20))
-            }
-        }
-        MountKind::Bind { source, read_only, owner } => {
-            let found = look(source, &step)?;
-            if engine.is_root() && !read_only && owner.is_none() && found.uid == 0 {
-                let note = Some("a writable source owned by root: say owner=uid (who owns what the container writes), owner=0 aloud, or read_only=True".to_string());
-                return Err(Error::Setup {
-                    step: "bind".into(),
-                    path: Some(source.display().to_string()),
-                    errno: 1,
-                    note,
-                });
-            }
-            Ok(Some(found))
-        }
-    }
-}
-
-fn device(path: &Path) -> Result<(String, u32, u32, u32, Source)> {
-    let seen = std::fs::metadata(path).map_err(|error| os("find the device", path, &error))?;
-    let kind = if seen.file_type().is_char_device() {
-        S_IFCHR
-    } else if seen.file_type().is_block_device() {
-        S_IFBLK
-    } else {
-        return Err(Error::setup_at("find the device", path.display().to_string(), 22));
-    };
-    let name = path.strip_prefix("/dev").unwrap_or(path).to_string_lossy().trim_start_matches('/').to_string();
-    let (major, minor) = (rustix::fs::major(seen.rdev()), rustix::fs::minor(seen.rdev()));
-    Ok((name, kind | seen.mode() & 0o777, major, minor, look(path, "device")?))
-}
-
-fn standard_nodes() -> Result<Vec<Source>> {
-    ["null", "zero", "full", "random", "urandom", "tty"]
-        .iter()
-        .map(|name| look(Path::new(&format!("/dev/{name}")), "device"))
-        .collect()
 }
 
 /// Offsets, lengths and modes of the caller's files.
@@ -251,17 +194,20 @@ impl Prepared {
         range.map(Range::maps).or_else(|| self.maps.clone()).unwrap_or_default()
     }
 
-    /// Makes the writable layer's directory on the disk, where it was asked for (or memory cannot hold it: K23).
+    /// The skeleton of a writable `Image.host()`, which belongs to the container's root.
+    pub fn make_skeleton(&self, engine: &Engine, ids: &Maps) -> Result<()> {
+        if let RootSource::Host { trees, writable: true } = &self.sources.root {
+            let paths: Vec<PathBuf> = trees.iter().map(|tree| OsStr::from_bytes(&tree.path).into()).collect();
+            let _ = self.skeleton.set(engine.skeleton(&paths, ids.root().0)?);
+        }
+        Ok(())
+    }
+
+    /// Makes the writable layer on the disk, where it was asked for (or memory cannot hold it: K23).
     pub fn make_upper(&self, engine: &Engine, spec: &Spec, name: &str, ids: &Maps) -> Result<()> {
         let too_old = engine.facts.rootless && engine.kernel < (6, 6);
         if spec.root != Root::View && (spec.upper_on_disk || too_old) {
-            let mode = match &self.sources.root {
-                RootSource::Directory(source) => source.mode & 0o7777,
-                _ => 0o755,
-            };
-            let host = matches!(self.sources.root, RootSource::Host(_));
-            let store = engine.uppers()?;
-            let _ = self.upper.set(upper::make(&store, name, ids.root().0, mode, host)?);
+            let _ = self.layer.set(Layer::make(engine, &self.sources.root, name, ids.root().0, self.bound)?);
         }
         Ok(())
     }
@@ -277,8 +223,11 @@ impl Prepared {
         if let Some(file) = &self.files {
             descriptors.add(role::FILES, file.as_raw_fd(), 0);
         }
-        if let Some(skeleton) = &self.skeleton {
-            descriptors.add(role::LAYER, skeleton.as_raw_fd(), 0);
+        if let Some(skeleton) = self.skeleton.get() {
+            descriptors.add(role::LAYER, skeleton.as_raw_fd(), LAYER_SKELETON as i32);
+        }
+        if let Some((role, fd, number)) = self.layer.get().and_then(Layer::descriptor) {
+            descriptors.add(role, fd, number);
         }
         for (fd, kind) in &self.namespaces {
             descriptors.add(role::NAMESPACE, fd.as_raw_fd(), *kind as i32);
@@ -334,8 +283,10 @@ impl Prepared {
 
     pub fn layout(&self, spec: &Spec) -> Layout {
         let mut sources = self.sources.clone();
-        sources.upper_directory = self.upper.get().map(UpperDirectory::path);
-        layout::describe(spec.wanted(), &self.facts, &sources, limits::upper_size(spec))
+        if let Some(layer) = self.layer.get() {
+            sources.upper = layer.source();
+        }
+        layout::describe(spec.wanted(), &self.facts, &sources)
     }
 
     pub fn remember(&self, layout: Layout) {
@@ -344,8 +295,8 @@ impl Prepared {
 
     /// `dying`: its container may still be at it for a moment.
     pub fn remove_upper(&mut self, engine: &Engine, dying: bool) {
-        if let Some(left) = self.upper.take().and_then(|upper| upper.remove(dying)) {
-            engine.keeper.remove(&left.to_string_lossy());
+        if let Some(layer) = self.layer.take() {
+            layer.remove(engine, dying);
         }
     }
 
@@ -354,7 +305,7 @@ impl Prepared {
     }
 
     pub fn upper_is_on_disk(&self) -> bool {
-        self.upper.get().is_some()
+        self.layer.get().is_some()
     }
 
     pub fn facts(&self) -> &Facts {

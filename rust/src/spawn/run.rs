@@ -1,5 +1,6 @@
 //! One run from specification to result, in the calling thread: prepare, send, wait, count, remove. Whatever fails, nothing is left.
 
+use super::disk::Bound;
 use super::engine::{self, Engine};
 use super::explain;
 use super::feed::Feed;
@@ -30,6 +31,8 @@ pub struct Finished {
     pub truncated: [bool; 2],
     pub seen: Seen,
     pub upper_in_memory: bool,
+    /// What held a layer on the disk to its size.
+    pub bound: Option<Bound>,
     pub rootless: bool,
     pub group_paths: Vec<String>,
     /// Nanoseconds of CLOCK_MONOTONIC around the whole call.
@@ -309,6 +312,7 @@ impl Live<'_> {
         counters.pids_peak = counters.pids_peak.map(|peak| peak.saturating_sub(u64::from(!self.spec.pid1)));
         let mut held = self.groups.as_ref().map(|groups| groups.held().to_vec()).unwrap_or_default();
         held.append(&mut self.prepared.degraded);
+        held.extend(self.prepared.bound.map(Bound::row));
         let group_paths = self.groups.as_ref().map(Groups::paths).unwrap_or_default();
         let upper_in_memory = !self.prepared.upper_is_on_disk();
         if let Some(groups) = self.groups.take() {
@@ -348,6 +352,7 @@ impl Live<'_> {
             stdout: stdout.data,
             stderr: stderr.data,
             upper_in_memory,
+            bound: self.prepared.bound,
             rootless: !self.engine.is_root(),
             group_paths,
             called,

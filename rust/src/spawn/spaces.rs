@@ -1,6 +1,6 @@
 //! Namespaces of others that a container shares: found, opened, checked. Enters none.
 
-use super::prepare::look;
+use super::sources::look;
 use super::spec::{Space, Spec};
 use crate::error::{Error, Result};
 use crate::mount::list::Source;

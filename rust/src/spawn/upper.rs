@@ -1,5 +1,6 @@
 //! A writable layer on the disk: one directory in the store per container, gone with it.
 
+use super::disk::quota::Project;
 use crate::error::{Error, Result};
 use crate::runtime;
 use std::ffi::OsString;
@@ -15,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct UpperDirectory {
     path: PathBuf,
+    /// What bounds it, where a limit was asked for.
+    project: Option<Project>,
 }
 
 pub fn place() -> PathBuf {
@@ -35,19 +38,29 @@ pub fn open(store: &Path) -> Result<OwnedFd> {
     rustix::fs::open(store, flags, rustix::fs::Mode::empty()).map_err(fail)
 }
 
-/// `owner` is the container's root in the host's ids; in a plain user's keeper that is the user.
-pub fn make(store: &Path, name: &str, owner: u32, mode: u32, host_image: bool) -> Result<UpperDirectory> {
+/// `owner` is the container's root in the host's ids; in a plain user's keeper that is the user. `bytes` by a project quota.
+pub fn make(
+    store: &Path,
+    name: &str,
+    owner: u32,
+    directories: &[(String, u32)],
+    bytes: Option<u64>,
+) -> Result<UpperDirectory> {
     let path = store.join(name);
     let fail = |error: std::io::Error| {
         Error::setup_at("make the writable layer", path.display().to_string(), error.raw_os_error().unwrap_or(5))
     };
     std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(fail)?;
-    let made = UpperDirectory { path: path.clone() };
-    if let Err(error) = fill(&path, owner, mode, host_image) {
-        let _ = made.remove(false);
-        return Err(fail(error));
+    let mut made = UpperDirectory { path: path.clone(), project: None };
+    let filled = made.bind(store, bytes).and_then(|()| fill(&path, owner, directories).map_err(fail));
+    match filled.and_then(|()| made.project.as_ref().zip(bytes).map_or(Ok(()), |(project, bytes)| project.limit(bytes)))
+    {
+        Ok(()) => Ok(made),
+        Err(error) => {
+            let _ = made.remove(false);
+            Err(error)
+        }
     }
-    Ok(made)
 }
 
 /// Removes the layers for whose keeper (pid, start time) `alive` says no: that one and its host died at once.
@@ -55,22 +68,15 @@ pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&s
     for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
         let owner = crate::cgroup::owner(&entry.file_name().to_string_lossy());
         if owner.is_some_and(|(pid, start)| !alive(pid, start))
-            && let Some(left) = (UpperDirectory { path: entry.path() }).remove(false)
+            && let Some(left) = (UpperDirectory { path: entry.path(), project: None }).remove(false)
         {
             resists(&left.to_string_lossy());
         }
     }
 }
 
-fn fill(path: &Path, owner: u32, mode: u32, host_image: bool) -> std::io::Result<()> {
-    directory(&path.join("upper"), owner, mode)?;
-    directory(&path.join("work"), owner, 0o755)?;
-    if host_image {
-        for (name, mode) in crate::mount::host::WRITABLE {
-            directory(&path.join("upper").join(name), owner, mode)?;
-        }
-    }
-    Ok(())
+fn fill(path: &Path, owner: u32, directories: &[(String, u32)]) -> std::io::Result<()> {
+    directories.iter().try_for_each(|(name, mode)| directory(&path.join(name), owner, *mode))
 }
 
 fn directory(path: &Path, owner: u32, mode: u32) -> std::io::Result<()> {
@@ -84,10 +90,26 @@ impl UpperDirectory {
         self.path.as_os_str().as_bytes().to_vec()
     }
 
+    /// While it is empty: what is made in it then belongs to the same project.
+    fn bind(&mut self, store: &Path, bytes: Option<u64>) -> Result<()> {
+        if bytes.is_some() {
+            self.project = Some(Project::claim(store, &self.path)?);
+        }
+        Ok(())
+    }
+
     /// std's walk goes by descriptors and follows no link. A plain user first takes back what the container made unreadable to
     /// its owner. A container that is still dying may write what was just removed.
     /// Returns the name of one that is still there.
-    pub fn remove(self, dying: bool) -> Option<OsString> {
+    pub fn remove(mut self, dying: bool) -> Option<OsString> {
+        let left = self.remove_files(dying);
+        if let (None, Some(project)) = (&left, self.project.take()) {
+            project.release();
+        }
+        left
+    }
+
+    fn remove_files(&self, dying: bool) -> Option<OsString> {
         let deadline = Instant::now() + if dying { PATIENCE } else { Duration::ZERO };
         while std::fs::remove_dir_all(&self.path).is_err() && self.path.exists() {
             let _ = make_passable(&self.path);

@@ -15,6 +15,7 @@ impl Errno {
     pub const AGAIN: Errno = Errno(11);
     pub const NOMEM: Errno = Errno(12);
     pub const ACCES: Errno = Errno(13);
+    pub const BUSY: Errno = Errno(16);
     pub const EXIST: Errno = Errno(17);
     pub const NOTDIR: Errno = Errno(20);
     pub const ISDIR: Errno = Errno(21);

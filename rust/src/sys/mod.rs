@@ -12,6 +12,8 @@ pub mod nr;
 pub mod process;
 pub mod security;
 
+#[cfg(not(keeper))]
+pub mod disk;
 #[cfg(keeper)]
 pub mod freestanding;
 #[cfg(not(keeper))]

@@ -1,0 +1,56 @@
+//! The writable layer of one container outside memory: made before its start, gone with it. Which one is decided in `disk`.
+
+use super::disk::loop_file::{self, LoopFile};
+use super::disk::{Bound, Means};
+use super::engine::Engine;
+use super::upper::{self, UpperDirectory};
+use crate::error::Result;
+use crate::mount::layers::upper_directories;
+use crate::mount::layout::{LAYER_UPPER, RootSource, Upper};
+use crate::wire::role;
+
+#[derive(Debug)]
+pub enum Layer {
+    Directory(UpperDirectory),
+    LoopFile(LoopFile),
+}
+
+impl Layer {
+    /// `owner` is the container's root in the host's ids.
+    pub fn make(engine: &Engine, root: &RootSource, name: &str, owner: u32, bound: Option<Bound>) -> Result<Layer> {
+        let store = engine.uppers()?;
+        if let Some(Bound { bytes, means: Means::LoopFile }) = bound {
+            return loop_file::make(&store, bytes).map(Layer::LoopFile);
+        }
+        let bytes = bound.map(|bound| bound.bytes);
+        upper::make(&store, name, owner, &upper_directories(root), bytes).map(Layer::Directory)
+    }
+
+    /// How the layout names it.
+    pub fn source(&self) -> Upper {
+        match self {
+            Layer::Directory(directory) => Upper::Directory(directory.path()),
+            Layer::LoopFile(_) => Upper::Passed,
+        }
+    }
+
+    /// The descriptor that travels: (role, descriptor, number).
+    pub fn descriptor(&self) -> Option<(u8, i32, i32)> {
+        match self {
+            Layer::Directory(_) => None,
+            Layer::LoopFile(file) => Some((role::LAYER, file.fd(), LAYER_UPPER as i32)),
+        }
+    }
+
+    /// `dying`: its container may still be at it for a moment.
+    pub fn remove(self, engine: &Engine, dying: bool) {
+        match self {
+            Layer::Directory(directory) => {
+                if let Some(left) = directory.remove(dying) {
+                    engine.keeper.remove(&left.to_string_lossy());
+                }
+            }
+            Layer::LoopFile(file) => file.discard(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What a plan names on the host, looked at: sources of mounts and devices. Opens nothing of theirs, changes nothing.
+
+use super::engine::Engine;
+use super::spec::{Mount, MountKind};
+use crate::error::{Error, Result};
+use crate::mount::list::Source;
+use crate::sys::constants::*;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+pub fn os(step: &str, path: &Path, error: &std::io::Error) -> Error {
+    Error::setup_at(step, path.display().to_string(), error.raw_os_error().unwrap_or(5))
+}
+
+/// A source under its real name: links are followed once, here, and the keeper checks that it is still the same object.
+pub fn look(path: &Path, what: &str) -> Result<Source> {
+    let real = std::fs::canonicalize(path).map_err(|error| os(&format!("find the {what}"), path, &error))?;
+    let seen = std::fs::symlink_metadata(&real).map_err(|error| os(&format!("find the {what}"), path, &error))?;
+    Ok(Source {
+        path: real.as_os_str().as_bytes().to_vec(),
+        dev: device_number(seen.dev()),
+        ino: seen.ino(),
+        uid: seen.uid(),
+        gid: seen.gid(),
+        mode: seen.mode(),
+        is_directory: seen.is_dir(),
+    })
+}
+
+/// statx's (major, minor) in one number, as the keeper compares it.
+fn device_number(dev: u64) -> u64 {
+    (rustix::fs::major(dev) as u64) << 32 | rustix::fs::minor(dev) as u64
+}
+
+pub fn mount_source(mount: &Mount, engine: &Engine) -> Result<Option<Source>> {
+    let step = format!("mount source for {}", mount.target);
+    match &mount.kind {
+        MountKind::Tmpfs { .. } => Ok(None),
+        MountKind::Overlay { source } => {
+            let found = look(source, &step)?;
+            if found.is_directory {
+                Ok(Some(found))
+            } else {
+                Err(Error::setup_at("mount an overlay of", source.display().to_string(), 20))
+            }
+        }
+        MountKind::Bind { source, read_only, owner } => {
+            let found = look(source, &step)?;
+            if engine.is_root() && !read_only && owner.is_none() && found.uid == 0 {
+                let note = Some("a writable source owned by root: say owner=uid (who owns what the container writes), owner=0 aloud, or read_only=True".to_string());
+                return Err(Error::Setup {
+                    step: "bind".into(),
+                    path: Some(source.display().to_string()),
+                    errno: 1,
+                    note,
+                });
+            }
+            Ok(Some(found))
+        }
+    }
+}
+
+pub fn device(path: &Path) -> Result<(String, u32, u32, u32, Source)> {
+    let seen = std::fs::metadata(path).map_err(|error| os("find the device", path, &error))?;
+    let kind = if seen.file_type().is_char_device() {
+        S_IFCHR
+    } else if seen.file_type().is_block_device() {
+        S_IFBLK
+    } else {
+        return Err(Error::setup_at("find the device", path.display().to_string(), 22));
+    };
+    let name = path.strip_prefix("/dev").unwrap_or(path).to_string_lossy().trim_start_matches('/').to_string();
+    let (major, minor) = (rustix::fs::major(seen.rdev()), rustix::fs::minor(seen.rdev()));
+    Ok((name, kind | seen.mode() & 0o777, major, minor, look(path, "device")?))
+}
+
+pub fn standard_nodes() -> Result<Vec<Source>> {
+    ["null", "zero", "full", "random", "urandom", "tty"]
+        .iter()
+        .map(|name| look(Path::new(&format!("/dev/{name}")), "device"))
+        .collect()
+}
