@@ -24,6 +24,7 @@ mod plan;
 mod remove;
 mod rootless;
 mod users;
+mod witness;
 
 #[unsafe(no_mangle)]
 fn keeper_main() -> i32 {

@@ -280,7 +280,7 @@ impl Prepared {
     /// Makes the writable layer's directory on the disk, where it was asked for (or memory cannot hold it: K23).
     pub fn make_upper(&self, engine: &Engine, spec: &Spec, name: &str, ids: (u32, u32)) -> Result<()> {
         let too_old = engine.facts.rootless && engine.kernel < (6, 6);
-        if spec.upper_on_disk || too_old {
+        if spec.upper_on_disk || too_old || seams::skips("upper") {
             let mode = match &self.sources.root {
                 RootSource::Directory(source) => source.mode & 0o7777,
                 RootSource::Host(_) => 0o755,
@@ -339,6 +339,7 @@ impl Prepared {
             // All of them: a command may leave the affinity that it inherited.
             cpus: engine.place.processors(),
             oom_score_adj: match spec.limits.oom_score_adj {
+                Some(_) if seams::skips("oom_score_adj") => i32::MIN,
                 Some(score) if self.degraded.iter().all(|row| row.name != "oom_score_adj") => score,
                 _ => i32::MIN,
             },
@@ -361,7 +362,10 @@ impl Prepared {
     pub fn layout(&self, spec: &Spec) -> Layout {
         let mut sources = self.sources.clone();
         sources.upper_directory = self.upper.get().map(UpperDirectory::path);
-        layout::describe(spec.wanted(), &self.facts, &sources, limits::upper_size(spec))
+        let mut wanted = spec.wanted();
+        wanted.read_only &= !seams::skips("read_only");
+        let upper_size = if seams::skips("disk") { 0 } else { limits::upper_size(spec) };
+        layout::describe(wanted, &self.facts, &sources, upper_size)
     }
 
     pub fn remember(&self, layout: Layout) {
