@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pycontainer._limits import Limits
+
 ALL_CAPABILITIES = (1 << 41) - 1
 ST_RDONLY, ST_NOSUID, ST_NODEV = 1, 2, 4
 DEFAULT_PIDS = 2048  # rust/src/spawn/plan.rs
@@ -63,7 +65,7 @@ def _of_kernel(seen: dict[str, Any], asked: dict[str, Any]) -> Iterator[Guarante
         yield pids
     if seen["group_paths"]:
         yield _cgroup(seen)
-    yield from _asked_limits(asked)
+    yield from _asked_limits(seen, asked)
 
 
 def _status(text: bytes) -> dict[str, str]:
@@ -141,6 +143,8 @@ def _root(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
     flags = seen["mount_flags"]
     wanted = ST_NODEV | (ST_NOSUID if asked["no_new_privileges"] else 0) | (ST_RDONLY if asked["read_only"] else 0)
     by = "nodev" + (",nosuid" if flags & ST_NOSUID else "") + (",ro" if flags & ST_RDONLY else "")
+    if not seen["is_root"]:
+        return Guarantee("root", "missing", "", "paths do not begin at it, or the old root is still there")
     return _row("root", flags & wanted == wanted, by, f"its mount flags are {flags:#x}")
 
 
@@ -187,6 +191,43 @@ def _cgroup(seen: dict[str, Any]) -> Guarantee:
     return _row("cgroup", joined >= len(seen["group_paths"]), ", ".join(seen["group_paths"]), f"it is in {text!r}")
 
 
-def _asked_limits(asked: dict[str, Any]) -> Iterator[Guarantee]:
+def _asked_limits(seen: dict[str, Any], asked: dict[str, Any]) -> Iterator[Guarantee]:
+    """Limits without a group: what the kernel keeps is compared with it, the rest is our own doing."""
+    broken = {"rlimits": _rlimits_beyond, "oom_score_adj": _other_score, "disk": _larger_than_asked}
     for name, by in asked["kept"].items():
-        yield Guarantee(name, "held", by)
+        why = broken[name](seen, asked["said"]) if name in broken else ""
+        yield _row(name, not why, by, why)
+
+
+# /proc/PID/limits, fs/proc/base.c: lnames
+_LIMITS = {
+    "cpu": "Max cpu time", "fsize": "Max file size", "data": "Max data size", "stack": "Max stack size",
+    "core": "Max core file size", "rss": "Max resident set", "nproc": "Max processes", "nofile": "Max open files",
+    "memlock": "Max locked memory", "as": "Max address space", "locks": "Max file locks",
+    "sigpending": "Max pending signals", "msgqueue": "Max msgqueue size", "nice": "Max nice priority",
+    "rtprio": "Max realtime priority", "rttime": "Max realtime timeout",
+}  # fmt: skip
+
+
+def _rlimits_beyond(seen: dict[str, Any], said: Limits) -> str:
+    """Hard limits only: below them a command may set its own, and may have done so before we looked."""
+    lines = seen["rlimits"].decode("ascii", "replace").splitlines()
+    hard = {line[:26].rstrip(): line[26:].split()[1:2] for line in lines}
+    for name, (_, most) in (said.rlimits or {}).items():
+        found = hard.get(_LIMITS[name], [])
+        number = float("inf") if found == ["unlimited"] else float(found[0]) if found else None
+        if number is None or number > most:
+            return f"{name} is {found[0] if found else 'unknown'} after exec"
+    return ""
+
+
+def _other_score(seen: dict[str, Any], said: Limits) -> str:
+    found = seen["oom_score_adj"].decode("ascii", "replace").strip()
+    return "" if found == str(said.oom_score_adj) else f"it is {found or 'unknown'} after exec"
+
+
+def _larger_than_asked(seen: dict[str, Any], said: Limits) -> str:
+    """The size of a layer in memory, which is of whole pages."""
+    if not seen["upper_in_memory"] or said.disk is None or seen["size"] < said.disk + 65536:
+        return ""
+    return f"the writable layer has {seen['size']} bytes"

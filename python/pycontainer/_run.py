@@ -280,6 +280,7 @@ def _asked(spec: Spec, held: list[tuple[str, ...]]) -> dict[str, Any]:
         "pids": said.pids,
         "pids_by_group": any(name == "pids" for name, *_ in held),
         "kept": kept,
+        "said": said,
     }
 
 

@@ -3,11 +3,12 @@
 use crate::inside::State;
 use crate::maps::with_proc_path;
 use crate::plan::Plan;
-use crate::sys::Result;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process;
+use crate::sys::{Errno, Result};
 use crate::wire::{Decimal, Reader, Write, evidence as section, inside as op};
+use crate::witness;
 use core::ffi::CStr;
 
 const STATUS_MAX: usize = 2048;
@@ -27,25 +28,31 @@ pub fn of_command(pid: i32, plan: &Plan<'_>, state: &State<'_>, out: &mut impl W
     let own =
         if state.proc >= 0 { Ok(Fd::own(state.proc)) } else { fs::openat(AT_FDCWD, c"/proc", O_PATH | O_DIRECTORY, 0) };
     let Ok(proc) = own else { return };
-    let mut path = [0u8; 32];
-    let digits = Decimal::new(pid as u64);
-    let length = digits.bytes().len();
-    path[..length].copy_from_slice(digits.bytes());
-    path[length..length + 7].copy_from_slice(b"/status");
-    let status = CStr::from_bytes_until_nul(&path).unwrap_or(c"self/status");
-    put_file(section::STATUS, fs::openat(proc.raw(), status, O_RDONLY, 0), out);
+    let open = |file: &[u8]| open_of(proc.raw(), pid, file);
+    put_file(section::STATUS, open(b"/status"), out);
+    witness::of_limits(plan.head.flags, open, out);
     put_file(section::UID_MAP, fs::openat(proc.raw(), c"self/uid_map", O_RDONLY, 0), out);
-    out.put_u8(section::NAMESPACES);
-    for name in NAMES {
-        out.put_u64(namespace_inode(proc.raw(), name));
-    }
+    put_namespaces(proc.raw(), out);
     of_mounts(plan, state, pid, out);
     let _ = proc.release();
 }
 
+/// A file of a process, in this procfs.
+fn open_of(proc: i32, pid: i32, file: &[u8]) -> Result<Fd> {
+    let mut path = [0u8; 32];
+    let digits = Decimal::new(pid as u64);
+    let length = digits.bytes().len();
+    path[..length].copy_from_slice(digits.bytes());
+    path[length..length + file.len()].copy_from_slice(file);
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
+    fs::openat(proc, path, O_RDONLY, 0)
+}
+
 /// Of a command that is PID 1, by the keeper, from outside.
-pub fn of_process(pid: i32, out: &mut impl Write) {
-    put_file(section::STATUS, with_proc_path(pid, b"/status", |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0)), out);
+pub fn of_process(pid: i32, flags: u32, out: &mut impl Write) {
+    let open = |file: &[u8]| with_proc_path(pid, file, |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0));
+    put_file(section::STATUS, open(b"/status"), out);
+    witness::of_limits(flags, open, out);
     put_file(section::UID_MAP, with_proc_path(pid, b"/uid_map", |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0)), out);
     out.put_u8(section::NAMESPACES);
     for name in NAMES {
@@ -63,8 +70,19 @@ fn put_limits(pids: &[i32], out: &mut impl Write) {
     out.put_u64(pids.iter().map(soft).min().unwrap_or(u64::MAX));
 }
 
+fn put_namespaces(proc: i32, out: &mut impl Write) {
+    out.put_u8(section::NAMESPACES);
+    for name in NAMES {
+        out.put_u64(namespace_inode(proc, name));
+    }
+}
+
 /// The file systems: flags of the root, how each mask and each read-only path looks, the groups, the second wall.
 pub fn of_mounts(plan: &Plan<'_>, state: &State<'_>, command: i32, out: &mut impl Write) {
+    if command == 0 && state.proc >= 0 {
+        // This process becomes the command: it may have ended, and its namespaces with it, before the keeper can look.
+        put_namespaces(state.proc, out);
+    }
     out.put_u8(section::MOUNT_FLAGS);
     let flags = fs::fstatfs(state.root).map_or(0, |seen| seen.flags as u64);
     out.put_u64(flags);
@@ -74,6 +92,7 @@ pub fn of_mounts(plan: &Plan<'_>, state: &State<'_>, command: i32, out: &mut imp
     out.put_u8(section::CGROUP);
     out.put_bytes(&state.cgroup[..state.cgroup_length]);
     put_hidden(plan, state, out);
+    witness::of_root(state, out);
 }
 
 /// For each mask and read-only path of the plan: whether it is there, and whether it holds.
@@ -148,7 +167,7 @@ fn is_masked(fd: i32) -> bool {
     }
 }
 
-fn put_file(kind: u8, file: Result<Fd>, out: &mut impl Write) {
+pub fn put_file(kind: u8, file: Result<Fd>, out: &mut impl Write) {
     let mut text = [0u8; STATUS_MAX];
     let length = file.and_then(|file| fs::read_full(file.raw(), &mut text)).unwrap_or(0);
     out.put_u8(kind);

@@ -111,7 +111,8 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) 
         op::MASK | op::READ_ONLY => {
             let path = from.text().ok_or(Errno::PROTO)?;
             match kind {
-                _ if plan.head.skips(flag::SKIP_MASKS) => Ok(()),
+                op::MASK if plan.head.skips(flag::SKIP_MASKS) => Ok(()),
+                op::READ_ONLY if plan.head.skips(flag::SKIP_READ_ONLY) => Ok(()),
                 op::MASK => mask(path, state),
                 _ => read_only(path, state),
             }
@@ -126,7 +127,8 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) 
         op::KEYRING => security::join_session_keyring().or(Ok(())),
         op::JOIN_CGROUPS => join_groups(plan),
         op::CGROUP_NAMESPACE => cgroup_namespace(plan, state),
-        op::PIVOT => pivot(state),
+        op::PIVOT if plan.head.skips(flag::SKIP_PIVOT) => Ok(()),
+        op::PIVOT => pivot(state, plan.head.skips(flag::SKIP_DETACH)),
         op::ROOT_READ_ONLY => {
             let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
             mount::mount_setattr(state.root, false, &attr)
@@ -166,9 +168,9 @@ fn new_root(from: &mut Reader<'_>, state: &mut State<'_>) -> Result<()> {
     mount::move_mount_at(state.root, AT_FDCWD, c"/")
 }
 
-fn pivot(state: &State<'_>) -> Result<()> {
+fn pivot(state: &State<'_>, keep: bool) -> Result<()> {
     fs::fchdir(state.root)?;
-    mount::pivot_into_current()?;
+    mount::pivot_into_current(keep)?;
     fs::fchdir(state.root)
 }
 

@@ -369,7 +369,7 @@ impl Keeper {
         if container.flags & flag::PID1 != 0 {
             let mut record = Fixed::<{ wire::EVIDENCE_MAX }>::new();
             record.put_u8(record::EVIDENCE);
-            crate::evidence::of_process(container.pid, &mut record);
+            crate::evidence::of_process(container.pid, container.flags, &mut record);
             let _ = net::send(container.report, record.bytes(), &[], MSG_DONTWAIT);
         }
         container.start(process::now());

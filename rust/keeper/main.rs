@@ -27,6 +27,7 @@ mod remove;
 mod rootless;
 mod users;
 mod view;
+mod witness;
 
 #[unsafe(no_mangle)]
 fn keeper_main() -> i32 {

@@ -60,7 +60,7 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     let _ = process::setsid();
     let mut state = inside::State::new(plan, inside.slots);
     inside::run(plan, &mut state)?;
-    if !plan.head.skips(flag::SKIP_MASKS)
+    if !plan.head.skips(flag::SKIP_MASKS | flag::SKIP_READ_ONLY)
         && let Some(index) = evidence::uncovered(plan, &state)
     {
         return Err((phase::INSIDE, index, Errno::NODATA));

@@ -65,6 +65,8 @@ pub mod flag {
     pub const LANDLOCK_REQUIRED: u32 = 4096;
     /// The maps are the caller's own: what follows them is of no use to another container.
     pub const OWN_MAP: u32 = 8192;
+    /// The caller wrote rlimits or an OOM score: the kernel is asked for them after exec.
+    pub const TELL_LIMITS: u32 = 1 << 16;
     /// Test-only: a step is left out, to show that a test of it can fail. A keeper built without `test_seams` knows none of them.
     pub const SKIP_SECCOMP: u32 = 1 << 24;
     pub const SKIP_NO_NEW_PRIVS: u32 = 1 << 25;
@@ -73,6 +75,9 @@ pub mod flag {
     pub const SKIP_MASKS: u32 = 1 << 28;
     pub const SKIP_CGROUP_NAMESPACE: u32 = 1 << 29;
     pub const SKIP_JOIN: u32 = 1 << 30;
+    pub const SKIP_PIVOT: u32 = 1 << 31;
+    pub const SKIP_DETACH: u32 = 1 << 23;
+    pub const SKIP_READ_ONLY: u32 = 1 << 22;
 }
 
 /// Mounts that the keeper makes, detached, into numbered slots.
@@ -233,6 +238,13 @@ pub mod evidence {
     pub const UPPER: u8 = 7;
     pub const LIMITS: u8 = 8;
     pub const LANDLOCK: u8 = 9;
+    /// Whether the new root is where the command's paths begin, and nothing lies beneath it.
+    pub const ROOT: u8 = 10;
+    /// Bytes of the file system under the root.
+    pub const SIZE: u8 = 11;
+    /// /proc/PID/limits and /proc/PID/oom_score_adj, where somebody asked for them.
+    pub const RLIMITS: u8 = 12;
+    pub const OOM_SCORE: u8 = 13;
 }
 
 /// Room for the evidence of one container.

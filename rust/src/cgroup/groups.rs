@@ -27,6 +27,7 @@ pub struct Groups {
     name: String,
     members: Vec<Member>,
     rows: Vec<Guarantee>,
+    pub(super) writes: Vec<Write>,
     oom_event: bool,
 }
 
@@ -62,9 +63,10 @@ impl Groups {
         let tree = &place.tree;
         let draft = plan::plan(&tree.seats, &tree.machine, limits)?;
         let (members, rows, oom_event) = (Vec::new(), draft.rows, draft.oom_event);
-        let mut groups = Groups { tree: Arc::clone(tree), name: name.to_owned(), members, rows, oom_event };
+        let (tree, name, writes) = (Arc::clone(tree), name.to_owned(), draft.writes);
+        let mut groups = Groups { tree, name, members, rows, writes, oom_event };
         let made = draft.needed.into_iter().try_for_each(|controller| groups.join(controller));
-        let made = made.and_then(|()| groups.write(draft.writes, &limits.degrade));
+        let made = made.and_then(|()| groups.write(limits));
         match made {
             Ok(()) => Ok(groups),
             Err(error) => {
@@ -109,10 +111,14 @@ impl Groups {
         Ok(())
     }
 
-    fn write(&mut self, writes: Vec<Write>, degrade: &[String]) -> Result<()> {
-        for write in writes {
-            if let Err(missing) = self.put(&write)? {
-                self.lack(write.limit, missing, degrade)?;
+    fn write(&mut self, limits: &Limits) -> Result<()> {
+        let said = |limit: &str, names: &[String]| names.iter().any(|name| name == limit);
+        for index in 0..self.writes.len() {
+            let limit = self.writes[index].limit;
+            if !said(limit, &limits.unwritten)
+                && let Err(missing) = self.put(&self.writes[index])?
+            {
+                self.lack(limit, missing, &limits.degrade)?;
             }
         }
         Ok(())
@@ -147,7 +153,7 @@ impl Groups {
         Ok(())
     }
 
-    fn seat(&self, controller: Controller) -> Option<(usize, &Directory)> {
+    pub(super) fn seat(&self, controller: Controller) -> Option<(usize, &Directory)> {
         let (hierarchy, _) = self.tree.seats[controller as usize].at()?;
         let member = self.members.iter().find(|member| member.hierarchy == hierarchy)?;
         Some((hierarchy, &member.directory))

@@ -18,6 +18,7 @@ mod plan;
 mod stats;
 mod sweep;
 mod tree;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -81,6 +82,8 @@ pub struct Limits {
     pub unified: bool,
     /// Names of limits that may be held badly or not at all, instead of being refused.
     pub degrade: Vec<String>,
+    /// Of tests: limits whose files are left as they are. Otherwise empty.
+    pub unwritten: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

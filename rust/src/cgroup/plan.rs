@@ -182,6 +182,7 @@ mod tests {
             oom_group: Some(true),
             unified: true,
             degrade: Vec::new(),
+            unwritten: Vec::new(),
         }
     }
 

@@ -82,6 +82,10 @@ impl Outcome {
         facts.set_item("mount_flags", seen.mount_flags)?;
         facts.set_item("nproc", seen.nproc.unwrap_or(u64::MAX))?;
         facts.set_item("landlock", seen.landlock)?;
+        facts.set_item("is_root", seen.is_root)?;
+        facts.set_item("size", seen.size)?;
+        facts.set_item("rlimits", PyBytes::new(py, &seen.rlimits))?;
+        facts.set_item("oom_score_adj", PyBytes::new(py, &seen.oom_score))?;
         facts.set_item("uncovered", seen.uncovered.clone())?;
         facts.set_item("upper_in_memory", self.finished.upper_in_memory)?;
         facts.set_item("disk_bound", self.finished.bound.map(|bound| bound.means.words()))?;

@@ -2,6 +2,7 @@
 
 use crate::cgroup::{Cap, IoRule};
 use crate::security::maps::Line;
+use crate::spawn::seams;
 use crate::spawn::spec::{
     Content, File, Filter, Limits, Mount, MountKind, Root, Space, Spaces, Spec, Stream, UserSpace, Who,
 };
@@ -38,11 +39,11 @@ pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
         root: root(&from)?,
         mounts: from.get::<Vec<MountTuple>>("mounts")?.into_iter().map(mount).collect::<PyResult<_>>()?,
         files: from.get::<Vec<FileTuple>>("files")?.into_iter().map(file).collect(),
-        spaces: spaces(&from)?,
+        spaces: seams::spaces(spaces(&from)?),
         capabilities: from.get("capabilities")?,
         filter: filter(from.get("seccomp")?),
         no_new_privileges: from.get("no_new_privileges")?,
-        user_space: user_space(from.get("user_namespace")?),
+        user_space: seams::user_space(user_space(from.get("user_namespace")?)),
         landlock: from.get("landlock")?,
         masked_paths: from.get("masked_paths")?,
         readonly_paths: from.get("readonly_paths")?,

@@ -3,6 +3,7 @@
 use super::disk::{self, Bound};
 use super::engine::Engine;
 use super::plan::{DEFAULT_PIDS, NEVER};
+use super::seams;
 use super::spec::{Space, Spec};
 use crate::cgroup::{self, Cap, Guarantee, State};
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ pub fn hard_limit(resource: u32) -> u64 {
 pub fn of_groups(engine: &Engine, spec: &Spec) -> cgroup::Limits {
     let mut limits = spec.limits.group.clone();
     limits.degrade = spec.degrade.clone();
+    limits.unwritten = seams::unwritten();
     limits.cpu_time = spec.limits.cpu_time.is_some();
     // Without a pid namespace of its own only cgroup.kill reaches all of a container.
     limits.unified = limits.unified || spec.spaces.pid != Space::New;

@@ -94,6 +94,12 @@ pub struct Evidence {
     /// The lowest bound on tasks that was seen.
     pub nproc: Option<u64>,
     pub landlock: u8,
+    /// The new root is where paths begin; bytes of its file system.
+    pub is_root: bool,
+    pub size: u64,
+    /// /proc/PID/limits and oom_score_adj, where they were asked for.
+    pub rlimits: Vec<u8>,
+    pub oom_score: Vec<u8>,
     /// Masks and read-only paths that do not hold.
     pub uncovered: Vec<String>,
 }
@@ -111,8 +117,10 @@ impl Evidence {
             evidence::UID_MAP => self.uid_map = from.bytes()?.to_vec(),
             evidence::CGROUP => self.cgroup = from.bytes()?.to_vec(),
             evidence::NAMESPACES => {
-                for inode in &mut self.namespaces {
-                    *inode = from.u64()?;
+                for kept in &mut self.namespaces {
+                    let inode = from.u64()?;
+                    // Of a PID 1 that ended before the keeper looked there is what it said itself, which comes later.
+                    *kept = if *kept == 0 { inode } else { *kept };
                 }
             }
             evidence::MOUNT_FLAGS => self.mount_flags = from.u64()?,
@@ -121,6 +129,10 @@ impl Evidence {
                 self.nproc = Some(self.nproc.map_or(bound, |other| other.min(bound)));
             }
             evidence::LANDLOCK => self.landlock = from.u8()?,
+            evidence::ROOT => self.is_root = from.u8()? != 0,
+            evidence::SIZE => self.size = from.u64()?,
+            evidence::RLIMITS => self.rlimits = from.bytes()?.to_vec(),
+            evidence::OOM_SCORE => self.oom_score = from.bytes()?.to_vec(),
             evidence::MASKED => {
                 while from.u8()? != 0 {
                     self.uncovered.push(String::from_utf8_lossy(from.bytes()?).into_owned());

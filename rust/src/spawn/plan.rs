@@ -1,5 +1,6 @@
 //! A specification and what was found on the host become one message: numbers, lists and descriptors in the wire format. Pure.
 
+use super::seams;
 use super::spec::{Space, Spec, Who};
 use crate::mount::layout::Layout;
 use crate::security::capabilities;
@@ -83,13 +84,14 @@ pub fn flags(spec: &Spec, one_id: bool) -> u32 {
     on(spec.pid1, flag::PID1)
         | on(spec.tty, flag::TTY)
         | on(timed, flag::REPORT_START)
+        | on(spec.limits.oom_score_adj.is_some() || !spec.limits.rlimits.is_empty(), flag::TELL_LIMITS)
         | on(spec.no_new_privileges, flag::NO_NEW_PRIVS)
         | on(landlock, flag::LANDLOCK)
         | on(landlock && spec.landlock == Some(true), flag::LANDLOCK_REQUIRED)
         | on(!one_id, flag::SET_GROUPS)
         | on(spec.set_home, flag::SET_HOME)
         | on(admin && spec.user_space != super::spec::UserSpace::Host, flag::NESTED)
-        | super::seams::flags()
+        | seams::flags()
 }
 
 /// The command's section: who, where, with which limits and rights, what.
@@ -140,7 +142,7 @@ fn rlimits(spec: &Spec, hard_limit: impl Fn(u32) -> u64, one_id_pids: Option<u64
         let most = hard_limit(resource);
         (resource, soft.min(most), hard.min(most))
     };
-    let mut all: Vec<_> = spec.limits.rlimits.iter().map(cut).collect();
+    let mut all: Vec<_> = spec.limits.rlimits.iter().filter(|_| !seams::skips("rlimits")).map(cut).collect();
     let said = |wanted: u32, all: &[(u32, u64, u64)]| all.iter().any(|(resource, ..)| *resource == wanted);
     if !said(RLIMIT_NOFILE, &all) {
         let hard = hard_limit(RLIMIT_NOFILE).min(524_288);

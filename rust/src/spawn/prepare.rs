@@ -206,7 +206,7 @@ impl Prepared {
     /// Makes the writable layer on the disk, where it was asked for (or memory cannot hold it: K23).
     pub fn make_upper(&self, engine: &Engine, spec: &Spec, name: &str, ids: &Maps) -> Result<()> {
         let too_old = engine.facts.rootless && engine.kernel < (6, 6);
-        if spec.root != Root::View && (spec.upper_on_disk || too_old) {
+        if spec.root != Root::View && (spec.upper_on_disk || too_old || seams::skips("upper")) {
             let _ = self.layer.set(Layer::make(engine, &self.sources.root, name, ids.root().0, self.bound)?);
         }
         Ok(())
@@ -263,6 +263,7 @@ impl Prepared {
             // All of them: a command may leave the affinity that it inherited.
             cpus: engine.place.processors(),
             oom_score_adj: match spec.limits.oom_score_adj {
+                Some(_) if seams::skips("oom_score_adj") => i32::MIN,
                 Some(score) if self.degraded.iter().all(|row| row.name != "oom_score_adj") => score,
                 _ => i32::MIN,
             },
@@ -285,8 +286,12 @@ impl Prepared {
         let mut sources = self.sources.clone();
         if let Some(layer) = self.layer.get() {
             sources.upper = layer.source();
+        } else if seams::skips("disk") {
+            sources.upper = Upper::Memory(0);
         }
-        layout::describe(spec.wanted(), &self.facts, &sources)
+        let mut wanted = spec.wanted();
+        wanted.read_only &= !seams::skips("read_only");
+        layout::describe(wanted, &self.facts, &sources)
     }
 
     pub fn remember(&self, layout: Layout) {

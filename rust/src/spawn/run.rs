@@ -310,7 +310,7 @@ impl Live<'_> {
         let mut counters = self.groups.as_ref().map(Groups::counters).unwrap_or_default();
         // Our own PID 1 is none of the container's tasks.
         counters.pids_peak = counters.pids_peak.map(|peak| peak.saturating_sub(u64::from(!self.spec.pid1)));
-        let mut held = self.groups.as_ref().map(|groups| groups.held().to_vec()).unwrap_or_default();
+        let mut held = self.groups.as_ref().map(Groups::verified).unwrap_or_default();
         held.append(&mut self.prepared.degraded);
         held.extend(self.prepared.bound.map(Bound::row));
         let group_paths = self.groups.as_ref().map(Groups::paths).unwrap_or_default();

@@ -90,10 +90,13 @@ pub fn make_root_private() -> Result<()> {
 }
 
 /// pivot_root(".", "."), after which the old root lies over the new one and is detached.
-pub fn pivot_into_current() -> Result<()> {
+pub fn pivot_into_current(keep_old: bool) -> Result<()> {
     let here = c".".as_ptr() as usize;
     // SAFETY: constant C strings.
     unsafe { call(nr::PIVOT_ROOT, [here, here]) }?;
+    if keep_old {
+        return Ok(());
+    }
     // SAFETY: a constant C string.
     unsafe { call(nr::UMOUNT2, [here, MNT_DETACH]) }.map(drop)
 }
