@@ -7,10 +7,19 @@ use crate::sys::{Result, memory};
 const NAMESPACES: usize = 4608;
 const OWNERS: usize = 32;
 const LAYERS: usize = 128;
+/// As many as a host keeps (engine.rs).
+const SKELETONS: usize = 8;
 
 #[derive(Clone, Copy)]
 struct Namespace {
     key: u64,
+    fd: i32,
+}
+
+#[derive(Clone, Copy)]
+struct Skeleton {
+    dev: u64,
+    ino: u64,
     fd: i32,
 }
 
@@ -33,6 +42,8 @@ pub struct Cache {
     layers: [Layer; LAYERS],
     layer_count: usize,
     layer_next: usize,
+    skeletons: [Skeleton; SKELETONS],
+    skeleton_next: usize,
 }
 
 memory::zeroed!(Cache);
@@ -104,6 +115,24 @@ impl Cache {
         let fd = layer.release();
         self.layers[index] = Layer { base, attributes, dev: identity.0, ino: identity.1, fd };
         fd
+    }
+
+    /// Our own descriptor of a file system that the host passes with each container: an old kernel's overlay uses a mount up, and
+    /// leaves another one under the same number (overlay.rs), which the host's descriptor would never see.
+    pub fn skeleton(&mut self, passed: i32) -> Result<i32> {
+        let seen = fs::fstat(passed)?;
+        let same = |s: &&Skeleton| s.fd > 0 && (s.dev, s.ino) == (seen.dev(), seen.ino);
+        if let Some(found) = self.skeletons.iter().find(same) {
+            return Ok(found.fd);
+        }
+        let fd = fs::dup_above(passed, 3)?.release();
+        let place = &mut self.skeletons[self.skeleton_next % SKELETONS];
+        if place.fd > 0 {
+            fs::close(place.fd);
+        }
+        *place = Skeleton { dev: seen.dev(), ino: seen.ino, fd };
+        self.skeleton_next += 1;
+        Ok(fd)
     }
 
     /// Lets go of layers, so that a file system that nobody uses can be unmounted for good.

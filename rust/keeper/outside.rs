@@ -81,7 +81,7 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
             slots.put(slot, made)
         }
         op::TREE => tree(slot, from, plan, cache, slots),
-        op::LAYER_FD => slots.lend(slot, passed_layer(&plan.fds, from)?),
+        op::LAYER_FD => slots.lend(slot, cache.skeleton(passed_layer(&plan.fds, from)?)?),
         op::UPPER_FD => {
             slots.upper = Some(slot as usize);
             slots.lend(slot, passed_layer(&plan.fds, from)?)

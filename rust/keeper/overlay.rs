@@ -126,12 +126,18 @@ fn scratch_root() -> Result<Fd> {
 /// A copy of a layer, since an attached mount cannot be attached again.
 fn attach(scratch: i32, layer: i32, name: &CStr) -> Result<()> {
     fs::mkdirat(scratch, name, 0o755)?;
-    let copy = mount::open_tree_clone(layer, c"", false);
-    match copy {
+    match mount::open_tree_clone(layer, c"", false) {
         Ok(copy) => mount::move_mount_at(copy.raw(), scratch, name),
-        // Before 6.15 a detached mount cannot be cloned: the layer itself is attached, and its namespace's end detaches it.
-        Err(_) => mount::move_mount_at(layer, scratch, name),
+        Err(_) => attach_itself(scratch, layer, name),
     }
+}
+
+/// Before 6.15 a detached mount cannot be cloned, so the layer itself is attached, and its namespace's end takes it away for good.
+/// While it is attached it can be cloned: the copy takes over its number, for a layer that the next container needs again.
+fn attach_itself(scratch: i32, layer: i32, name: &CStr) -> Result<()> {
+    mount::move_mount_at(layer, scratch, name)?;
+    let copy = mount::open_tree_clone(scratch, name, false)?;
+    fs::dup_onto(copy.raw(), layer, true)
 }
 
 fn beneath_upper<'a>(name: &CStr, buffer: &'a mut [u8; 128]) -> Result<&'a CStr> {

@@ -100,10 +100,3 @@ pub fn pivot_into_current(keep_old: bool) -> Result<()> {
     // SAFETY: a constant C string.
     unsafe { call(nr::UMOUNT2, [here, MNT_DETACH]) }.map(drop)
 }
-
-/// mount(2) with an option string: its one caller is overlay on kernels without `lowerdir+` (before 6.7).
-pub fn mount_overlay(target: &CStr, options: &CStr) -> Result<()> {
-    let kind = c"overlay".as_ptr() as usize;
-    // SAFETY: C strings for the length of the call.
-    unsafe { call(nr::MOUNT, [kind, target.as_ptr() as usize, kind, 0, options.as_ptr() as usize]) }.map(drop)
-}
