@@ -26,15 +26,16 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 # What CI runs; `reliability` in its quick form there, which ./check asks for by PYCONTAINER_QUICK=1. `vm` joins them
-# when it has once gone through whole: until now its parts were run by hand, `./check vm`.
+# when it has once gone through whole.
 nox.options.sessions = ["lint", "rust", "cross", "tests", "docs", "reliability"]
 
 IS_ROOT = os.geteuid() == 0
 QUICK_BY_ENVIRONMENT = os.environ.get("PYCONTAINER_QUICK") == "1"
 MATURIN = "maturin>=1.16,<2"
 TYPED = ("noxfile.py", "tools", "benchmarks")
-# Everything is ten to twenty times slower there. Nothing is cached: the image is thrown away.
-VM_PYTEST = ("--timeout=600", "-p", "no:cacheprovider")
+# Everything is ten to twenty times slower there: a tenth of the repetitions, always. The image is thrown away.
+VM_PYTEST = ("--timeout=600", "-p", "no:cacheprovider", "--quick")
+VM_PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
 
 
 def options_of(session: nox.Session) -> tuple[bool, list[str]]:
@@ -222,18 +223,19 @@ def run_pytest(session: nox.Session, stage: house.Stage, name: str, command: lis
 def vm(session: nox.Session) -> None:
     """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and as a plain user with a delegated group.
 
-    --quick: those marked `vm` only. Other words are pytest's.
+    --quick: those marked `vm`, wherever they lie; else all that `tests` runs. Other words are pytest's.
     """
     quick, words = options_of(session)
     if not IS_ROOT:
         session.skip("needs root: qemu serves this machine's root file system")
     if platform.machine() != "x86_64":
         session.skip("the emulated machine runs this one's programs, and is an x86_64")
-    system_packages(session, "vm")
+    system_packages(session, "tests", "vm")
     session.install("virtme-ng>=1.42")
     python = create_user(session)  # for root too: one stage for both
-    stage = staged(session, house.Stage("vm", house.USER), python, wheel(session))
-    words += [*VM_PYTEST, *(["-m", "vm", "--quick"] if quick else [])]
+    stage = staged(session, house.Stage("vm", house.USER), python, wheel(session, "test-seams"))
+    named = any(Path(word.partition("::")[0]).exists() for word in words)
+    words = [*VM_PYTEST, *(["-m", "vm"] if quick else []), *(["tests"] if quick and not named else []), *words]
     # Compiles the tests here, where it takes a second, and finds a broken one before the boot.
     with session.chdir(stage.checkout):
         session.run(str(stage.python), "-m", "pytest", "-q", "--collect-only", *words, external=True, silent=True)
@@ -257,7 +259,8 @@ def vm(session: nox.Session) -> None:
 
 def guest_script(stage: house.Stage, results: Path, words: list[str]) -> Path:
     """Both runs in one boot; the first failure is the exit code, but the second run takes place all the same."""
-    settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYTHONDONTWRITEBYTECODE": "1", **passed_on()}
+    settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYCONTAINER_TEST_PACE": VM_PACE, **passed_on()}
+    settings["PYTHONDONTWRITEBYTECODE"] = "1"
     environ = [f"{name}={value}" for name, value in settings.items()]
     temporary = [f"--basetemp={stage.path}/tmp/pytest"]
     # The store is on the disk of the stage, one for each user: the guest's root is an overlay, which carries no layers.
@@ -267,6 +270,8 @@ def guest_script(stage: house.Stage, results: Path, words: list[str]) -> Path:
     user += house.pytest_command(stage, *words, f"{temporary[0]}-user")
     keep = f"cp {stage.results}/junit.xml {results}/vm-%s.xml; rm -f {stage.results}/junit.xml"
     lines = [
+        # Tests look whether they are there, and skip where they are not: loop devices, a scheduler that knows weights.
+        "modprobe -q -a loop bfq",
         f"cd {stage.checkout} && mkdir -p -m 1777 {stage.path}/tmp || exit 1",
         "code=0",
         f"{shlex.join(root)} || code=$?",

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import leaks as leak_watch
+import pace
 import requirements
 import rootfs as rootfs_builder
 import skiplist
@@ -177,6 +178,6 @@ def leaks_where_containers_start(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def times(request: pytest.FixtureRequest) -> Callable[[int], range]:
-    """range(n), or with --quick a tenth of it (at least one): the repetitions of a reliability test."""
+    """range(n), with --quick a tenth of it, where each is slow a handful: the repetitions of a reliability test."""
     quick = request.config.getoption("--quick")
-    return lambda n: range(max(1, -(-n // 10)) if quick else n)
+    return lambda n: pace.repetitions(n, quick)

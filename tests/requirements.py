@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from programs.stores import project_quota
+import pace
 
 CGROUP = Path("/sys/fs/cgroup")
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
@@ -127,6 +128,11 @@ def own_group() -> Path | None:
     paths = [line[3:] for line in lines if line.startswith("0::")]
     places = mounts_of("cgroup2")
     return places[0][0] / paths[0].lstrip("/") if paths and places else None
+
+
+def pen() -> str | None:
+    """A group of the unified hierarchy can be made and entered: as root anywhere, else where one was delegated."""
+    return unified() if os.geteuid() == 0 else delegated()
 
 
 def delegated() -> str | None:
@@ -334,6 +340,14 @@ def architecture(name: str) -> str | None:
     return None if platform.machine() == name else f"this machine is {platform.machine()}"
 
 
+def scheduler(name: str) -> str | None:
+    """Every disk can have this I/O scheduler, and may: only an emulated machine's are ours to change."""
+    if pace.PACE == 1:
+        return "this machine's disks are not ours to schedule"
+    files = [path for path in Path("/sys/block").glob("vd*/queue/scheduler")]
+    return None if files and all(name in path.read_text() for path in files) else f"no disk can have {name}"
+
+
 CAPABILITIES = {"DAC_READ_SEARCH": 2, "NET_ADMIN": 12, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYS_RESOURCE": 24}
 
 
@@ -368,12 +382,13 @@ PLAIN: dict[str, Callable[[], str | None]] = {
     "root": root, "user": user, "userns": userns, "overlay-userns": overlay_userns, "unified": unified,
     "cgroup2": cgroup2, "hybrid": hybrid, "delegated": delegated, "subuid": subuid, "idmap": idmap, "ids": ids,
     "landlock": landlock, "ptrace": ptrace, "loop": loop, "swap": swap, "docker": docker, "seams": seams,
-    "tmpfs-upper": tmpfs_upper,
+    "tmpfs-upper": tmpfs_upper, "pen": pen,
     "seccomp.json": lambda: existing("/usr/share/containers/seccomp.json"),
 }  # fmt: skip
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {
     "cgroup1": cgroup_v1, "cgroup2": cgroup_v2, "controller": controller, "program": program, "module": module,
     "library": library, "path": existing, "arch": architecture, "cap": capability, "project-quota": project_quota,
+    "scheduler": scheduler,
 }  # fmt: skip
 COMPARISON = re.compile(r"(kernel|python|landlock|cpus|memory_mib)(>=|<)(\d+(?:\.\d+)?)")
 
@@ -397,6 +412,8 @@ def scratch() -> str:
 
 
 def kind() -> str:
-    """The kind of this run, as the list of skips names it: root or user, and the machine's cgroups."""
+    """The kind of this run, as the list of skips names it: who runs it, and the machine's cgroups."""
     groups = "v2" if cgroup2() is None else "hybrid" if hybrid() is None else "v1"
-    return f"{'root' if os.geteuid() == 0 else 'user'}-{groups}"
+    if os.geteuid() == 0:
+        return f"root-{groups}"
+    return f"{'delegated' if groups == 'v2' and delegated() is None else 'user'}-{groups}"

@@ -155,6 +155,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `boot` ends the guest
     options = parse(argv)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vm-") as scratch:

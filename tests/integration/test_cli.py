@@ -80,7 +80,8 @@ def test_a_timeout_kills_and_says_so(rootfs: Path) -> None:
     assert "ended by its time limit" in done.stderr
 
 
-@pytest.mark.requires("root", "cgroup1:memory")
+@pytest.mark.vm
+@pytest.mark.requires("controller:memory")
 def test_a_memory_limit_kills_and_says_so() -> None:
     done = cli("run", "--memory", "16mb", "--stats", "host", sys.executable, "-c", "x = b'1' * 10**8")
     assert done.returncode == 137
@@ -88,7 +89,7 @@ def test_a_memory_limit_kills_and_says_so() -> None:
     lines = dict(line.split(None, 1) for line in done.stderr.splitlines() if not line.startswith("pycontainer:"))
     assert lines["reason"] == "memory"
     assert lines["memory_peak"] == "16.0 MiB"
-    assert lines["oom_kills"] == "1"
+    assert int(lines["oom_kills"]) >= 1  # version 2 takes the whole group, and counts each
 
 
 @pytest.mark.vm

@@ -17,6 +17,7 @@ import pytest
 import pycontainer as pc
 from probing import ENOENT, ENOSYS, EPERM, EROFS, Probe, Seen, capabilities, mount_at, read
 
+pytestmark = pytest.mark.vm
 TMPFS, PROC, SYSFS, OVERLAY, DEVPTS, MQUEUE = 0x01021994, 0x9FA0, 0x62656572, 0x794C7630, 0x1CD1, 0x19800202
 SPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 ELEVEN = 0x800405FB  # chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service sys_chroot setfcap

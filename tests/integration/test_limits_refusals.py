@@ -73,7 +73,7 @@ def refused(load: Load, error: type[Exception], match: str, **fields: Any) -> No
     assert sorted(path.name for path in mark.iterdir()) == before
 
 
-@pytest.mark.requires("root")
+@pytest.mark.requires("controller:memory", "controller:cpu", "controller:cpuset")
 @pytest.mark.refuses("limits.memory", "limits.memory_high", "limits.cpus", "limits.cpuset")
 @pytest.mark.parametrize(
     ("match", "fields"),
@@ -88,7 +88,7 @@ def test_more_than_the_machine_has(load: Load, match: str, fields: dict[str, Any
     refused(load, ValueError, match, **fields)
 
 
-@pytest.mark.requires("root", "controller:io")
+@pytest.mark.requires("controller:io")
 @pytest.mark.refuses("limits.io")
 def test_io_without_a_disk_or_without_a_rate(load: Load, tmp_path: Path) -> None:
     refused(load, pc.SetupError, "limits.io: find the device", io={str(tmp_path / "none"): IoLimit(read_bps=1)})

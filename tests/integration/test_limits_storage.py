@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import pycontainer as pc
+import requirements
+import worlds
 from programs.loads import MIB, Load
 from pycontainer import IoLimit, Limits, Reason
 
@@ -72,6 +76,22 @@ def test_max_lifts_the_256_mib_that_nobody_said(load: Load) -> None:
     lifted = pc.run(["sh", "-c", script], image=load.root, limits=Limits(disk="max"))
     assert lifted.stdout == b"fits\n"
     assert lifted.enforced["disk"].by == "lifted, as asked"
+
+
+@pytest.mark.parameter("run.upper")
+def test_where_the_layer_lies_if_nobody_said_is_told(load: Load) -> None:
+    """In memory; a plain user's below 6.6 on the disk, and it is as writable there, root's own files too."""
+    too_old = requirements.missing("tmpfs-upper")
+    result = pc.run(["sh", "-c", "rm -r /etc; mkdir /etc; echo new > /etc/x; cat /etc/x"], image=load.root)
+    assert result.stdout == b"new\n"
+    row = result.enforced["upper"]
+    if too_old is None:
+        assert (row.state, row.by) == ("held", "tmpfs")
+    else:
+        assert (row.state, row.by, row.fix) == ("degraded", "a directory in the store", "Linux 6.6")
+        assert uppers_left() == []
+        with pytest.raises(pc.NotSupported, match=r"disk.*6\.6"):
+            load("exit", 0, limits=Limits(disk="8MiB"))
 
 
 @pytest.mark.parameter("run.upper")
@@ -163,6 +183,26 @@ def test_a_disk_answers_at_the_rate(load: Load, disk: Path) -> None:
     assert seconds(load, disk, "read", other) < 1.5
 
 
+@pytest.mark.requires("root", "loop", "cgroup2:io", "program:mkfs.ext4")
+@pytest.mark.parameter("limits.io")
+def test_version_2_holds_buffered_writes_too_and_counts_them(load: Load, disk: Path) -> None:
+    """They go to the disk later, by a kernel thread, and are the container's all the same: sync from outside waits."""
+
+    def write(name: str, **parameters: Any) -> tuple[pc.Result[bytes], float]:
+        begun = time.monotonic()
+        script = f"dd if=/dev/zero of=/data/{name} bs=64k count=32 2>/dev/null; sync -f /data/{name}"
+        result = pc.run(["sh", "-c", script], image=load.root, mounts=[pc.Mount.bind(disk, "/data")], **parameters)
+        return result, time.monotonic() - begun
+
+    os.sync()
+    assert write("free")[1] < 1.5
+    result, took = write("held", limits=Limits(io={str(disk): IoLimit(write_bps="1MiB")}))
+    assert 1.5 <= took <= 6
+    assert (result.reason, result.enforced["io"].state) == (Reason.EXITED, "held")
+    assert result.usage.io_write is not None
+    assert 2 * MIB <= result.usage.io_write <= 2.5 * MIB
+
+
 @pytest.mark.requires("root", "cgroup1:blkio")
 @pytest.mark.parameter("limits.io")
 def test_version_1_does_not_hold_io_and_says_so(load: Load) -> None:
@@ -171,15 +211,49 @@ def test_version_1_does_not_hold_io_and_says_so(load: Load) -> None:
         load("exit", 0, limits=Limits(io={device: IoLimit(read_bps="1MiB")}))
 
 
-@pytest.mark.requires("root", "controller:io")
-@pytest.mark.parameter("limits.io_weight")
-def test_io_weight_is_held_where_bfq_divides_every_disk_and_refused_elsewhere(load: Load) -> None:
-    schedulers = [path.read_text() for path in Path("/sys/block").glob("*/queue/scheduler")]
+def schedulers() -> list[Path]:
+    """Of the disks that are hardware and not a drive with a medium."""
     disks = [path for path in Path("/sys/block").iterdir() if (path / "device").exists()]
-    if disks and all("[bfq]" in (disk / "queue/scheduler").read_text() for disk in disks):
+    return [path / "queue/scheduler" for path in disks if (path / "removable").read_text().strip() == "0"]
+
+
+@pytest.mark.requires("controller:io")
+@pytest.mark.parameter("limits.io_weight")
+def test_io_weight_is_refused_where_a_disk_is_not_divided_by_weight(load: Load) -> None:
+    files = schedulers()
+    if files and all("[bfq]" in file.read_text() for file in files):
         assert load("exit", 0, limits=Limits(io_weight=10)).enforced["io_weight"].state == "held"
         return
-    assert schedulers is not None
     with pytest.raises(pc.NotSupported, match=r"io_weight.*bfq"):
         load("exit", 0, limits=Limits(io_weight=10))
     assert load("exit", 0, limits=Limits(io_weight=10), degrade=["io_weight"]).enforced["io_weight"].state == "missing"
+
+
+@pytest.fixture
+def bfq() -> Iterator[None]:
+    """Every disk of an emulated machine under the scheduler that knows weights, for the moment of the test."""
+    before = {file: file.read_text().split("[")[1].split("]")[0] for file in schedulers()}
+    for file in before:
+        file.write_text("bfq")
+    yield
+    for file, name in before.items():
+        file.write_text(name)
+
+
+IN_A_NEW_INTERPRETER = """
+import sys
+import pycontainer as pc
+weight = ["/bin/cat", "/sys/fs/cgroup/io.bfq.weight"]
+r = pc.run(weight, image=sys.argv[1], limits=pc.Limits(io_weight=10), text=True)
+print(r.enforced["io_weight"].state, r.stdout)
+"""
+
+
+@pytest.mark.requires("root", "cgroup2:io", "scheduler:bfq")
+@pytest.mark.usefixtures("bfq")
+@pytest.mark.parameter("limits.io_weight")
+def test_io_weight_is_held_where_bfq_divides_every_disk(load: Load) -> None:
+    """The engine looks at the disks when it starts, so it is a new one; the container reads its group's weight."""
+    command = [*worlds.python(IN_A_NEW_INTERPRETER), str(load.root)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["held", "default", "10"]

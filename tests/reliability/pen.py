@@ -1,8 +1,8 @@
 """A pen for interpreters under test: what they start is found again, whatever became of it. Ends only what is inside.
 
-Each pen is a group of the unified hierarchy: keeper, PID 1 and commands stay in it or below it. Writable layers on the
-disk go to a store of the pen's own. A group of version 1 carries its keeper's pid and start time, so one
-without an owner is seen.
+Each pen is a group of the unified hierarchy: keeper, PID 1 and commands stay in it or below it. With cgroup v2 alone
+the interpreter is in a leaf of it, and the containers' groups are made beside that. Writable layers on the disk go to
+a store of the pen's own. A group of version 1 carries its keeper's pid and start time, so one without an owner is seen.
 """
 
 from __future__ import annotations
@@ -26,12 +26,29 @@ HERE = Path(__file__).parent
 numbers = itertools.count()
 
 
+def place() -> Path:
+    """The group in which pens are made: the top one as root, else the one that was delegated to this user."""
+    own = requirements.own_group()
+    return requirements.mounts_of("cgroup2")[0][0] if os.geteuid() == 0 or own is None else own.parent
+
+
+def hand_on(group: Path) -> None:
+    """Give the children of `group` all controllers that it has."""
+    words = (group / "cgroup.controllers").read_text().split()
+    (group / "cgroup.subtree_control").write_text(" ".join(f"+{word}" for word in words))
+
+
 class Pen:
     def __init__(self) -> None:
-        unified = requirements.mounts_of("cgroup2")[0][0]
-        self.group = unified / f"pycontainer-pen-{os.getpid()}-{next(numbers)}"
+        self.group = place() / f"pycontainer-pen-{os.getpid()}-{next(numbers)}"
         self.store = Path(tempfile.mkdtemp(prefix="pycontainer-pen-", dir=requirements.scratch()))
         self.group.mkdir()
+        self.leaf, self.variables = self.group, {"PYCONTAINER_STORE": str(self.store)}
+        if requirements.cgroup2() is None:
+            self.leaf = self.group / "host"
+            self.leaf.mkdir()
+            hand_on(self.group.parent)  # named by PYCONTAINER_CGROUP, it has to have what its groups are to get
+            self.variables["PYCONTAINER_CGROUP"] = str(self.group)
 
     def __enter__(self) -> Pen:
         return self
@@ -44,9 +61,9 @@ class Pen:
 
     def start(self, program: str, *args: object, **options: object) -> subprocess.Popen[str]:
         """An interpreter that runs the text `program`, in the pen before its first instruction."""
-        enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.group)]
+        enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.leaf)]
         command = [*enter, sys.executable, "-X", "faulthandler", "-c", program, *map(str, args)]
-        environment = {**os.environ, "PYCONTAINER_STORE": str(self.store), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **self.variables, "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(HERE), str(HERE.parent), environment.get("PYTHONPATH")])
         )

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from pen import Pen, children
 
+from pace import patience
+
 pytestmark = [
-    pytest.mark.requires("root", "unified"),
+    pytest.mark.requires("pen"),
     pytest.mark.leaks_by_design,
     pytest.mark.timeout(3600),
 ]
@@ -58,8 +60,10 @@ ENDINGS = {
     "exception": "raise SystemError('the end')",
     "SIGTERM": "os.kill(os.getpid(), 15); time.sleep(9)",
 }
+IN_VM = {"exec", "exit"}
 
 
+@pytest.mark.vm
 def test_killing_the_interpreter(
     pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]
 ) -> None:
@@ -68,7 +72,7 @@ def test_killing_the_interpreter(
         child = pen.start(BUSY + "start()\nthreading.Event().wait()", rootfs)
         assert child.stdout is not None
         assert child.stdout.readline() == "begin\n"
-        time.sleep(random.uniform(0, 0.5))
+        time.sleep(random.uniform(0, patience(0.5)))
         child.kill()
         child.wait()
         begin = time.monotonic()
@@ -79,22 +83,22 @@ def test_killing_the_interpreter(
     tell(f"{len(rounds)} kills, all gone after at most {longest:.2f} s")
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", [pytest.param(e, marks=pytest.mark.vm) if e in IN_VM else e for e in ENDINGS])
 def test_other_ends_of_the_interpreter(
     pen: Pen, rootfs: Path, ending: str, times: Callable[[int], range], tell: Callable[[str], None]
 ) -> None:
     rounds = times(20)
     for i in rounds:
-        last = f"import time\nstart()\ntime.sleep({random.uniform(0.05, 0.6)})\n{ENDINGS[ending]}"
+        last = f"import time\nstart()\ntime.sleep({random.uniform(0.05, patience(0.6))})\n{ENDINGS[ending]}"
         child = pen.start(BUSY + last, rootfs)
         if ending == "exec":
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + patience(5)
             while not cmdline(child.pid).endswith(b"\0afterwards\0"):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             assert not pen.left({child.pid}), i
             child.kill()
-        _, err = child.communicate(timeout=30)
+        _, err = child.communicate(timeout=patience(30))
         assert not (left := pen.left()), (i, left)
         assert "Rust" not in err, err
         assert "panicked" not in err, err
@@ -153,10 +157,11 @@ class Served:
         return line.strip()
 
     def end(self) -> None:
-        _, err = self.child.communicate(timeout=30)
+        _, err = self.child.communicate(timeout=patience(30))
         assert self.child.returncode == 0, err
 
 
+@pytest.mark.vm
 def test_killing_the_keeper(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
     rounds, served, seen = times(300), Served(pen, rootfs), {"keeper": 0, "7 exited": 0}
     for i in rounds:
@@ -192,6 +197,7 @@ def cmdline(pid: int) -> bytes:
         return b""
 
 
+@pytest.mark.vm
 def test_killing_pid_1(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
     rounds, served, seen = times(100), Served(pen, rootfs), {"killed": 0, "7 exited": 0, "setup": 0}
     for i in rounds:

@@ -1,0 +1,136 @@
+"""doctor() where all controllers are in the unified hierarchy: what each place in it gives, and what takes it away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import house
+import pycontainer as pc
+import worlds
+
+pytestmark = [pytest.mark.vm, pytest.mark.requires("cgroup2", "userns")]
+BY_GROUP = {"memory", "memory_high", "oom_group", "cpus", "cpu_weight", "cpuset", "cpu_time", "io"}
+TOP = Path("/sys/fs/cgroup")
+
+
+@pytest.mark.requires("cgroup2:memory", "cgroup2:cpu", "cgroup2:cpuset", "cgroup2:io", "cgroup2:pids")
+def test_a_group_that_we_may_fill_holds_every_limit() -> None:
+    """As root one below the top, as a plain user the one that was delegated."""
+    seen = pc.doctor()
+    assert {name: seen[name].state for name in BY_GROUP} == dict.fromkeys(BY_GROUP, "held")
+    assert {seen[name].by for name in BY_GROUP - {"cpu_time"}} == {"cgroup v2"}
+    assert seen["pids"].by == "cgroup v2"
+    for name in ("cgroup", "kill", "freeze"):
+        assert seen[name].state == "held", name
+
+
+@pytest.mark.requires("root")
+def test_a_read_only_hierarchy_takes_its_limits_and_is_named() -> None:
+    seen = worlds.private(f"mount -o remount,bind,ro {TOP}")
+    for name in BY_GROUP - {"cpu_time"}:
+        assert seen[name]["state"] == "missing", name
+        assert "is mounted read-only" in seen[name]["why"], name
+        assert "remount,rw" in seen[name]["fix"], name
+    assert seen["pids"]["by"] == "the user namespace's own task limit"
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A group of the plain user's own, which gives its children what the top has."""
+    made = TOP / f"doctor-test-{os.getpid()}"
+    made.mkdir()
+    words = (TOP / "cgroup.controllers").read_text().split()
+    (TOP / "cgroup.subtree_control").write_text(" ".join(f"+{word}" for word in words))
+    for path in (made, *(made / name for name in ("cgroup.procs", "cgroup.subtree_control"))):
+        os.chown(path, *house_user())
+    yield made
+    for below in made.iterdir():
+        if below.is_dir():
+            below.rmdir()
+    made.rmdir()
+
+
+def house_user() -> tuple[int, int]:
+    import pwd
+
+    if not house.user_exists():
+        pytest.skip(f"there is no user {house.USER}")
+    entry = pwd.getpwnam(house.USER)
+    return entry.pw_uid, entry.pw_gid
+
+
+def as_user_in(group: Path) -> dict[str, dict[str, str]]:
+    """doctor() of the plain user, with the interpreter in this group."""
+    interpreter = house.python_for_user()
+    assert interpreter is not None
+    user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups", "env", "-i", "PATH=/usr/bin:/bin"]
+    doctor = worlds.python(worlds.DOCTOR, interpreter, worlds.package_path())
+    enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
+    return worlds.report([*enter, *user, *doctor], cwd="/")
+
+
+@pytest.mark.requires("root")
+def test_a_plain_user_without_a_group_is_told_how_to_get_one() -> None:
+    house_user()
+    seen = as_user_in(TOP)
+    for name in BY_GROUP - {"cpu_time"}:
+        assert seen[name]["state"] == "missing", name
+        assert "is not writable for uid" in seen[name]["why"], name
+        assert "systemd-run --user --scope -p Delegate=yes" in seen[name]["fix"], name
+    assert "unified_cgroup_hierarchy" not in seen["memory"]["fix"], "this machine has cgroup v2 already"
+    assert seen["pids"]["by"] == "the user namespace's own task limit"
+
+
+@pytest.mark.requires("root")
+def test_a_plain_user_who_sits_in_his_own_group_is_told_to_sit_in_a_leaf(group: Path) -> None:
+    """And from a leaf of it the same interpreter has every limit: the cure is tried here."""
+    seen = as_user_in(group)
+    assert seen["memory"]["state"] == "missing"
+    assert "has this program in it, so it gives no controllers" in seen["memory"]["why"]
+    assert "mkdir $g/host" in seen["memory"]["fix"]
+    leaf = group / "host"
+    leaf.mkdir()
+    os.chown(leaf, *house_user())
+    os.chown(leaf / "cgroup.procs", *house_user())
+    seen = as_user_in(leaf)
+    assert {name: seen[name]["state"] for name in BY_GROUP} == dict.fromkeys(BY_GROUP, "held")
+
+
+@pytest.mark.requires("root")
+def test_a_group_that_was_given_less_names_what_it_lacks(group: Path) -> None:
+    """As systemd does by default: memory and pids only."""
+    inner = group / "scope"
+    leaf = inner / "host"
+    (group / "cgroup.subtree_control").write_text("+memory +pids")
+    leaf.mkdir(parents=True)
+    for path in (inner, leaf):
+        os.chown(path, *house_user())
+        for name in ("cgroup.procs", "cgroup.subtree_control"):
+            os.chown(path / name, *house_user())
+    seen = as_user_in(leaf)
+    for path in (leaf, inner):
+        path.rmdir()
+    assert (seen["memory"]["state"], seen["pids"]["by"]) == ("held", "cgroup v2")
+    for name in ("cpus", "cpuset", "io"):
+        assert seen[name]["state"] == "missing", name
+        assert "was not given this controller" in seen[name]["why"], name
+        assert "Delegate=cpu cpuset io memory pids" in seen[name]["fix"], name
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("relative", "is not an absolute path"),
+        ("/proc", "is no group of cgroup v2"),
+        ("/sys/fs/cgroup/none", "No such file or directory"),
+    ],
+)
+def test_a_group_that_was_named_is_used_or_refused_never_replaced(path: str, why: str) -> None:
+    seen = worlds.report(worlds.python(worlds.DOCTOR), env={**os.environ, "PYCONTAINER_CGROUP": path})
+    assert seen["memory"]["state"] == "missing"
+    assert why in seen["memory"]["why"]
+    assert "PYCONTAINER_CGROUP" in seen["memory"]["fix"]
