@@ -13,61 +13,21 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from programs.stores import project_quota
 import pace
+from machine import CLONE_NEWUSER, idmapped, in_child, libc, mount, unshare, waiting_user_namespace
+from programs.stores import project_quota
 
 CGROUP = Path("/sys/fs/cgroup")
-CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
-OPEN_TREE_CLONE, AT_EMPTY_PATH, MOUNT_ATTR_IDMAP = 1, 0x1000, 0x100000
 LANDLOCK_CREATE_RULESET_VERSION = 1
-# The same on every architecture: these were added to the shared table.
-SYS_OPEN_TREE, SYS_MOUNT_SETATTR, SYS_LANDLOCK_CREATE_RULESET = 428, 442, 444
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def called(result: int, name: str) -> int:
-    """The result of a libc call, or its errno as an OSError."""
-    if result < 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, f"{name}: {os.strerror(errno)}")
-    return result
-
-
-def in_child(body: Callable[[], object]) -> str | None:
-    """Run `body` in a forked child; None when it returned, else what it raised."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            body()
-            os._exit(0)
-        except BaseException as error:
-            os.write(write, str(error).encode()[:4000])
-        finally:
-            os._exit(1)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        message = pipe.read().decode()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return None if status == 0 else message or f"the probe ended with {status}"
-
-
-def unshare(flags: int) -> None:
-    called(libc.unshare(flags), "unshare")
-
-
-def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    words = [word if word is None else word.encode() for word in (source, target, kind)]
-    called(libc.mount(*words, ctypes.c_ulong(flags), data if data is None else data.encode()), f"mount {kind}")
+SYS_LANDLOCK_CREATE_RULESET = 444
 
 
 # ---- words without an argument -----------------------------------------------------------------------------------
@@ -176,32 +136,35 @@ def ids() -> str | None:
     return None if os.geteuid() == 0 else subuid()
 
 
+def one_id() -> str | None:
+    """About a plain user without a range: everything inside belongs to one id."""
+    return None if ids() else "a container has more ids than one here"
+
+
+def plain_user() -> str | None:
+    """The account that tests of a plain user's side run as, started by root, with a Python that it can use."""
+    import house
+
+    if not house.user_exists():
+        return f"there is no user {house.USER}"
+    return None if house.python_for_user() else f"no Python here can be started by {house.USER}"
+
+
+def disk() -> str | None:
+    """The scratch directory lies on a disk, or a part of one: not in memory, not on an overlay."""
+    number = os.stat(scratch()).st_dev
+    device = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+    return None if os.path.exists(device) else f"{scratch()} lies on no disk"
+
+
+def no_swap() -> str | None:
+    lines = Path("/proc/swaps").read_text().splitlines()
+    return None if len(lines) < 2 else "this machine has swap"
+
+
 def tmpfs_upper() -> str | None:
     """The writable layer can lie in memory: as root always, for a plain user from Linux 6.6."""
     return None if os.geteuid() == 0 else at_least("kernel", ">=", "6.6")
-
-
-class waiting_user_namespace:
-    """The pid of a child in a new user namespace, until the block ends."""
-
-    def __enter__(self) -> int:
-        read, write = os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            try:
-                unshare(CLONE_NEWUSER)
-                os.write(write, b"1")
-                signal.pause()
-            finally:
-                os._exit(1)
-        os.close(write)
-        with os.fdopen(read, "rb") as pipe:
-            pipe.read(1)
-        return self.pid
-
-    def __exit__(self, *_: object) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
 
 
 def idmap() -> str | None:
@@ -216,12 +179,6 @@ def idmap() -> str | None:
             return in_child(lambda: idmapped(source.encode(), namespace))
         finally:
             os.close(namespace)
-
-
-def idmapped(source: bytes, namespace: int) -> None:
-    fd = called(libc.syscall(SYS_OPEN_TREE, -100, source, OPEN_TREE_CLONE | os.O_CLOEXEC), "open_tree")
-    attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_IDMAP, 0, 0, namespace)
-    called(libc.syscall(SYS_MOUNT_SETATTR, fd, b"", AT_EMPTY_PATH, attributes, 32), "mount_setattr")
 
 
 def landlock() -> str | None:
@@ -382,7 +339,8 @@ PLAIN: dict[str, Callable[[], str | None]] = {
     "root": root, "user": user, "userns": userns, "overlay-userns": overlay_userns, "unified": unified,
     "cgroup2": cgroup2, "hybrid": hybrid, "delegated": delegated, "subuid": subuid, "idmap": idmap, "ids": ids,
     "landlock": landlock, "ptrace": ptrace, "loop": loop, "swap": swap, "docker": docker, "seams": seams,
-    "tmpfs-upper": tmpfs_upper, "pen": pen,
+    "tmpfs-upper": tmpfs_upper, "one-id": one_id, "plain-user": plain_user, "disk": disk, "no-swap": no_swap,
+    "pen": pen,
     "seccomp.json": lambda: existing("/usr/share/containers/seccomp.json"),
 }  # fmt: skip
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {

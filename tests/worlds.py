@@ -14,6 +14,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def install(call: str, errno: int, argument: tuple[int, int] | None = None) -> N
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_SECCOMP)")
 
 
+PlainUser = Callable[[str], list[str]]
 DOCTOR = "import json, pycontainer; print(json.dumps(pycontainer.doctor().to_dict()))"
 
 

@@ -13,7 +13,8 @@ pub fn directory(uid: u32) -> PathBuf {
     }
 }
 
-/// Where layers on the disk lie: $PYCONTAINER_STORE, /var/lib/pycontainer for root, $XDG_DATA_HOME/pycontainer or its default for a user.
+/// Where layers on the disk lie: $PYCONTAINER_STORE, /var/lib/pycontainer for root, $XDG_DATA_HOME/pycontainer or its default for a user
+/// (one without a home: beside what engines share).
 pub fn store(uid: u32) -> PathBuf {
     if let Some(given) = std::env::var_os("PYCONTAINER_STORE") {
         return PathBuf::from(given);
@@ -21,8 +22,10 @@ pub fn store(uid: u32) -> PathBuf {
     if uid == 0 {
         return PathBuf::from("/var/lib/pycontainer");
     }
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/share");
-    std::env::var_os("XDG_DATA_HOME").map_or_else(home, PathBuf::from).join("pycontainer")
+    // Relative ones are invalid (XDG Base Directory Specification): they would be another place in each working directory.
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
+    data.map_or_else(|| directory(uid).join("store"), |data| data.join("pycontainer"))
 }
 
 /// Makes a directory (and its parents) of mode 0700, or takes an existing one of ours; somebody else's is refused (H19).

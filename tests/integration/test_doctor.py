@@ -6,19 +6,17 @@ import io
 import os
 import pickle
 import shlex
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import house
 import pycontainer as pc
 import worlds
 from pycontainer import _causes, _doctor
 from pycontainer._native import core
+from worlds import PlainUser
 
 EPERM, ENOSYS, EOPNOTSUPP, EACCES = 1, 38, 95, 13
 TIOCGPTPEER, NOFILE = 0x5441, 7
@@ -295,25 +293,14 @@ def test_cap_sys_resource_is_what_the_kernel_says(healthy: pc.Report) -> None:
     assert held or "lacks CAP_SYS_RESOURCE" in healthy["cap_sys_resource"].why
 
 
-@pytest.fixture
-def plain_user(scratch: Path) -> Iterator[list[str]]:
-    """doctor() as the plain user with a subuid range, from a copy of the package that he can read."""
-    if not house.user_exists() or (interpreter := house.python_for_user()) is None:
-        pytest.skip(f"there is no user {house.USER} with a Python")
-    place = worlds.readable_copy(scratch / "for-the-plain-user")
-    user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups"]
-    yield [*user, "env", "-i", "PATH=/usr/bin:/bin", *worlds.python(worlds.DOCTOR, interpreter, str(place))]
-    shutil.rmtree(place)
-
-
-@pytest.mark.requires("root", "userns", "program:newuidmap")
-def test_a_plain_user_has_a_range(plain_user: list[str]) -> None:
-    seen = worlds.private("true", plain_user)
+@pytest.mark.requires("root", "userns", "plain-user", "program:newuidmap")
+def test_a_plain_user_has_a_range(plain_user: PlainUser) -> None:
+    seen = worlds.report(plain_user(worlds.DOCTOR))
     assert seen["subuid"]["state"] == "held"
     assert seen["subuid"]["by"] == "newuidmap, 65537 ids"
 
 
-@pytest.mark.requires("root", "userns", "program:newuidmap")
+@pytest.mark.requires("root", "userns", "plain-user", "program:newuidmap")
 @pytest.mark.parametrize(
     ("change", "why", "fix"),
     [
@@ -322,8 +309,8 @@ def test_a_plain_user_has_a_range(plain_user: list[str]) -> None:
         ("mount --bind /bin/false $(command -v newuidmap)", "newuidmap cannot use this user's range", "set-user-ID"),
     ],
 )
-def test_what_takes_the_range_is_named(plain_user: list[str], change: str, why: str, fix: str) -> None:
-    seen = worlds.private(change, plain_user)
+def test_what_takes_the_range_is_named(plain_user: PlainUser, change: str, why: str, fix: str) -> None:
+    seen = worlds.private(change, plain_user(worlds.DOCTOR))
     assert seen["subuid"]["state"] == "degraded"
     assert why in seen["subuid"]["why"]
     assert fix in seen["subuid"]["fix"]

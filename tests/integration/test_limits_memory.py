@@ -87,9 +87,8 @@ def test_without_swap_the_limit_is_the_memory_alone(load: Load) -> None:
     assert (row.state, bool(row.by)) == ("held", True)
 
 
+@pytest.mark.requires("no-swap")
 def test_no_swap_at_all_needs_no_group(load: Load) -> None:
-    if len(Path("/proc/swaps").read_text().splitlines()) > 1:
-        pytest.skip("this machine swaps")
     assert load("exit", 0, limits=Limits(swap=0)).enforced["swap"].state == "held"
 
 

@@ -71,9 +71,9 @@ def test_a_namespace_can_be_that_of_a_process(inside: Probe) -> None:
     pid = os.fork()
     if not pid:
         try:
-            import requirements
+            import machine
 
-            requirements.unshare(CLONE_NEWUTS)
+            machine.unshare(CLONE_NEWUTS)
             os.write(ready[1], b"1")
             os.read(wait[0], 1)
         finally:

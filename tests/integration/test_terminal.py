@@ -111,7 +111,7 @@ except KeyboardInterrupt:
 
 
 def test_a_stopped_terminal_holds_the_output_but_not_the_keyboard(rootfs: Path) -> None:
-    """Ctrl-S: nothing is lost when it is let go, and Ctrl-C still ends the run (a write would have slept in the kernel)."""
+    """Ctrl-S: nothing is lost when it is let go, and Ctrl-C still ends the run: a write would have slept."""
     with Terminal(python(FLOOD.format(rootfs=str(rootfs)))) as terminal:
         terminal.until("abcdefgh")
         termios.tcflow(terminal.inner, termios.TCOOFF)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,13 +105,10 @@ def test_a_layer_on_the_disk_is_not_measured(load: Load) -> None:
     assert (usage.disk, usage.disk_full) == (None, None)
 
 
-@pytest.mark.requires("cgroup2:io")
-def test_io_is_what_went_to_the_disk(load: Load, tmp_path: Any) -> None:
-    limits = Limits(io={str(tmp_path): pc.IoLimit(write_bps="1GiB")})
-    try:
-        usage = load("exit", 0, limits=limits).usage
-    except pc.SetupError:
-        pytest.skip(f"{tmp_path} lies on no disk")
+@pytest.mark.requires("cgroup2:io", "disk")
+def test_io_is_what_went_to_the_disk(load: Load, scratch: Path) -> None:
+    limits = Limits(io={str(scratch): pc.IoLimit(write_bps="1GiB")})
+    usage = load("exit", 0, limits=limits).usage
     assert usage.io_read is not None
     assert usage.io_write is not None
 

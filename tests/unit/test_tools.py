@@ -12,6 +12,7 @@ import pytest
 import doc_examples
 import junit
 import leaks
+import machine
 import requirements
 import skiplist
 
@@ -95,9 +96,9 @@ def test_in_child_tells_what_the_child_raised():
     def fails():
         raise RuntimeError("the reason")
 
-    assert requirements.in_child(lambda: None) is None
-    assert requirements.in_child(fails) == "the reason"
-    assert requirements.in_child(lambda: os.kill(os.getpid(), 9)) == "the probe ended with -9"
+    assert machine.in_child(lambda: None) is None
+    assert machine.in_child(fails) == "the reason"
+    assert machine.in_child(lambda: os.kill(os.getpid(), 9)) == "the probe ended with -9"
 
 
 def test_counts_of_junit_files_are_by_case(tmp_path):
