@@ -65,12 +65,12 @@ def compiler(directory: Path) -> Path:
     if (root / "complete").exists():
         return root
     apt = Apt(directory / "apt")
-    apt.update()
     try:
+        apt.update()
         library = next(name for name in apt.depends(HOST_PACKAGES[1]) if name.startswith("libstd-rust-web-1"))
         llvm = next(name for name in apt.depends(library) if name.startswith("libllvm"))
     except (subprocess.CalledProcessError, StopIteration) as error:
-        raise Cannot("Debian's rustc-web is not among this machine's packages") from error
+        raise Cannot("Debian's rustc-web is not among the packages that this machine can reach") from error
     for archive in apt.download([*HOST_PACKAGES, library, llvm, f"{HOST_PACKAGES[1]}:arm64"]):
         run("dpkg-deb", "-x", str(archive), str(root))
         archive.unlink()
