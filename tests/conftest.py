@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,6 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell without job control starts what it puts into the background with SIGINT ignored, and so would be all that
+    # is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[SKIPS], config.stash[RAN] = {}, set()
     skiplist.parse(skiplist.LIST.read_text())  # a bad line is found before an hour of tests, not after
 
