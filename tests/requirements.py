@@ -169,9 +169,14 @@ def tmpfs_upper() -> str | None:
 
 def idmap() -> str | None:
     """The file system of the tests' scratch directory can be mounted with shifted ids (root only)."""
+    with tempfile.TemporaryDirectory(dir=scratch()) as source:
+        return idmap_of(source)
+
+
+def idmap_of(source: str) -> str | None:
     if os.geteuid():
         return "an idmapped mount needs root"
-    with tempfile.TemporaryDirectory(dir=scratch()) as source, waiting_user_namespace() as pid:
+    with waiting_user_namespace() as pid:
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{pid}/{name}").write_text("0 1879048192 65536")
         namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -346,6 +351,7 @@ PLAIN: dict[str, Callable[[], str | None]] = {
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {
     "cgroup1": cgroup_v1, "cgroup2": cgroup_v2, "controller": controller, "program": program, "module": module,
     "library": library, "path": existing, "arch": architecture, "cap": capability, "project-quota": project_quota,
+    "idmap": idmap_of,
     "scheduler": scheduler,
 }  # fmt: skip
 COMPARISON = re.compile(r"(kernel|python|landlock|cpus|memory_mib)(>=|<)(\d+(?:\.\d+)?)")

@@ -196,7 +196,7 @@ def _asked_limits(seen: dict[str, Any], asked: dict[str, Any]) -> Iterator[Guara
     broken = {"rlimits": _rlimits_beyond, "oom_score_adj": _other_score, "disk": _larger_than_asked}
     for name, by in asked["kept"].items():
         why = broken[name](seen, asked["said"]) if name in broken else ""
-        yield _row(name, not why, by, why)
+        yield _row(name, not why, (name == "disk" and seen["disk_bound"]) or by, why)
 
 
 # /proc/PID/limits, fs/proc/base.c: lnames
@@ -227,7 +227,8 @@ def _other_score(seen: dict[str, Any], said: Limits) -> str:
 
 
 def _larger_than_asked(seen: dict[str, Any], said: Limits) -> str:
-    """The size of a layer in memory, which is of whole pages."""
-    if not seen["upper_in_memory"] or said.disk is None or seen["size"] < said.disk + 65536:
+    """The size of the layer: in memory of whole pages; on the disk with our own directories, and the 2 % of ext4."""
+    if said.disk is None or not (seen["upper_in_memory"] or seen["disk_bound"]):
         return ""
-    return f"the writable layer has {seen['size']} bytes"
+    most = said.disk + 65536 if seen["upper_in_memory"] else said.disk * 1.03 + (1 << 20)
+    return "" if seen["size"] < most else f"the writable layer has {seen['size']} bytes"

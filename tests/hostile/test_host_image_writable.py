@@ -15,7 +15,7 @@ import pycontainer as pc
 from hostile.attacks import inside, outside, signature
 from hostile.test_host_image import CHANGE
 
-pytestmark = pytest.mark.requires("root", "idmap")
+pytestmark = pytest.mark.requires("root", "idmap:/usr", "idmap:/opt")
 HOST = pc.Image.host(writable=True)
 UPPERS = [{}, {"upper": "disk"}, {"upper": "disk", "limits": pc.Limits(disk="64MiB")}]
 

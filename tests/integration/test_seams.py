@@ -108,6 +108,16 @@ def test_a_layer_that_is_not_where_it_was_asked_for_is_degraded(rootfs: Path) ->
     assert changed(before, after) == {"upper"}
 
 
+@pytest.mark.requires("root", "loop")
+def test_a_layer_on_the_disk_that_nothing_bounds_shows_in_its_row(rootfs: Path) -> None:
+    said = {"upper": "disk", "limits": {"disk": "1MiB"}}
+    before, after = rows(rootfs, **said), rows(rootfs, "disk", **said)
+    assert before["disk"][:2] in (["held", "loop file"], ["held", "project quota"])
+    assert after["disk"][0] == "missing"
+    assert "bytes" in after["disk"][2]
+    assert changed(before, after) == {"disk"}
+
+
 def test_every_row_of_a_run_is_told_or_explained(rootfs: Path) -> None:
     """A new row of `enforced` finds its seam, or its reason, here."""
     explained = {name.strip() for names in NO_SEAM for name in names.partition(" of ")[0].split(",")}

@@ -3,6 +3,7 @@
 use super::disk::loop_file::{self, LoopFile};
 use super::disk::{Bound, Means};
 use super::engine::Engine;
+use super::seams;
 use super::upper::{self, UpperDirectory};
 use crate::error::Result;
 use crate::mount::layers::upper_directories;
@@ -19,6 +20,7 @@ impl Layer {
     /// `owner` is the container's root in the host's ids.
     pub fn make(engine: &Engine, root: &RootSource, name: &str, owner: u32, bound: Option<Bound>) -> Result<Layer> {
         let store = engine.uppers()?;
+        let bound = bound.filter(|_| !seams::skips("disk"));
         if let Some(Bound { bytes, means: Means::LoopFile }) = bound {
             return loop_file::make(&store, bytes).map(Layer::LoopFile);
         }

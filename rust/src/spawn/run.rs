@@ -312,7 +312,6 @@ impl Live<'_> {
         counters.pids_peak = counters.pids_peak.map(|peak| peak.saturating_sub(u64::from(!self.spec.pid1)));
         let mut held = self.groups.as_ref().map(Groups::verified).unwrap_or_default();
         held.append(&mut self.prepared.degraded);
-        held.extend(self.prepared.bound.map(Bound::row));
         let group_paths = self.groups.as_ref().map(Groups::paths).unwrap_or_default();
         let upper_in_memory = !self.prepared.upper_is_on_disk();
         if let Some(groups) = self.groups.take() {

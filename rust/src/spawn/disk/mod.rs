@@ -8,7 +8,6 @@ pub mod quota;
 use super::engine::{self, Engine};
 use super::spec::{Spec, UserSpace};
 use super::{seams, upper};
-use crate::cgroup::{Guarantee, State};
 use crate::error::{Error, Result};
 use crate::sys;
 use std::os::fd::AsRawFd;
@@ -40,14 +39,6 @@ impl Means {
             Means::ProjectQuota => "project quota",
             Means::LoopFile => "loop file",
         }
-    }
-}
-
-impl Bound {
-    /// The row of `enforced`.
-    pub fn row(self) -> Guarantee {
-        let by = self.means.words().to_owned();
-        Guarantee { name: "disk", state: State::Held, by, why: String::new(), fix: String::new() }
     }
 }
 
