@@ -13,18 +13,26 @@ import pytest
 import pycontainer as pc
 from hostile.attacks import shell
 
-# renameat2(RENAME_EXCHANGE) as fast as it goes, until the file `stop` is there.
+pytestmark = pytest.mark.timeout(900)
+
+SWAPS = 100_000  # per race; --quick: a tenth
+STARTS = 30  # at least, of either outcome
+PATIENCE = 300  # seconds
+
+# renameat2(RENAME_EXCHANGE) as fast as it goes, until there were enough and the file `stop` is there.
 SWAP = """
 import ctypes, os
 libc = ctypes.CDLL(None)
 os.chdir('/share')
 os.makedirs('d/x', exist_ok=True)
 os.symlink('TARGET', 'link')
+count = os.open('count', os.O_WRONLY | os.O_CREAT, 0o644)
 rounds = 0
-while not os.path.exists('stop'):
+while rounds < GOAL or not os.path.exists('stop'):
     for _ in range(100):
         libc.syscall(316, -100, b'd', -100, b'link', 2)
     rounds += 100
+    os.pwrite(count, b'%d' % rounds, 0)
 print(rounds)
 """
 
@@ -43,32 +51,44 @@ def two_ranges(rootfs: Path) -> None:
         thread.join()
 
 
+class Swaps:
+    """Container A's: how many there shall be while B is started, how many there have been."""
+
+    def __init__(self, shared: Path, goal: int) -> None:
+        self.goal, self.total, self.count = goal, 0, shared / "count"
+
+    def enough(self) -> bool:
+        return self.count.exists() and int(self.count.read_text() or 0) >= self.goal
+
+
 @contextmanager
-def swapping(shared: Path, target: str) -> Iterator[list[int]]:
-    """Container A at work; yields a list that has its number of swaps afterwards."""
-    rounds: list[int] = []
+def swapping(shared: Path, target: str, goal: int) -> Iterator[Swaps]:
+    """Container A at work, with its number of swaps afterwards."""
+    swaps = Swaps(shared, goal)
     mounts = [pc.Mount.bind(shared, "/share")]
 
     def attack() -> None:
-        code = SWAP.replace("TARGET", target)
-        done = pc.run(["python3", "-c", code], mounts=mounts, text=True, timeout=90, check=True)
-        rounds.append(int(done.stdout))
+        code = SWAP.replace("TARGET", target).replace("GOAL", str(goal))
+        done = pc.run(["python3", "-c", code], mounts=mounts, text=True, timeout=300, check=True)
+        swaps.total = int(done.stdout)
 
     attacker = threading.Thread(target=attack)
     attacker.start()
     try:
-        yield rounds
+        yield swaps
     finally:
         (shared / "stop").touch()
         attacker.join()
         (shared / "stop").unlink()
+        swaps.count.unlink(missing_ok=True)
 
 
-def starts(root: Path, count: range, seconds: float = 0, **options: object) -> dict[str, int]:
-    """Container B, again and again, for at least so long: how often it ran, and how often the start was refused."""
+def starts(root: Path, swaps: Swaps, **options: object) -> dict[str, int]:
+    """Container B, again and again, until there were swaps enough: how often it ran, how often it was refused."""
     seen = {"ran": 0, "refused": 0}
-    until = time.monotonic() + seconds
-    while sum(seen.values()) < len(count) or time.monotonic() < until:
+    until = time.monotonic() + PATIENCE
+    while sum(seen.values()) < STARTS or not swaps.enough():
+        assert time.monotonic() < until, "the attacker does not get on"
         try:
             done = shell(root, "cat /share/d/x/ptmx /share/d/x/file /share/link/x/file /ptmx 2>/dev/null", **options)
             assert "secret" not in done.stdout
@@ -91,11 +111,13 @@ def test_cve_2021_30465_mount_target_is_swapped(
     """
     before = Path("/proc/self/mountinfo").read_text()
     share = pc.Mount.bind(shared, "/share")
-    with swapping(shared, target) as rounds:
-        seen = starts(rootfs, times(30), 2, mounts=[share, pc.Mount.tmpfs("/share/d/x")])
-        more = starts(rootfs, times(30), 2, mounts=[share, pc.Mount.tmpfs("/share/d/x/made")])
-    assert rounds[0] >= 1000
-    assert seen["ran"] + more["ran"] > 0
+    ran = 0
+    for place in ("/share/d/x", "/share/d/x/made"):
+        with swapping(shared, target, len(times(SWAPS))) as swaps:
+            ran += starts(rootfs, swaps, mounts=[share, pc.Mount.tmpfs(place)])["ran"]
+        assert swaps.total >= swaps.goal
+        (shared / "link").unlink()
+    assert ran > 0
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
@@ -108,9 +130,9 @@ def test_ghsa_3q8j_pf29_vwv8_read_only_path_is_swapped(
     security = pc.Security(masked_paths=["/share/d/x"], readonly_paths=["/share/d"])
     share = pc.Mount.bind(shared, "/share")
     (shared / "d/x").mkdir(parents=True)
-    with swapping(shared, "/") as rounds:
-        seen = starts(rootfs, times(30), 4, mounts=[share], security=security)
-    assert rounds[0] >= 1000
+    with swapping(shared, "/", len(times(SWAPS))) as swaps:
+        seen = starts(rootfs, swaps, mounts=[share], security=security)
+    assert swaps.total >= swaps.goal
     assert sum(seen.values()) >= 3
 
 
@@ -128,16 +150,20 @@ def test_cve_2026_34078_source_is_swapped(
     (place / "d").mkdir()
     (place / "link").symlink_to(canary)
     stop = threading.Event()
+    swaps, goal = [0], len(times(SWAPS))
 
     def swap() -> None:
-        while not stop.is_set():
+        while swaps[0] < goal or not stop.is_set():
             for one, two in (("d", "t"), ("link", "d"), ("t", "link")):
                 os.rename(place / one, place / two)
+            swaps[0] += 1
 
     swapper = threading.Thread(target=swap)
     swapper.start()
     try:
-        for _ in times(60):
+        tries = len(times(60))
+        while tries > 0 or swaps[0] < goal:
+            tries -= 1
             try:
                 shell(
                     rootfs,
