@@ -57,8 +57,6 @@ def group() -> Iterator[Path]:
 def house_user() -> tuple[int, int]:
     import pwd
 
-    if not house.user_exists():
-        pytest.skip(f"there is no user {house.USER}")
     entry = pwd.getpwnam(house.USER)
     return entry.pw_uid, entry.pw_gid
 
@@ -73,9 +71,8 @@ def as_user_in(group: Path) -> dict[str, dict[str, str]]:
     return worlds.report([*enter, *user, *doctor], cwd="/")
 
 
-@pytest.mark.requires("root")
+@pytest.mark.requires("root", "plain-user")
 def test_a_plain_user_without_a_group_is_told_how_to_get_one() -> None:
-    house_user()
     seen = as_user_in(TOP)
     for name in BY_GROUP - {"cpu_time"}:
         assert seen[name]["state"] == "missing", name
@@ -85,7 +82,7 @@ def test_a_plain_user_without_a_group_is_told_how_to_get_one() -> None:
     assert seen["pids"]["by"] == "the user namespace's own task limit"
 
 
-@pytest.mark.requires("root")
+@pytest.mark.requires("root", "plain-user")
 def test_a_plain_user_who_sits_in_his_own_group_is_told_to_sit_in_a_leaf(group: Path) -> None:
     """And from a leaf of it the same interpreter has every limit: the cure is tried here."""
     seen = as_user_in(group)
@@ -100,7 +97,7 @@ def test_a_plain_user_who_sits_in_his_own_group_is_told_to_sit_in_a_leaf(group: 
     assert {name: seen[name]["state"] for name in BY_GROUP} == dict.fromkeys(BY_GROUP, "held")
 
 
-@pytest.mark.requires("root")
+@pytest.mark.requires("root", "plain-user")
 def test_a_group_that_was_given_less_names_what_it_lacks(group: Path) -> None:
     """As systemd does by default: memory and pids only."""
     inner = group / "scope"

@@ -38,6 +38,17 @@ def hand_on(group: Path) -> None:
     (group / "cgroup.subtree_control").write_text(" ".join(f"+{word}" for word in words))
 
 
+# What a program of a test begins with: an engine that has run something; argv is the image and the test's own words.
+PRELUDE = """
+import os, signal, sys, threading, time
+import pycontainer as pc
+from pycontainer import _core
+image, *words = sys.argv[1:]
+assert pc.run(["true"], image=image).returncode == 0
+keeper = _core.keeper_pid()
+"""
+
+
 class Pen:
     def __init__(self) -> None:
         self.group = place() / f"pycontainer-pen-{os.getpid()}-{next(numbers)}"
@@ -82,6 +93,12 @@ class Pen:
             out, err = child.communicate()
             raise AssertionError(f"no end after {timeout} s; it said:\n{out[-2000:]}\n{err[-6000:]}") from None
         assert child.returncode == 0, f"ended with {child.returncode}:\n{out[-2000:]}\n{err[-6000:]}"
+        return out
+
+    def tried(self, program: str, rootfs: Path, *args: object, timeout: float = 60) -> str:
+        """`run` of a program that follows PRELUDE; afterwards nothing of it is left here."""
+        out = self.run(PRELUDE + program, rootfs, *args, timeout=timeout)
+        assert not self.left()
         return out
 
     def processes(self) -> set[int]:

@@ -16,11 +16,9 @@ pytestmark = [
 
 # Copies are made as fast as they can be while four threads run containers; each copy outlives the runs of its time.
 STORM = """
-import faulthandler, multiprocessing, os, signal, sys, threading, time
-import pycontainer as pc
-from pycontainer import _core
-faulthandler.dump_traceback_later(float(sys.argv[4]), exit=True)
-image, count, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+import faulthandler, multiprocessing
+count, how = int(words[0]), words[1]
+faulthandler.dump_traceback_later(float(words[2]), exit=True)
 LIFE = 0.5
 stop, wrong, slowest, runs = threading.Event(), [], [0.0], [0]
 
@@ -67,8 +65,6 @@ def process(n):
     p.start()
     return p.join
 
-pc.run(["true"], image=image)
-keeper = _core.keeper_pid()
 threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
 for t in threads:
     t.start()
@@ -94,18 +90,13 @@ def test_forks_while_containers_run(
     pen: Pen, rootfs: Path, how: str, times: Callable[[int], range], tell: Callable[[str], None]
 ) -> None:
     count = len(times(1000))
-    runs, slowest = pen.run(STORM, rootfs, count, how, 600, timeout=620).split()
+    runs, slowest = pen.tried(STORM, rootfs, count, how, 600, timeout=620).split()
     tell(f"{count} copies, {runs} containers, the slowest took {float(slowest):.2f} s")
     assert int(runs) > 10
-    assert not pen.left()
 
 
 # A copy that lives as long as the container must not hold the ends of its pipes: the run ends with the container.
 HOLD = """
-import os, sys, threading, time
-import pycontainer as pc
-image = sys.argv[1]
-pc.run(["true"], image=image)
 took = []
 def one():
     begin = time.monotonic()
@@ -135,19 +126,12 @@ print(max(took), sum(link.startswith(("pipe", "socket")) and link not in own for
 
 
 def test_a_copy_holds_no_pipe_and_no_socket(pen: Pen, rootfs: Path) -> None:
-    slowest, held = pen.run(HOLD, rootfs, timeout=60).split()
+    slowest, held = pen.tried(HOLD, rootfs).split()
     assert float(slowest) < 10  # the copies live 20 s
     assert int(held) == 0
-    assert not pen.left()
 
 
 COPY = """
-import os, sys, threading, time
-import pycontainer as pc
-from pycontainer import _core
-image = sys.argv[1]
-pc.run(["true"], image=image)
-keeper = _core.keeper_pid()
 results = []
 running = threading.Thread(target=lambda: results.append(pc.run(["sh", "-c", "sleep 1; echo mine"], image=image)))
 running.start()
@@ -177,15 +161,12 @@ assert pc.run(["true"], image=image).returncode == 0
 
 
 def test_a_copy_has_a_keeper_of_its_own(pen: Pen, rootfs: Path) -> None:
-    pen.run(COPY, rootfs, timeout=60)
-    assert not pen.left()
+    pen.tried(COPY, rootfs)
 
 
 # A signal handler forks in the middle of the wait, and the copy comes out of run() by itself.
 HANDLER = """
-import os, signal, sys, threading, time
-import pycontainer as pc
-image, way = sys.argv[1:]
+way, = words
 parent, copies = os.getpid(), []
 def handler(*_):
     pid = os.fork()
@@ -194,7 +175,6 @@ def handler(*_):
     elif way == "raises":
         raise KeyError("in the copy")
 signal.signal(signal.SIGUSR1, handler)
-pc.run(["true"], image=image)
 threading.Timer(0.3, lambda: os.kill(parent, signal.SIGUSR1)).start()
 try:
     r = pc.run(["sh", "-c", "echo a; sleep 1; echo b"], image=image, upper="disk", limits=pc.Limits(pids=20))
@@ -210,5 +190,4 @@ assert os.waitstatus_to_exitcode(os.waitpid(copies[0], 0)[1]) == 5
 
 @pytest.mark.parametrize("way", ["raises", "returns"])
 def test_a_fork_in_a_signal_handler(pen: Pen, rootfs: Path, way: str) -> None:
-    pen.run(HANDLER, rootfs, way, timeout=60)
-    assert not pen.left()
+    pen.tried(HANDLER, rootfs, way)

@@ -10,21 +10,16 @@ from pen import Pen
 pytestmark = [pytest.mark.requires("root", "unified"), pytest.mark.leaks_by_design]
 
 IDENTITY = """
-import os, sys, time
-import pycontainer as pc
-from pycontainer import _core
-image = sys.argv[1]
 os.environ["HOME"] = os.environ["XDG_DATA_HOME"] = os.environ["PYCONTAINER_STORE"] = "/nonexistent"
 assert pc.run(["id", "-u"], image=image).stdout == b"0\\n"
-old = _core.keeper_pid()
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 r = pc.run(["id", "-u"], image=image)
 assert r.stdout == b"0\\n", r
-assert _core.keeper_pid() not in (old, None)
+assert _core.keeper_pid() not in (keeper, None)
 deadline = time.monotonic() + 2
-while os.path.exists(f"/proc/{old[0]}"):
+while os.path.exists(f"/proc/{keeper[0]}"):
     assert time.monotonic() < deadline, "the first keeper still lives"
     time.sleep(0.01)
 """
@@ -32,16 +27,11 @@ while os.path.exists(f"/proc/{old[0]}"):
 
 @pytest.mark.requires("userns")
 def test_a_host_that_drops_its_ids_gets_another_keeper(pen: Pen, rootfs: Path) -> None:
-    pen.run(IDENTITY, rootfs, timeout=60)
-    assert not pen.left()
+    pen.tried(IDENTITY, rootfs)
 
 
 # The old keeper does not listen to the new identity, but a run that it started before ends all the same.
 IN_FLIGHT = """
-import os, sys, threading, time
-import pycontainer as pc
-image = sys.argv[1]
-pc.run(["true"], image=image)
 seen = []
 def one():
     seen.append(pc.run(["sh", "-c", "sleep 0.5; echo end"], image=image, limits=pc.Limits(pids=20)))
@@ -58,18 +48,13 @@ assert seen[0].stdout == b"end\\n" and other.stdout == b"other\\n"
 
 @pytest.mark.requires("userns")
 def test_a_run_that_began_before_the_change_ends_well(pen: Pen, rootfs: Path) -> None:
-    pen.run(IN_FLIGHT, rootfs, timeout=60)
-    assert not pen.left()
+    pen.tried(IN_FLIGHT, rootfs)
 
 
 SETTINGS = """
-import os, resource, sys, tempfile
-import pycontainer as pc
-from pycontainer import _core
-image = sys.argv[1]
+import resource, tempfile
 SHOW = "umask; pwd; ulimit -n; ulimit -c; ulimit -u"
 first = pc.run(["sh", "-c", SHOW], image=image).stdout
-keeper = _core.keeper_pid()
 with tempfile.TemporaryDirectory() as gone:
     os.chdir(gone)
 os.umask(0o777)
@@ -86,5 +71,4 @@ assert _core.keeper_pid() == keeper
 
 
 def test_directory_umask_and_limits_travel_in_the_plan(pen: Pen, rootfs: Path) -> None:
-    pen.run(SETTINGS, rootfs, timeout=60)
-    assert not pen.left()
+    pen.tried(SETTINGS, rootfs)

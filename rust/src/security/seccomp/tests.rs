@@ -4,6 +4,7 @@ use super::simulate::{SeccompData, check, run};
 use super::*;
 use crate::security::capabilities;
 
+mod guard;
 mod rules;
 
 const EPERM: u32 = Action::Errno(1).value();
