@@ -203,3 +203,9 @@ assert _core.keeper_pid() is None
     subprocess.run(
         [sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(pc.__file__).parents[1])}
     )
+
+
+@pytest.mark.requires("user")
+def test_a_plain_user_cannot_have_the_owners_of_this_machine_mapped() -> None:
+    with pytest.raises(pc.NotSupported, match=r"writable=True.*root only.*Mount\.overlay"):
+        pc.run(["true"], image=pc.Image.host(writable=True))
