@@ -5,9 +5,8 @@ use super::Missing;
 use super::ext4::{self, BLOCK, Geometry};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
-use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID};
-use crate::sys::fs::Fd;
-use crate::sys::{Errno, disk, host, mount};
+use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, O_DIRECTORY};
+use crate::sys::{Errno, disk, fs, host, mount};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -148,8 +147,7 @@ impl LoopFile {
 
     /// Its content goes with it: what the container wrote and the kernel has not yet need never reach the disk.
     pub fn discard(self) {
-        if let Ok(root) = crate::sys::fs::openat(self.fd(), c".", crate::sys::constants::O_DIRECTORY, 0) {
-            let root: Fd = root;
+        if let Ok(root) = fs::openat(self.fd(), c".", O_DIRECTORY, 0) {
             let _ = disk::shut_down(root.raw());
         }
     }
