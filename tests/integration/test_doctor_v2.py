@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import worlds
 pytestmark = [pytest.mark.vm, pytest.mark.requires("cgroup2", "userns")]
 BY_GROUP = {"memory", "memory_high", "oom_group", "cpus", "cpu_weight", "cpuset", "cpu_time", "io"}
 TOP = Path("/sys/fs/cgroup")
+Reports = Callable[[Path], dict[str, dict[str, str]]]
 
 
 @pytest.mark.requires("cgroup2:memory", "cgroup2:cpu", "cgroup2:cpuset", "cgroup2:io", "cgroup2:pids")
@@ -61,18 +64,28 @@ def house_user() -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def as_user_in(group: Path) -> dict[str, dict[str, str]]:
-    """doctor() of the plain user, with the interpreter in this group."""
+@pytest.fixture
+def as_user_in(scratch: Path) -> Iterator[Reports]:
+    """doctor() of the plain user, with the interpreter in a group; his store is where layers can lie."""
     interpreter = house.python_for_user()
     assert interpreter is not None
+    store = Path(tempfile.mkdtemp(prefix="store-", dir=scratch))
+    os.chown(store, *house_user())
     user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups", "env", "-i", "PATH=/usr/bin:/bin"]
     doctor = worlds.python(worlds.DOCTOR, interpreter, worlds.package_path())
-    enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
-    return worlds.report([*enter, *user, *doctor], cwd="/")
+
+    def report(group: Path) -> dict[str, dict[str, str]]:
+        enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
+        seen = worlds.report([*enter, *user, f"PYCONTAINER_STORE={store}", *doctor], cwd="/")
+        assert seen["user_namespace"]["state"] == "held", seen["user_namespace"]
+        return seen
+
+    yield report
+    shutil.rmtree(store)
 
 
 @pytest.mark.requires("root", "plain-user")
-def test_a_plain_user_without_a_group_is_told_how_to_get_one() -> None:
+def test_a_plain_user_without_a_group_is_told_how_to_get_one(as_user_in: Reports) -> None:
     seen = as_user_in(TOP)
     for name in BY_GROUP - {"cpu_time"}:
         assert seen[name]["state"] == "missing", name
@@ -83,7 +96,7 @@ def test_a_plain_user_without_a_group_is_told_how_to_get_one() -> None:
 
 
 @pytest.mark.requires("root", "plain-user")
-def test_a_plain_user_who_sits_in_his_own_group_is_told_to_sit_in_a_leaf(group: Path) -> None:
+def test_a_plain_user_who_sits_in_his_own_group_is_told_to_sit_in_a_leaf(as_user_in: Reports, group: Path) -> None:
     """And from a leaf of it the same interpreter has every limit: the cure is tried here."""
     seen = as_user_in(group)
     assert seen["memory"]["state"] == "missing"
@@ -98,7 +111,7 @@ def test_a_plain_user_who_sits_in_his_own_group_is_told_to_sit_in_a_leaf(group: 
 
 
 @pytest.mark.requires("root", "plain-user")
-def test_a_group_that_was_given_less_names_what_it_lacks(group: Path) -> None:
+def test_a_group_that_was_given_less_names_what_it_lacks(as_user_in: Reports, group: Path) -> None:
     """As systemd does by default: memory and pids only."""
     inner = group / "scope"
     leaf = inner / "host"

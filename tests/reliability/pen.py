@@ -67,8 +67,12 @@ class Pen:
     def __exit__(self, *exc: object) -> None:
         self.empty()
         shutil.rmtree(self.store, ignore_errors=True)
-        for directory in [*sorted(self.group.rglob("*/"), reverse=True), self.group]:
+        for directory in reversed(self.groups()):
             directory.rmdir()
+
+    def groups(self) -> list[Path]:
+        """The pen's and all below it, outer ones first. They come and go meanwhile, which rglob() does not bear."""
+        return [Path(directory) for directory, _, _ in os.walk(self.group)]
 
     def start(self, program: str, *args: object, **options: object) -> subprocess.Popen[str]:
         """An interpreter that runs the text `program`, in the pen before its first instruction."""
@@ -104,9 +108,9 @@ class Pen:
     def processes(self) -> set[int]:
         """Live ones; a zombie waits for its parent, which `zombies` looks at."""
         found: set[int] = set()
-        for procs in [self.group / "cgroup.procs", *self.group.rglob("cgroup.procs")]:
+        for group in self.groups():
             try:
-                found.update(int(line) for line in procs.read_text().split())
+                found.update(int(line) for line in (group / "cgroup.procs").read_text().split())
             except OSError:  # removed meanwhile
                 continue
         return {pid for pid in found if state(pid) not in ("Z", "X", None)}
@@ -114,7 +118,7 @@ class Pen:
     def rows(self, expected: set[int] = frozenset()) -> list[str]:  # type: ignore[assignment]
         """What is left here, one line each: processes, groups, writable layers."""
         rows = [f"process {pid} {name(pid)}" for pid in self.processes() - expected]
-        rows += [f"group {path}" for path in self.group.rglob("pycontainer-*")]
+        rows += [f"group {path}" for path in self.groups()[1:] if path.name.startswith("pycontainer-")]
         rows += [f"group {path}" for path in orphaned_groups()]
         rows += [f"layer {path}" for path in self.store.glob("uppers/*")]
         return rows

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +72,19 @@ def assert_nothing_is_left(pen: Pen, store: Path, free: int, shown: set[str]) ->
     assert free - os.statvfs(store).f_bfree < 256, "what was written is still in the store"
 
 
+@contextlib.contextmanager
+def busy(program: str, store: Path, rootfs: Path) -> Iterator[tuple[Pen, subprocess.Popen[str]]]:
+    """A pen with an interpreter that has begun, and whose layers lie in `store`, which the fixture removes."""
+    with Pen() as pen:
+        pen.store.rmdir()
+        pen.store = store
+        child = pen.start(program, rootfs)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begin\n", child.communicate()
+        yield pen, child
+        pen.store = store / "none"
+
+
 @pytest.mark.parametrize("store", KINDS, indirect=True)
 @pytest.mark.parametrize("victim", ["interpreter", "keeper", "both"])
 def test_whoever_is_killed_nothing_is_left(
@@ -77,12 +92,7 @@ def test_whoever_is_killed_nothing_is_left(
 ) -> None:
     free, shown = os.statvfs(store).f_bfree, mounts_of_loops()
     for _ in times(40):
-        with Pen() as pen:
-            pen.store.rmdir()
-            pen.store = store
-            child = pen.start(BUSY, rootfs)
-            assert child.stdout is not None
-            assert child.stdout.readline() == "begin\n", child.communicate()
+        with busy(BUSY, store, rootfs) as (pen, child):
             keepers = [pid for pid in pen.processes() if pid != child.pid and is_keeper(pid)]
             time.sleep(random.uniform(0, 0.4))
             for pid in [*keepers * (victim != "interpreter"), *[child.pid] * (victim != "keeper")]:
@@ -100,7 +110,6 @@ def test_whoever_is_killed_nothing_is_left(
                     timeout=60,
                 )
             assert_nothing_is_left(pen, store, free, shown)
-            pen.store = store / "none"  # the fixture's to remove
 
 
 def is_keeper(pid: int) -> bool:
@@ -144,12 +153,8 @@ time.sleep(60)
 """
     )
     for _ in times(5):
-        with Pen() as pen:
-            pen.store.rmdir()
-            pen.store = store
-            child = pen.start(program, rootfs)
+        with busy(program, store, rootfs) as (pen, child):
             assert child.stdout is not None
-            assert child.stdout.readline() == "begin\n"
             copies = [int(word) for word in child.stdout.readline().split()]
             child.kill()
             child.wait()
@@ -160,4 +165,3 @@ time.sleep(60)
             assert sum(Path(f"/proc/{pid}").exists() for pid in copies) == 30, "the control: they live"
             pen.empty()
             child.communicate()
-            pen.store = store / "none"

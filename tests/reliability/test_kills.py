@@ -167,7 +167,7 @@ def test_killing_the_keeper(pen: Pen, rootfs: Path, times: Callable[[int], range
     for i in rounds:
         served.say()
         keeper = int(served.hear())
-        time.sleep(random.uniform(0, 0.08))
+        time.sleep(random.uniform(0, patience(0.08)))
         os.kill(keeper, signal.SIGKILL)
         for answer in served.hear().split("; "):
             assert answer in seen, (i, answer)
@@ -203,7 +203,7 @@ def test_killing_pid_1(pen: Pen, rootfs: Path, times: Callable[[int], range], te
     for i in rounds:
         served.say()
         keeper = int(served.hear())
-        deadline = time.monotonic() + random.uniform(0.005, 0.15)
+        deadline = time.monotonic() + random.uniform(0.005, patience(0.15))
         while time.monotonic() < deadline:
             for pid in children(keeper):
                 kill(pid)
