@@ -1,13 +1,13 @@
 //! What the kernel says of a container after exec: read, never remembered. Sections of the wire format, for the host to interpret.
 
 use crate::inside::State;
-use crate::maps::with_proc_path;
 use crate::plan::Plan;
+use crate::procfs;
+use crate::sys::Result;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process;
-use crate::sys::{Errno, Result};
-use crate::wire::{Decimal, Reader, Write, evidence as section, inside as op};
+use crate::wire::{Reader, Write, evidence as section, inside as op};
 use crate::witness;
 use core::ffi::CStr;
 
@@ -28,7 +28,7 @@ pub fn of_command(pid: i32, plan: &Plan<'_>, state: &State<'_>, out: &mut impl W
     let own =
         if state.proc >= 0 { Ok(Fd::own(state.proc)) } else { fs::openat(AT_FDCWD, c"/proc", O_PATH | O_DIRECTORY, 0) };
     let Ok(proc) = own else { return };
-    let open = |file: &[u8]| open_of(proc.raw(), pid, file);
+    let open = |file: &[u8]| procfs::with_path_below(pid, file, |path| fs::openat(proc.raw(), path, O_RDONLY, 0));
     put_file(section::STATUS, open(b"/status"), out);
     witness::of_limits(plan.head.flags, open, out);
     put_file(section::UID_MAP, fs::openat(proc.raw(), c"self/uid_map", O_RDONLY, 0), out);
@@ -37,27 +37,16 @@ pub fn of_command(pid: i32, plan: &Plan<'_>, state: &State<'_>, out: &mut impl W
     let _ = proc.release();
 }
 
-/// A file of a process, in this procfs.
-fn open_of(proc: i32, pid: i32, file: &[u8]) -> Result<Fd> {
-    let mut path = [0u8; 32];
-    let digits = Decimal::new(pid as u64);
-    let length = digits.bytes().len();
-    path[..length].copy_from_slice(digits.bytes());
-    path[length..length + file.len()].copy_from_slice(file);
-    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
-    fs::openat(proc, path, O_RDONLY, 0)
-}
-
 /// Of a command that is PID 1, by the keeper, from outside.
 pub fn of_process(pid: i32, flags: u32, out: &mut impl Write) {
-    let open = |file: &[u8]| with_proc_path(pid, file, |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0));
+    let open = |file: &[u8]| procfs::with_path(pid, file, |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0));
     put_file(section::STATUS, open(b"/status"), out);
     witness::of_limits(flags, open, out);
-    put_file(section::UID_MAP, with_proc_path(pid, b"/uid_map", |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0)), out);
+    put_file(section::UID_MAP, open(b"/uid_map"), out);
     out.put_u8(section::NAMESPACES);
     for name in NAMES {
         let rest = &name.to_bytes()[4..];
-        out.put_u64(with_proc_path(pid, rest, |path| Ok(namespace_inode(AT_FDCWD, path))).unwrap_or(0));
+        out.put_u64(procfs::with_path(pid, rest, |path| Ok(namespace_inode(AT_FDCWD, path))).unwrap_or(0));
     }
     put_limits(&[pid], out);
 }

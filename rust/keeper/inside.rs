@@ -1,5 +1,6 @@
 //! The steps of the new root, inside the container's namespaces, as container root. Each resolves its path beneath that root.
 
+use crate::beneath::{directories, own_directory, parent_of, resolve};
 use crate::outside::Slots;
 use crate::pid1::Failed;
 use crate::plan::Plan;
@@ -185,21 +186,6 @@ fn place(state: &State<'_>, mounted: Fd, path: &CStr) -> Result<()> {
     mount::move_mount_onto(mounted.raw(), own_directory(state.root, path)?.raw())
 }
 
-/// A mount point of ours: a real directory, made where it is missing. A symbolic link there is an attack (CVE-2019-19921, 2023-27561).
-fn own_directory(root: i32, path: &CStr) -> Result<Fd> {
-    let open = || {
-        let flags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
-        fs::openat2(root, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
-    };
-    match open() {
-        Err(Errno::NOENT) => {
-            fs::mkdirat(root, path, 0o755)?;
-            open()
-        }
-        other => other,
-    }
-}
-
 fn devpts(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
     let with_group = from.u8().ok_or(Errno::PROTO)? != 0;
     let options: [(&CStr, &CStr); 3] = [(c"ptmxmode", c"666"), (c"mode", c"620"), (c"gid", c"5")];
@@ -209,11 +195,6 @@ fn devpts(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
     options.iter().try_for_each(|(key, value)| mount::fsconfig_string(context.raw(), key, value))?;
     mount::fsconfig_create(context.raw())?;
     place(state, mount::fsmount(context.raw(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)?, c"dev/pts")
-}
-
-/// A path of the user's inside the root: links are followed, but never out of it, and never through /proc's.
-fn resolve(root: i32, path: &CStr, flags: usize) -> Result<Fd> {
-    fs::openat2(root, path, O_PATH | flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 }
 
 fn attach(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
@@ -248,55 +229,6 @@ fn refuse_engines_own(target: &Fd, state: &State<'_>) -> Result<()> {
     let same = |other: &Fd| fs::fstat(other.raw()).is_ok_and(|own| (own.dev(), own.ino) == (seen.dev(), seen.ino));
     let open = |path| fs::openat2(state.root, path, O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
     if [c".", c"dev"].map(open).iter().flatten().any(same) { Err(Errno::LOOP) } else { Ok(()) }
-}
-
-/// mkdir -p, component by component, each opened beneath the root before the next (CVE-2024-45310, CVE-2026-87766).
-fn directories(root: i32, path: &CStr, mode: u32) -> Result<Fd> {
-    let mut buffer = [0u8; 4096];
-    let bytes = path.to_bytes();
-    let mut end = 0;
-    let mut last = Err(Errno::INVAL);
-    while end < bytes.len() {
-        end += bytes[end..].iter().take_while(|byte| **byte == b'/').count();
-        end += bytes[end..].iter().take_while(|byte| **byte != b'/').count();
-        buffer.get_mut(..end).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(&bytes[..end]);
-        buffer[end] = 0;
-        let prefix = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?;
-        last = match resolve(root, prefix, O_DIRECTORY) {
-            Err(Errno::NOENT) => {
-                let (parent, name) = split(root, prefix, &last)?;
-                fs::mkdirat(parent, name, mode)?;
-                resolve(root, prefix, O_DIRECTORY)
-            }
-            other => other,
-        };
-        if let Err(errno) = last {
-            return Err(errno);
-        }
-    }
-    last
-}
-
-/// The directory reached so far, and the name in it that is missing.
-fn split<'a>(root: i32, prefix: &'a CStr, reached: &Result<Fd>) -> Result<(i32, &'a CStr)> {
-    let bytes = prefix.to_bytes_with_nul();
-    let start = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-    let name = CStr::from_bytes_with_nul(&bytes[start..]).map_err(|_| Errno::INVAL)?;
-    Ok((reached.as_ref().map_or(root, Fd::raw), name))
-}
-
-fn parent_of<'a>(root: i32, path: &'a CStr, buffer: &mut [u8; 4096]) -> Result<(Fd, &'a CStr)> {
-    let bytes = path.to_bytes_with_nul();
-    let start = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-    let name = CStr::from_bytes_with_nul(&bytes[start..]).map_err(|_| Errno::INVAL)?;
-    let directory = &bytes[..start.saturating_sub(1)];
-    if directory.is_empty() {
-        return Ok((resolve(root, c".", O_DIRECTORY)?, name));
-    }
-    buffer.get_mut(..directory.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(directory);
-    buffer[directory.len()] = 0;
-    let directory = CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::NAMETOOLONG)?;
-    Ok((directories(root, directory, 0o755)?, name))
 }
 
 /// Hides a path: a file behind /dev/null (looked at after it was opened, CVE-2025-31133), a directory behind an empty one.

@@ -9,6 +9,7 @@ mod sys;
 mod wire;
 
 mod account;
+mod beneath;
 mod cache;
 mod command;
 mod container;
@@ -23,7 +24,9 @@ mod overlay;
 mod pid1;
 mod plan;
 mod prelude;
+mod procfs;
 mod remove;
+mod requests;
 mod rootless;
 mod users;
 mod view;

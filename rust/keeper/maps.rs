@@ -1,11 +1,11 @@
 //! User namespaces and their id maps, written through a process that stands in for the one they are meant for. Knows no container.
 
+use crate::procfs;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, Result, freestanding, net};
 use crate::wire::Decimal;
-use core::ffi::CStr;
 
 /// Nobody who is stuck may stop the keeper.
 const PATIENCE_MS: i64 = 5000;
@@ -131,7 +131,7 @@ pub fn make_namespace_of_one(uid: [u32; 2], gid: [u32; 2]) -> Result<Fd> {
 
 /// Of a process that waits for them, and whose files in /proc are ours to write.
 pub fn write(pid: i32, maps: Maps<'_>) -> Result<()> {
-    let one = |file: &[u8], text: &[u8]| with_proc_path(pid, file, |path| fs::write_file(AT_FDCWD, path, text));
+    let one = |file: &[u8], text: &[u8]| procfs::with_path(pid, file, |path| fs::write_file(AT_FDCWD, path, text));
     one(b"/uid_map", maps.uid)?;
     one(b"/gid_map", maps.gid)
 }
@@ -158,16 +158,4 @@ impl Line {
     pub fn text(&self) -> &[u8] {
         &self.text[..self.used]
     }
-}
-
-/// Calls `body` with /proc/PID and the rest as a path.
-pub fn with_proc_path<T>(pid: i32, rest: &[u8], body: impl FnOnce(&CStr) -> Result<T>) -> Result<T> {
-    let mut path = [0u8; 48];
-    let digits = Decimal::new(pid as u64);
-    let mut used = 0;
-    for part in [b"/proc/" as &[u8], digits.bytes(), rest, b"\0"] {
-        path[used..used + part.len()].copy_from_slice(part);
-        used += part.len();
-    }
-    body(CStr::from_bytes_until_nul(&path).unwrap_or(c""))
 }

@@ -3,8 +3,7 @@
 //! A write to cgroup.procs of version 1 takes the kernel's cgroup_threadgroup_rwsem for writing. After a pause that waits for a
 //! grace period of RCU (5 to 15 ms); a writer who comes meanwhile waits only for the rest, and one soon after not at all.
 
-use crate::sys::Result;
-use crate::sys::constants::WALL;
+use crate::sys::constants::{EPOLLIN, WALL, WNOHANG};
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned};
 
@@ -18,24 +17,30 @@ impl Prelude {
         Prelude { child: None }
     }
 
-    /// Its death shows in the descriptor; None where one waits already.
-    pub fn begin(&mut self, procs: i32) -> Result<Option<i32>> {
+    /// Only a convenience: where it fails, the attach itself waits. Its end is an event of `epoll` with this token.
+    pub fn begin(&mut self, epoll: i32, token: u64, procs: i32) {
+        self.end(epoll); // of one that could not be watched
         if self.child.is_some() {
-            return Ok(None);
+            return;
         }
-        match process::clone_copy(0, None)? {
-            Cloned::Child => join(procs),
-            Cloned::Parent { pid, pidfd } => {
-                let raw = pidfd.raw();
+        match process::clone_copy(0, None) {
+            Ok(Cloned::Child) => join(procs),
+            Ok(Cloned::Parent { pid, pidfd }) => {
+                let _ = process::epoll_add(epoll, pidfd.raw(), EPOLLIN, token);
                 self.child = Some((pid, pidfd));
-                Ok(Some(raw))
             }
+            Err(_) => {}
         }
     }
 
-    pub fn reap(&mut self) {
-        if let Some((pid, _)) = self.child.take() {
-            let _ = process::wait4(pid, WALL);
+    /// Reaps it, if it has ended; never waits for that. Out of epoll before its descriptor is closed: a child just cloned may hold
+    /// a copy, which would tell of the same end again while the next one waits.
+    pub fn end(&mut self, epoll: i32) {
+        if let Some((pid, pidfd)) = &self.child
+            && !matches!(process::wait4(*pid, WALL | WNOHANG), Ok((0, ..)))
+        {
+            process::epoll_remove(epoll, pidfd.raw());
+            self.child = None;
         }
     }
 }

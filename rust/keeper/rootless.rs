@@ -1,6 +1,7 @@
 //! A keeper without privileges enters a user namespace of its own, once, and has its privileges there.
 
-use crate::maps::{Line, Maps, StandIn, with_proc_path};
+use crate::maps::{Line, Maps, StandIn};
+use crate::procfs;
 use crate::sys::constants::*;
 use crate::sys::fs;
 use crate::sys::process::{self, Cloned, WordArray};
@@ -32,7 +33,7 @@ pub fn enter(from: &mut Reader<'_>) -> core::result::Result<(), Refused> {
 
 /// One id, our own, as root inside. setgroups must be given up first (user_namespaces(7)).
 fn map_one(pid: i32, uid: u32, gid: u32) -> Result<()> {
-    with_proc_path(pid, b"/setgroups", |path| fs::write_file(AT_FDCWD, path, b"deny"))?;
+    procfs::with_path(pid, b"/setgroups", |path| fs::write_file(AT_FDCWD, path, b"deny"))?;
     let (uid, gid) = (Line::new([0, uid, 1]), Line::new([0, gid, 1]));
     crate::maps::write(pid, Maps { uid: uid.text(), gid: gid.text() })
 }

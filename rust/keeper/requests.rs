@@ -1,0 +1,198 @@
+//! What the host asks of its keeper: each message checked, decoded, carried out. Nobody else is served.
+
+use crate::container::Container;
+use crate::keeper::{CONTROL, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_PRELUDE, Keeper};
+use crate::launch::{self, Failure, at, launch};
+use crate::plan;
+use crate::remove;
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd};
+use crate::sys::net::{self, Received};
+use crate::sys::process;
+use crate::sys::{Errno, Result, memory};
+use crate::wire::{Ended, Fixed, Reader, Write, flag, outcome, phase, record, request, step};
+
+impl Keeper {
+    /// False where the host is gone.
+    pub fn serve_request(&mut self) -> bool {
+        let message = core::mem::take(&mut self.message);
+        let mut received = net::receive(CONTROL, message, MSG_DONTWAIT);
+        if let Ok(received) = &mut received
+            // A forked copy of the host, or a host that changed its ids, has no power here.
+            && received.sender == Some(self.host)
+        {
+            self.dispatch(&message[..received.length], received);
+        }
+        self.message = message;
+        let received = match received {
+            Ok(received) if received.length > 0 => received,
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            _ => return false, // the host's end is closed: it ended, or became another program
+        };
+        received.fds[..received.fd_count].iter().filter(|fd| **fd >= 0).for_each(|fd| fs::close(*fd));
+        true
+    }
+
+    fn dispatch(&mut self, message: &[u8], received: &mut Received) {
+        let mut from = Reader::new(message);
+        match from.u8() {
+            Some(request::SPAWN | request::SPAWN_FILE) if received.truncated => self.refuse_truncated(received),
+            Some(request::SPAWN) => self.spawn(from.rest(), received),
+            Some(request::SPAWN_FILE) => self.spawn_from_file(from, received),
+            Some(request::KILL) => self.kill_request(from),
+            Some(request::SKELETON) => skeleton(from, received),
+            Some(request::UPPERS) => self.keep_uppers(received),
+            Some(request::ATTACH_SOON) if received.fd_count == 1 => {
+                self.prelude.begin(self.epoll.raw(), KIND_PRELUDE, received.fds[0]);
+            }
+            Some(request::REMOVE) => from.text().map_or((), |name| remove::named(name, &self.places, &self.uppers)),
+            _ => {}
+        }
+    }
+
+    /// No room for all descriptors of a plan: the first one is the report, and tells.
+    fn refuse_truncated(&mut self, received: &Received) {
+        self.cache.drop_layers();
+        if received.fd_count > 0 {
+            self.refuse(received.fds[0], at(phase::KEEPER, step::TOO_MANY)(Errno::MFILE));
+        }
+    }
+
+    /// A plan too long for a message: its last descriptor is the memfd that holds it.
+    fn spawn_from_file(&mut self, mut from: Reader<'_>, received: &mut Received) {
+        let Some(length) = from.u64() else { return };
+        let Some(index) = received.fd_count.checked_sub(1) else { return };
+        let map = memory::FileMap::of(received.fds[index], length as usize);
+        fs::close(received.fds[index]);
+        received.fd_count = index;
+        match map {
+            Ok(map) => self.spawn(map.bytes(), received),
+            Err(errno) if index > 0 => self.refuse(received.fds[0], at(phase::KEEPER, step::MEMORY)(errno)),
+            Err(_) => {}
+        }
+    }
+
+    fn spawn(&mut self, bytes: &[u8], received: &mut Received) {
+        let Some(plan) = plan::read(bytes, received) else { return };
+        let launched = match self.table.add(&plan.head) {
+            Ok(index) => self.launch(&plan, index).map(|()| index).map_err(|failure| (Some(index), failure)),
+            Err(errno) => Err((None, at(phase::KEEPER, step::TOO_MANY)(errno))),
+        };
+        match launched {
+            Ok(index) => {
+                if let Some(container) = self.table.get(index) {
+                    keep_fds(container, &plan, received);
+                }
+            }
+            Err((index, failure)) => {
+                self.refuse(plan.fds.report, failure);
+                if let Some(index) = index {
+                    self.forget(index);
+                }
+            }
+        }
+    }
+
+    /// Cached layers are only a convenience: where they took the last descriptors, the container comes first.
+    fn launch(&mut self, plan: &plan::Plan<'_>, index: usize) -> launch::Outcome<()> {
+        let mut launched = launch(plan, self.cache, self.rootless, index);
+        if matches!(&launched, Err(failure) if failure.errno == Errno::MFILE) && !self.cache.is_empty() {
+            self.cache.drop_layers();
+            launched = launch(plan, self.cache, self.rootless, index);
+        }
+        let launched = launched?;
+        let Some(container) = self.table.get(index) else { return Ok(()) };
+        container.pid = launched.pid;
+        container.pidfd = launched.pidfd.release();
+        container.control = launched.control.release();
+        container.upper = launched.upper;
+        container.oom_event = plan.fds.oom_event;
+        self.watch(index).map_err(|errno| {
+            // One whose end would go unnoticed is not started.
+            if let Some(container) = self.table.get(index) {
+                launch::abandon(container.pidfd, container.pid);
+                container.oom_event = -1; // still the message's
+            }
+            at(phase::KEEPER, step::SOCKET)(errno)
+        })
+    }
+
+    fn watch(&mut self, index: usize) -> Result<()> {
+        let container = self.table.get(index).ok_or(Errno::BADF)?;
+        let add = |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << 3);
+        add(container.pidfd, EPOLLIN, KIND_DEATH)?;
+        if container.flags & flag::PID1 != 0 {
+            // No event but its end, which exec brings: PID 1's last message comes before.
+            add(container.control, 0, KIND_MESSAGE)?;
+        } else if container.flags & flag::REPORT_START != 0 {
+            add(container.control, EPOLLIN, KIND_MESSAGE)?;
+        }
+        if container.oom_event >= 0 {
+            add(container.oom_event, EPOLLIN, KIND_OOM)?;
+        }
+        Ok(())
+    }
+
+    /// The host is about to make writable layers in this directory: what is ours there goes with us.
+    fn keep_uppers(&mut self, received: &mut Received) {
+        if received.fd_count != 1 {
+            return;
+        }
+        let identity = |fd| fs::fstat(fd).map(|seen| (seen.dev(), seen.ino));
+        let Ok(new) = identity(received.fds[0]) else { return };
+        let known = |fd: &i32| *fd >= 0 && identity(*fd) == Ok(new);
+        if self.uppers.iter().any(known) {
+            return;
+        }
+        if let Some(free) = self.uppers.iter_mut().find(|fd| **fd < 0) {
+            *free = core::mem::replace(&mut received.fds[0], -1);
+        }
+    }
+
+    fn refuse(&mut self, report: i32, failure: Failure) {
+        let ended = Ended {
+            outcome: outcome::FAILED,
+            phase: failure.phase,
+            step: failure.step,
+            errno: failure.errno.0,
+            ..Ended::default()
+        };
+        self.report.clear();
+        self.report.put_u8(record::ENDED);
+        ended.write(&mut self.report);
+        let _ = net::send(report, self.report.bytes(), &[], MSG_DONTWAIT);
+    }
+
+    fn kill_request(&mut self, mut from: Reader<'_>) {
+        let Some((id, why)) = from.u64().zip(from.u8()) else { return };
+        if let Some(index) = self.table.index_of(id) {
+            self.kill(index, why);
+        }
+    }
+}
+
+/// Takes the descriptors that a live container needs out of the message, which loses them.
+fn keep_fds(container: &mut Container, plan: &plan::Plan<'_>, received: &mut Received) {
+    container.report = plan.fds.report;
+    container.oom_event = plan.fds.oom_event;
+    container.oom_control = plan.fds.oom_control;
+    container.cpu_usage = plan.fds.cpu_usage;
+    container.cgroup_kill = plan.fds.cgroup_kill;
+    let fds = &plan.fds;
+    let kept = [fds.report, fds.oom_event, fds.oom_control, fds.cpu_usage, fds.cgroup_kill];
+    received.fds[..received.fd_count].iter_mut().filter(|fd| kept.contains(fd)).for_each(|fd| *fd = -1);
+}
+
+/// An empty tmpfs for the host to fill with the files of `Image.host()`: held by descriptors only.
+fn skeleton(mut from: Reader<'_>, received: &Received) {
+    if received.fd_count != 1 {
+        return;
+    }
+    let made = crate::outside::tmpfs(&mut from);
+    let mut answer = Fixed::<16>::new();
+    answer.put_u8(record::SKELETON);
+    answer.put_i32(made.as_ref().err().map_or(0, |errno| errno.0));
+    let fds = made.as_ref().map_or(-1, Fd::raw);
+    let fds: &[i32] = if fds < 0 { &[] } else { &[fds] };
+    let _ = net::send(received.fds[0], answer.bytes(), fds, MSG_DONTWAIT);
+}
