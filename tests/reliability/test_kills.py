@@ -225,3 +225,26 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+# The interpreter is gone, and the process waits in an exit handler of the C library until its stdin is closed.
+OUTLIVED = """
+import ctypes, sys, threading, time
+import pycontainer as pc
+image = sys.argv[1]
+running = threading.Thread(target=pc.run, args=(["sleep", "60"],), kwargs={"image": image}, daemon=True)
+running.start()
+time.sleep(1)
+libc = ctypes.CDLL(None)
+libc.__cxa_atexit(libc.getchar, None, None)
+"""
+
+
+def test_a_daemon_thread_that_waits_when_its_interpreter_is_gone(pen: Pen, rootfs: Path) -> None:
+    """It looks for signals now and then, but asks no interpreter: only a main thread has handlers to run."""
+    child = pen.start(OUTLIVED, rootfs)
+    time.sleep(patience(5))  # a second until the end, then two of its looks
+    assert child.poll() is None, child.communicate()
+    _, err = child.communicate("\n", timeout=patience(30))
+    assert child.returncode == 0, err
+    assert not pen.left()

@@ -29,20 +29,25 @@ pub fn unpack_archive(py: Python<'_>, path: Vec<u8>) -> PyResult<OsString> {
 }
 
 /// Native work without the GIL. It asks `check` now and then; what a signal's handler raised ends it.
+///
+/// Handlers run in the main thread alone. Another one asks nobody: a daemon thread that came back for it after the interpreter had
+/// ended took the whole process down (PyGILState_Ensure has no interpreter then).
 fn interruptible<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&mut dyn FnMut() -> bool) -> crate::error::Result<T> + Send,
 ) -> PyResult<T> {
     let mut interruption = None;
+    let serves_signals = is_main_thread(py)?;
     let done = py.detach(|| {
         let mut check = || {
-            Python::attach(|py| match py.check_signals() {
-                Ok(()) => false,
-                Err(error) => {
-                    interruption = Some(error);
-                    true
-                }
-            })
+            serves_signals
+                && Python::attach(|py| match py.check_signals() {
+                    Ok(()) => false,
+                    Err(error) => {
+                        interruption = Some(error);
+                        true
+                    }
+                })
         };
         work(&mut check)
     });
@@ -50,6 +55,13 @@ fn interruptible<T: Send>(
         Some(error) => Err(error),
         None => done.map_err(|error| raise(py, error)),
     }
+}
+
+/// Python's main thread, which need not be the process's first one where an interpreter is embedded.
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import(pyo3::intern!(py, "threading"))?;
+    let main = threading.call_method0(pyo3::intern!(py, "main_thread"))?.getattr(pyo3::intern!(py, "ident"))?;
+    main.eq(threading.call_method0(pyo3::intern!(py, "get_ident"))?)
 }
 
 /// (pid, start time) of this interpreter's keeper; None where none runs.
