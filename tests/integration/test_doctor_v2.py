@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import groups
 import house
 import pycontainer as pc
 import worlds
@@ -53,8 +54,8 @@ def group() -> Iterator[Path]:
     yield made
     for below in made.iterdir():
         if below.is_dir():
-            below.rmdir()
-    made.rmdir()
+            groups.remove(below)
+    groups.remove(made)
 
 
 def house_user() -> tuple[int, int]:
@@ -122,8 +123,8 @@ def test_a_group_that_was_given_less_names_what_it_lacks(as_user_in: Reports, gr
         for name in ("cgroup.procs", "cgroup.subtree_control"):
             os.chown(path / name, *house_user())
     seen = as_user_in(leaf)
-    for path in (leaf, inner):
-        path.rmdir()
+    groups.remove(leaf)
+    groups.remove(inner)
     assert (seen["memory"]["state"], seen["pids"]["by"]) == ("held", "cgroup v2")
     for name in ("cpus", "cpuset", "io"):
         assert seen[name]["state"] == "missing", name

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import groups
 import pycontainer as pc
 import requirements
 from programs.loads import MIB, Load
@@ -218,7 +219,7 @@ def above() -> Iterator[tuple[Path, bool]]:
     group.mkdir()
     (group / ("memory.limit_in_bytes" if v1 else "memory.max")).write_text(str(128 * MIB))
     yield group, v1
-    group.rmdir()
+    groups.remove(group)
 
 
 @pytest.mark.requires("root", "controller:memory")

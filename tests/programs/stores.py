@@ -27,7 +27,7 @@ import json, os, sys
 import pycontainer as pc
 from pycontainer import Limits
 def tell(value):
-    print(json.dumps(value), flush=True)
+    os.write(1, json.dumps(value).encode() + b"\\n")  # whole, of whichever thread
 def facts(r):
     row = r.enforced["disk"]
     return {"out": r.stdout.decode(), "reason": r.reason, "disk": r.usage.disk, "full": r.usage.disk_full,
