@@ -25,9 +25,8 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
-# What CI runs; `reliability` in its quick form there, which ./check asks for by PYCONTAINER_QUICK=1. `vm` joins them
-# when it has once gone through whole.
-nox.options.sessions = ["lint", "rust", "cross", "tests", "docs", "reliability"]
+# What CI runs; `reliability` and `vm` in their quick form there, which ./check asks for by PYCONTAINER_QUICK=1.
+nox.options.sessions = ["lint", "rust", "cross", "tests", "docs", "reliability", "vm"]
 
 IS_ROOT = os.geteuid() == 0
 QUICK_BY_ENVIRONMENT = os.environ.get("PYCONTAINER_QUICK") == "1"
