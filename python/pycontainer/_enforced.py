@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pycontainer._result import Guarantee
-from pycontainer._types import TYPE_CHECKING
+from pycontainer._types import TYPE_CHECKING, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +17,7 @@ DEFAULT_PIDS = 2048  # rust/src/spawn/plan.rs
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
-class Enforced(Mapping[str, Guarantee]):
+class Enforced(FrozenMap["str", Guarantee]):
     """A mapping of guarantees, made of the evidence when somebody first looks."""
 
     __slots__ = ("_asked", "_evidence", "_held", "_rows")
@@ -28,23 +26,12 @@ class Enforced(Mapping[str, Guarantee]):
         self._evidence, self._held, self._asked = evidence, held, asked
         self._rows: dict[str, Guarantee] | None = None
 
-    def _all(self) -> dict[str, Guarantee]:
+    @property
+    def _items(self) -> dict[str, Guarantee]:  # type: ignore[override]
         if self._rows is None:
             rows = [*_of_kernel(self._evidence, self._asked), *(Guarantee(*row) for row in self._held)]
             self._rows = {row.name: row for row in rows}
         return self._rows
-
-    def __getitem__(self, key: str) -> Guarantee:
-        return self._all()[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    def __repr__(self) -> str:
-        return repr(self._all())
 
     def __reduce__(self) -> tuple[object, ...]:
         return Enforced, (self._evidence, self._held, self._asked)

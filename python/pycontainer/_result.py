@@ -180,7 +180,8 @@ class Result(subprocess.CompletedProcess["AnyStr"]):
         super().__init__(args, returncode, stdout, stderr)  # type: ignore[arg-type]
         self.reason = Reason(reason)
         self.usage = usage or Usage()
-        self.enforced = FrozenMap(enforced or {})
+        # A run's own rows are made when somebody looks: nothing here may.
+        self.enforced = enforced if isinstance(enforced, FrozenMap) else FrozenMap(enforced or {})
         self.truncated = tuple(truncated)
         self._limits = limits or Limits()
 

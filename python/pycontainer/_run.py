@@ -233,8 +233,9 @@ def _result(args: Any, outcome: Any, spec: Spec, given: dict[str, Any], text_mod
 
 def _usage(outcome: Any) -> Usage:
     fields = outcome.usage()
-    pressure = fields.pop("pressure")
-    return Usage(**fields, pressure=None if pressure is None else Pressure(*pressure))
+    if fields["pressure"] is not None:
+        fields["pressure"] = Pressure(*fields["pressure"])
+    return Usage(**fields)
 
 
 _own_namespaces: dict[str, int] = {}

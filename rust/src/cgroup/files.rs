@@ -1,9 +1,8 @@
 //! One directory of a cgroup file system: its files by name, relative to an open fd. Never follows a path twice.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -13,6 +12,10 @@ use crate::error::Error;
 /// linux/magic.h
 const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
+/// Bytes asked for in one read of a group's file, and the most that one of its lines has (io.stat: a device and six counters).
+const AT_ONCE: usize = 4096;
+const LONGEST_LINE: usize = 1024;
 
 /// A group's directory. `path` is for messages only.
 #[derive(Debug)]
@@ -78,10 +81,17 @@ impl Directory {
         if written == value.len() { Ok(()) } else { Err(Errno::IO) }
     }
 
+    /// The whole of a file. The kernel gives all lines that fit, so that a read which leaves room for one more has seen the end.
     pub(super) fn read(&self, name: &str) -> Option<String> {
-        let mut text = String::new();
-        File::from(self.file(name, OFlags::RDONLY).ok()?).read_to_string(&mut text).ok()?;
-        Some(text)
+        let file = self.file(name, OFlags::RDONLY).ok()?;
+        let mut text = Vec::with_capacity(AT_ONCE);
+        loop {
+            let got = rustix::io::retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut text))).ok()?;
+            if got == 0 || text.capacity() - text.len() >= LONGEST_LINE {
+                return String::from_utf8(text).ok();
+            }
+            text.reserve(AT_ONCE);
+        }
     }
 
     /// A file that holds one number.

@@ -9,7 +9,7 @@ use super::outcome::{Evidence, Seen};
 use super::prepare::{self, Prepared};
 use super::spec::Spec;
 use super::streams::{Goes, Read, Streams, reading};
-use crate::cgroup::{Counters, Groups};
+use crate::cgroup::{Counters, Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::security::ids::Range;
@@ -25,7 +25,7 @@ pub struct Finished {
     pub ended: Ended,
     pub counters: Counters,
     pub evidence: Evidence,
-    pub held: Vec<crate::cgroup::Guarantee>,
+    pub held: Vec<Guarantee>,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     pub truncated: [bool; 2],
@@ -73,6 +73,8 @@ struct Live<'a> {
     groups: Option<Groups>,
     range: Option<Range>,
     evidence: Evidence,
+    /// What the groups keep of the limits, where that was read already.
+    held: Option<Vec<Guarantee>>,
     ended: Option<Ended>,
     killed: bool,
     /// The process that started it; a forked copy (a signal handler's, in the middle of the wait) has no part in it.
@@ -102,6 +104,7 @@ impl<'a> Live<'a> {
             groups: parts.groups,
             range: parts.range,
             evidence: Evidence::default(),
+            held: None,
             ended: None,
             killed: false,
             pid: std::process::id(),
@@ -244,7 +247,10 @@ impl Live<'_> {
             capture.data.clear();
         }
         match came {
-            Read::Ended => *stream = None,
+            Read::Ended => {
+                *stream = None;
+                self.look_at_limits();
+            }
             Read::OverCap if self.spec.limits.output_kills && self.ended.is_none() => self.kill(cause::OUTPUT)?,
             Read::Failed(EIO) if self.spec.tty => *stream = None,
             Read::Failed(errno) => return Err(Error::setup("read the output", errno)),
@@ -252,6 +258,13 @@ impl Live<'_> {
         }
         self.streams.pass_on(index);
         Ok(matches!(came, Read::More | Read::OverCap))
+    }
+
+    /// The last output has ended, so the command has run; until the keeper's last record comes this thread has nothing else to do.
+    fn look_at_limits(&mut self) {
+        if self.streams.stdout.is_none() && self.streams.stderr.is_none() && self.ended.is_none() {
+            self.held = self.groups.as_ref().map(Groups::verified);
+        }
     }
 
     fn feed(&mut self) {
@@ -310,7 +323,8 @@ impl Live<'_> {
         let mut counters = self.groups.as_ref().map(Groups::counters).unwrap_or_default();
         // Our own PID 1 is none of the container's tasks.
         counters.pids_peak = counters.pids_peak.map(|peak| peak.saturating_sub(u64::from(!self.spec.pid1)));
-        let mut held = self.groups.as_ref().map(Groups::verified).unwrap_or_default();
+        let held = self.held.take().or_else(|| self.groups.as_ref().map(Groups::verified));
+        let mut held = held.unwrap_or_default();
         held.append(&mut self.prepared.degraded);
         let group_paths = self.groups.as_ref().map(Groups::paths).unwrap_or_default();
         let upper_in_memory = !self.prepared.upper_is_on_disk();
