@@ -62,7 +62,7 @@ class Usage(Frozen):
         cpu: seconds of CPU of the whole tree; cpu_user and cpu_system are its parts.
         memory_peak: bytes, with the upper layer and tmpfs where they lie in memory.
         disk: bytes in the writable layer at the end.
-        disk_full: whether the writable layer ran full (ENOSPC inside).
+        disk_full: whether the writable layer was full at the end (ENOSPC inside); the kernel keeps no more of it.
         pids_peak: the most tasks at one time.
         pids_denied: how many forks the pids limit refused (EAGAIN inside).
         io_read, io_write: bytes from and to block devices.

@@ -1,8 +1,10 @@
 //! The helper: keeper of one interpreter's containers, PID 1 of each, and the set-up of each command. Static, no libc, no allocator.
 #![no_std]
 #![no_main]
-#![allow(dead_code)] // sys and wire are shared with the host, which uses more of them
+#![allow(dead_code)] // removal, sys and wire are shared with the host, which uses more of them
 
+#[path = "../src/removal.rs"]
+mod removal;
 #[path = "../src/sys/mod.rs"]
 mod sys;
 #[path = "../src/wire.rs"]

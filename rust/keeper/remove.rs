@@ -1,5 +1,6 @@
 //! Removal of what lies under the places when the host is gone: cgroup directories and upper directories, by descriptor.
 
+use crate::removal;
 use crate::sys::constants::*;
 use crate::sys::fs;
 use crate::sys::process;
@@ -7,7 +8,6 @@ use crate::sys::{Errno, Result};
 use crate::wire::Decimal;
 use core::ffi::CStr;
 
-const DEPTH_MAX: usize = 64;
 const ROUNDS: usize = 8;
 const HEAD: &[u8] = b"pycontainer-";
 
@@ -18,7 +18,7 @@ pub fn ours(places: &[i32], uppers: &[i32]) {
         each_of_ours(*place, |name| directory(*place, name));
     }
     for upper in uppers.iter().filter(|fd| **fd >= 0) {
-        each_of_ours(*upper, |name| tree(*upper, name, 0));
+        each_of_ours(*upper, |name| removal::remove(*upper, name));
     }
 }
 
@@ -29,7 +29,7 @@ pub fn named(name: &CStr, places: &[i32], uppers: &[i32]) {
             let _ = fs::unlinkat(*place, name, AT_REMOVEDIR);
         }
         for upper in uppers.iter().filter(|fd| **fd >= 0) {
-            let _ = tree(*upper, name, 0);
+            let _ = removal::remove(*upper, name);
         }
     }
 }
@@ -42,9 +42,9 @@ fn each_of_ours(parent: i32, remove: impl Fn(&CStr) -> Result<()>) {
         let mut removed = false;
         let mut buffer = [0u8; 2048];
         while let Ok(length @ 1..) = fs::getdents64(listing.raw(), &mut buffer) {
-            each_entry(&buffer[..length], |name| {
-                removed |= name.to_bytes().starts_with(prefix.bytes()) && remove(name).is_ok();
-            });
+            for entry in fs::entries(&buffer[..length]) {
+                removed |= entry.name.to_bytes().starts_with(prefix.bytes()) && remove(entry.name).is_ok();
+            }
         }
         if !removed {
             return;
@@ -76,46 +76,12 @@ impl Prefix {
 fn directory(parent: i32, name: &CStr) -> Result<()> {
     for _ in 0..50 {
         match fs::unlinkat(parent, name, AT_REMOVEDIR) {
-            Err(Errno(16)) => {
+            Err(Errno::BUSY) => {
                 let _ = process::poll(&mut [], 10);
             }
-            Err(Errno(39)) => return tree(parent, name, 0),
+            Err(Errno::NOTEMPTY) => return removal::remove(parent, name),
             other => return other,
         }
     }
-    tree(parent, name, 0)
-}
-
-/// Empties and removes a directory without following a link or crossing into another object under the same name.
-fn tree(parent: i32, name: &CStr, depth: usize) -> Result<()> {
-    if depth == DEPTH_MAX {
-        return Err(Errno::LOOP);
-    }
-    let dir = fs::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)?;
-    let mut buffer = [0u8; 2048];
-    loop {
-        let length = fs::getdents64(dir.raw(), &mut buffer)?;
-        if length == 0 {
-            break;
-        }
-        each_entry(&buffer[..length], |entry| {
-            if let Err(Errno::ISDIR | Errno::PERM) = fs::unlinkat(dir.raw(), entry, 0) {
-                let _ = tree(dir.raw(), entry, depth + 1);
-            }
-        });
-    }
-    fs::unlinkat(parent, name, AT_REMOVEDIR)
-}
-
-/// Walks struct linux_dirent64 records: 8 bytes inode, 8 offset, 2 length, 1 type, then the name.
-fn each_entry(records: &[u8], mut body: impl FnMut(&CStr)) {
-    let mut at = 0;
-    while at + 19 < records.len() {
-        let length = u16::from_le_bytes([records[at + 16], records[at + 17]]) as usize;
-        let name = CStr::from_bytes_until_nul(&records[at + 19..]).unwrap_or(c".");
-        if name != c"." && name != c".." {
-            body(name);
-        }
-        at += length.max(20);
-    }
+    removal::remove(parent, name)
 }

@@ -6,6 +6,7 @@ pub mod gate;
 pub mod image;
 pub mod mount;
 mod py;
+pub mod removal;
 pub mod runtime;
 pub mod security;
 pub mod spawn;

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From which rooms each one may import. `error` and `wire` are leaves that everybody may use.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("lib", &["py"]),
     ("py", &["spawn", "image", "cgroup", "security", "gate", "runtime"]),
-    ("spawn", &["image", "cgroup", "mount", "security", "gate", "runtime", "sys"]),
+    ("spawn", &["image", "cgroup", "mount", "security", "gate", "runtime", "removal", "sys"]),
     ("image", &["mount", "security", "gate", "runtime", "sys"]),
     ("cgroup", &["sys"]),
     ("mount", &["sys"]),
@@ -16,13 +16,14 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     // Of this process: its forks, and the directories that it shares with its user's others.
     ("gate", &["sys"]),
     ("runtime", &["sys"]),
+    ("removal", &["sys"]),
     ("sys", &[]),
     ("error", &[]),
     ("wire", &[]),
 ];
 const LEAVES: [&str; 2] = ["error", "wire"];
-/// A leaf is one file; the keeper compiles `wire` and `sys` too, without the rest of the crate.
-const SHARED_WITH_THE_KEEPER: [&str; 2] = ["wire", "sys"];
+/// A leaf is one file; the keeper compiles these too, without the rest of the crate.
+const SHARED_WITH_THE_KEEPER: [&str; 3] = ["wire", "sys", "removal"];
 
 fn sources(directory: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);

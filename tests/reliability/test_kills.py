@@ -248,3 +248,38 @@ def test_a_daemon_thread_that_waits_when_its_interpreter_is_gone(pen: Pen, rootf
     _, err = child.communicate("\n", timeout=patience(30))
     assert child.returncode == 0, err
     assert not pen.left()
+
+
+# Its keeper is stopped while a container runs; argv[2] is how the run is to end.
+STOPPED = """
+import os, signal, sys, threading, time
+import pycontainer as pc
+from pycontainer import _core
+image = sys.argv[1]
+pc.run(["true"], image=image)
+keeper = _core.keeper_pid()
+threading.Timer(0.5, os.kill, (keeper, signal.SIGSTOP)).start()
+if ENDING == "interrupt":
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+began = time.monotonic()
+try:
+    pc.run(["sleep", "60"], image=image, timeout=1 if ENDING == "timeout" else None)
+except pc.TimeoutExpired as error:
+    print("timeout", error.result.reason)
+except KeyboardInterrupt:
+    print("interrupt")
+print(time.monotonic() - began)
+assert _core.keeper_pid() == keeper
+assert pc.run(["true"], image=image).returncode == 0
+"""
+
+
+@pytest.mark.parametrize(("ending", "said"), [("timeout", "timeout timeout"), ("interrupt", "interrupt")])
+def test_a_keeper_that_was_stopped_goes_on_when_it_is_late(pen: Pen, rootfs: Path, ending: str, said: str) -> None:
+    child = pen.start(f"ENDING = {ending!r}\n" + STOPPED, rootfs)
+    out, err = child.communicate(timeout=patience(60))
+    assert child.returncode == 0, err
+    ended, seconds = out.splitlines()
+    assert ended == said
+    assert float(seconds) < patience(6)
+    assert not pen.left()

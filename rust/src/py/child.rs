@@ -1,7 +1,6 @@
 //! What a run came to, as Python reads it: one frozen object of plain values.
 
-use crate::spawn::outcome::{reason, returncode};
-use crate::spawn::run::Finished;
+use crate::spawn::outcome::{Finished, reason, returncode};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 

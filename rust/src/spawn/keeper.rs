@@ -7,12 +7,15 @@ use crate::sys;
 use crate::wire::{self, Reader, Write, record, request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Built by build.rs from rust/keeper.
 pub static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pycontainer-keeper"));
-const READY_WITHIN_SECONDS: i64 = 10;
+/// After so long it is woken, after as long again it is given up.
+const ANSWER_WITHIN_SECONDS: i64 = 5;
 const EMFILE: i32 = 24;
+const ETIMEDOUT: i32 = 110;
 
 /// The keeper of this interpreter.
 #[derive(Debug)]
@@ -72,9 +75,10 @@ impl Keeper {
     }
 
     fn await_ready(&self, mode: &Privileges) -> Result<()> {
-        let mut fds = [PollFd::new(&self.control, PollFlags::IN), PollFd::new(&self.pidfd, PollFlags::IN)];
-        let time = Timespec { tv_sec: READY_WITHIN_SECONDS, tv_nsec: 0 };
-        rustix::io::retry_on_intr(|| poll(&mut fds, Some(&time))).map_err(|errno| ("wait for the keeper", errno))?;
+        if let Err(error) = self.await_answer(self.control.as_fd()) {
+            let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+            return Err(error);
+        }
         let mut answer = [0u8; 16];
         let length = rustix::net::recv(&self.control, &mut answer[..], rustix::net::RecvFlags::DONTWAIT)
             .map_or(0, |(length, _)| length);
@@ -84,6 +88,25 @@ impl Keeper {
             (Some(record::READY), Some(step), Some(errno)) => Err(refused(mode, step, errno)),
             _ => Err(Error::setup("start the keeper: it ended before it was ready", 3)),
         }
+    }
+
+    /// Until there is something to read from `from`, or the keeper has ended.
+    fn await_answer(&self, from: BorrowedFd<'_>) -> Result<()> {
+        let mut fds = [PollFd::new(&from, PollFlags::IN), PollFd::new(&self.pidfd, PollFlags::IN)];
+        let time = Timespec { tv_sec: ANSWER_WITHIN_SECONDS, tv_nsec: 0 };
+        for _ in 0..2 {
+            match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&time))) {
+                Ok(0) => self.wake(),
+                Ok(_) => return Ok(()),
+                Err(errno) => return Err(("wait for the keeper", errno).into()),
+            }
+        }
+        Err(Error::setup("wait for the keeper: it does not answer", ETIMEDOUT))
+    }
+
+    /// Somebody may have stopped it, and its time limits with it; nothing else would let it go on.
+    pub fn wake(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::CONT);
     }
 
     /// One message, whole, to the keeper. Its death shows as EPIPE or ECONNREFUSED.
@@ -116,6 +139,7 @@ impl Keeper {
         message.put_u64(sys::constants::MOUNT_ATTR_NOSUID | sys::constants::MOUNT_ATTR_NODEV);
         self.send(&message, &[theirs.raw()])?;
         drop(theirs);
+        self.await_answer(sys::host::borrow(ours.raw()))?;
         let mut answer = [0u8; 16];
         let received = sys::errno::retry(|| sys::net::receive(ours.raw(), &mut answer, 0));
         let received = received.map_err(|errno| Error::setup("make a tmpfs", errno.0))?;

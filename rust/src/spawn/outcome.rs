@@ -1,6 +1,7 @@
 //! What a run came to, in numbers, and the one decision about what ended it. Pure.
 
-use crate::cgroup::Counters;
+use super::disk::Bound;
+use crate::cgroup::{Counters, Guarantee};
 use crate::wire::{Ended, Reader, cause, evidence, outcome};
 
 /// What ended a run; the words are those of Python's `Reason`.
@@ -31,6 +32,27 @@ impl Reason {
             Reason::Killed => "killed",
         }
     }
+}
+
+/// Everything that the Python side makes a Result of.
+#[derive(Debug)]
+pub struct Finished {
+    pub ended: Ended,
+    pub counters: Counters,
+    pub evidence: Evidence,
+    pub held: Vec<Guarantee>,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub truncated: [bool; 2],
+    pub seen: Seen,
+    pub upper_in_memory: bool,
+    /// What held a layer on the disk to its size.
+    pub bound: Option<Bound>,
+    pub rootless: bool,
+    pub group_paths: Vec<String>,
+    /// Nanoseconds of CLOCK_MONOTONIC around the whole call.
+    pub called: u64,
+    pub answered: u64,
 }
 
 const SIGKILL: i32 = 9;

@@ -1,15 +1,14 @@
 //! One run from specification to result, in the calling thread: prepare, send, wait, count, remove. Whatever fails, nothing is left.
 
-use super::disk::Bound;
 use super::engine::{self, Engine};
 use super::explain;
 use super::feed::Feed;
 use super::order::{Parts, remove_groups};
-use super::outcome::{Evidence, Seen};
+use super::outcome::{Evidence, Finished, Seen};
 use super::prepare::{self, Prepared};
 use super::spec::Spec;
 use super::streams::{Goes, Read, Streams, reading};
-use crate::cgroup::{Counters, Groups, Guarantee};
+use crate::cgroup::{Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::security::ids::Range;
@@ -19,27 +18,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-/// Everything that the Python side makes a Result of.
-#[derive(Debug)]
-pub struct Finished {
-    pub ended: Ended,
-    pub counters: Counters,
-    pub evidence: Evidence,
-    pub held: Vec<Guarantee>,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    pub truncated: [bool; 2],
-    pub seen: Seen,
-    pub upper_in_memory: bool,
-    /// What held a layer on the disk to its size.
-    pub bound: Option<Bound>,
-    pub rootless: bool,
-    pub group_paths: Vec<String>,
-    /// Nanoseconds of CLOCK_MONOTONIC around the whole call.
-    pub called: u64,
-    pub answered: u64,
-}
-
 /// Asked when a signal came, and now and then: true ends the run.
 pub type Interrupted<'a> = &'a mut dyn FnMut() -> bool;
 
@@ -47,6 +25,8 @@ pub type Interrupted<'a> = &'a mut dyn FnMut() -> bool;
 /// wait is twice as long as the one before, up to `LAST_TICK`.
 const FIRST_TICK: u64 = 16;
 const LAST_TICK: u64 = 1024;
+/// Milliseconds after which an end that the keeper owes is late.
+const OVERDUE: u64 = 1000;
 /// Milliseconds for the keeper to bury a container that this call gives up.
 const GIVE_UP: u64 = 5000;
 /// As much as a pipe can hold (fs.pipe-max-size, unless root raised it).
@@ -77,6 +57,8 @@ struct Live<'a> {
     held: Option<Vec<Guarantee>>,
     ended: Option<Ended>,
     killed: bool,
+    /// Nanoseconds of CLOCK_MONOTONIC after which the keeper should have ended it: if not, it has been stopped.
+    overdue: u64,
     /// The process that started it; a forked copy (a signal handler's, in the middle of the wait) has no part in it.
     pid: u32,
 }
@@ -107,6 +89,7 @@ impl<'a> Live<'a> {
             held: None,
             ended: None,
             killed: false,
+            overdue: overdue(spec),
             pid: std::process::id(),
         }
     }
@@ -130,13 +113,18 @@ impl Live<'_> {
             if ready.is_none() || now >= next_tick {
                 self.streams.follow_window(self.spec); // SIGWINCH ends the poll, where somebody listens to it
             }
-            if (ready.is_none() || now >= next_tick) && !self.killed {
+            if ready.is_none() || now >= next_tick {
                 tick = (tick * 2).min(LAST_TICK);
                 next_tick = now + tick * MILLISECOND;
-                let stop = interrupted();
-                self.check_owner()?;
-                if stop {
-                    self.kill(cause::KILLED)?;
+                if now >= self.overdue {
+                    self.engine.keeper.wake();
+                }
+                if !self.killed {
+                    let stop = interrupted();
+                    self.check_owner()?;
+                    if stop {
+                        self.kill(cause::KILLED)?;
+                    }
                 }
             }
             for index in ready.into_iter().flat_map(Ready::indices) {
@@ -286,6 +274,7 @@ impl Live<'_> {
     fn kill(&mut self, cause: u8) -> Result<()> {
         if !self.killed {
             self.killed = true;
+            self.overdue = sys::process::now() + OVERDUE * MILLISECOND;
             self.engine.keeper.kill(self.id, cause)?;
         }
         Ok(())
@@ -372,6 +361,13 @@ impl Live<'_> {
             answered: sys::process::now(),
         })
     }
+}
+
+/// A little after the time limit, if there is one.
+fn overdue(spec: &Spec) -> u64 {
+    let seconds = [spec.timeout, spec.limits.wall_time].into_iter().flatten().fold(f64::INFINITY, f64::min);
+    // The cast ends at u64::MAX.
+    sys::process::now().saturating_add((seconds * 1e9) as u64).saturating_add(OVERDUE * MILLISECOND)
 }
 
 #[derive(Clone, Copy)]

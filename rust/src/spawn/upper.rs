@@ -2,9 +2,10 @@
 
 use super::disk::quota::Project;
 use crate::error::{Error, Result};
-use crate::runtime;
-use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use crate::sys::Errno;
+use crate::{removal, runtime, sys};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -98,8 +99,7 @@ impl UpperDirectory {
         Ok(())
     }
 
-    /// std's walk goes by descriptors and follows no link. A plain user first takes back what the container made unreadable to
-    /// its owner. A container that is still dying may write what was just removed.
+    /// A container that is still dying may write what was just removed.
     /// Returns the name of one that is still there.
     pub fn remove(mut self, dying: bool) -> Option<OsString> {
         let left = self.remove_files(dying);
@@ -110,14 +110,14 @@ impl UpperDirectory {
     }
 
     fn remove_files(&self, dying: bool) -> Option<OsString> {
+        let name = self.path.file_name()?;
         let deadline = Instant::now() + if dying { PATIENCE } else { Duration::ZERO };
-        while std::fs::remove_dir_all(&self.path).is_err() && self.path.exists() {
-            let _ = make_passable(&self.path);
-            if std::fs::remove_dir_all(&self.path).is_ok() {
+        while let Err(errno) = remove_tree(self.path.parent()?, name) {
+            if errno == Errno::NOENT {
                 return None;
             }
             if Instant::now() >= deadline {
-                return self.path.file_name().map(OsString::from);
+                return Some(name.to_owned());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -125,13 +125,8 @@ impl UpperDirectory {
     }
 }
 
-fn make_passable(directory: &Path) -> std::io::Result<()> {
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            let _ = make_passable(&entry.path());
-        }
-    }
-    Ok(())
+fn remove_tree(store: &Path, name: &OsStr) -> sys::Result<()> {
+    let name = CString::new(name.as_bytes()).map_err(|_| Errno::NOENT)?;
+    let store = open(store).map_err(|_| Errno::NOENT)?;
+    removal::remove(store.as_raw_fd(), &name)
 }

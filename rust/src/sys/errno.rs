@@ -25,6 +25,7 @@ impl Errno {
     pub const FBIG: Errno = Errno(27);
     pub const NAMETOOLONG: Errno = Errno(36);
     pub const NOSYS: Errno = Errno(38);
+    pub const NOTEMPTY: Errno = Errno(39);
     pub const LOOP: Errno = Errno(40);
     pub const PROTO: Errno = Errno(71);
     pub const OPNOTSUPP: Errno = Errno(95);

@@ -137,6 +137,13 @@ pub fn unlinkat(dir: i32, path: &CStr, flags: usize) -> Result<()> {
     unsafe { call(nr::UNLINKAT, [dir as usize, path.as_ptr() as usize, flags]) }.map(drop)
 }
 
+/// renameat(2), which newer architectures have under this name only.
+pub fn renameat2(from: i32, path: &CStr, to: i32, target: &CStr) -> Result<()> {
+    // SAFETY: both are C strings for the length of the call.
+    unsafe { call(nr::RENAMEAT2, [from as usize, path.as_ptr() as usize, to as usize, target.as_ptr() as usize, 0]) }
+        .map(drop)
+}
+
 pub fn readlinkat(dir: i32, path: &CStr, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: path and buffer live across the call.
     unsafe { call(nr::READLINKAT, [dir as usize, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len()]) }
@@ -150,6 +157,12 @@ pub fn fchown(fd: i32, uid: u32, gid: u32) -> Result<()> {
 pub fn fchmod(fd: i32, mode: u32) -> Result<()> {
     // SAFETY: no pointers.
     unsafe { call(nr::FCHMOD, [fd as usize, mode as usize]) }.map(drop)
+}
+
+/// Follows a link, as the system call does.
+pub fn fchmodat(dir: i32, path: &CStr, mode: u32) -> Result<()> {
+    // SAFETY: the path is a C string for the length of the call.
+    unsafe { call(nr::FCHMODAT, [dir as usize, path.as_ptr() as usize, mode as usize]) }.map(drop)
 }
 
 pub fn fchownat(dir: i32, path: &CStr, uid: u32, gid: u32) -> Result<()> {
@@ -247,6 +260,30 @@ pub fn fstatfs(fd: i32) -> Result<Statfs> {
 pub fn getdents64(fd: i32, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the buffer is ours for its length.
     unsafe { call(nr::GETDENTS64, [fd as usize, buffer.as_mut_ptr() as usize, buffer.len()]) }
+}
+
+/// One name of a directory.
+pub struct Entry<'a> {
+    pub name: &'a CStr,
+    pub is_directory: bool,
+}
+
+/// The names in what getdents64 gave, without "." and "..": struct linux_dirent64 has 8 bytes of inode, 8 of offset, 2 of length, 1 of
+/// kind, then the name.
+pub fn entries(mut records: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    const DT_DIR: u8 = 4;
+    core::iter::from_fn(move || {
+        while records.len() > 19 {
+            let length = u16::from_le_bytes([records[16], records[17]]) as usize;
+            let (record, rest) = records.split_at(length.clamp(20, records.len()));
+            records = rest;
+            let name = CStr::from_bytes_until_nul(&record[19..]).unwrap_or(c".");
+            if name != c"." && name != c".." {
+                return Some(Entry { name, is_directory: record[18] == DT_DIR });
+            }
+        }
+        None
+    })
 }
 
 /// dup3(2); where both numbers are the same, only the flag is set.
