@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,26 @@ def test_oom_score_adj_below_our_own_needs_a_capability(load: Load) -> None:
     refused(load, pc.NotSupported, "oom_score_adj.*CAP_SYS_RESOURCE", oom_score_adj=-1000)
     degraded = load("exit", 0, limits=Limits(oom_score_adj=-1000), degrade=["oom_score_adj"])
     assert degraded.enforced["oom_score_adj"].state == "missing"
+
+
+REAL_TIME = """
+import sys
+import pycontainer as pc
+try:
+    print(pc.run(["true"], image=sys.argv[1], limits=pc.Limits(cpus=1)).returncode)
+except pc.SetupError as error:
+    print(error)
+"""
+
+
+@pytest.mark.requires("root", "controller:cpu", "program:chrt")
+@pytest.mark.refuses("limits.cpus")
+def test_a_real_time_caller_is_told_why_a_group_does_not_take_it(rootfs: Path) -> None:
+    """Of version 1 with CONFIG_RT_GROUP_SCHED: a cpu group without real-time budget; others take it."""
+    argv = ["chrt", "-f", "1", sys.executable, "-c", REAL_TIME, str(rootfs)]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "0\n" or "takes no real-time process" in done.stdout
 
 
 @pytest.mark.refuses("limits.network")

@@ -89,6 +89,9 @@ fn inside(label: String, errno: i32) -> Error {
         (label, 40) if label.starts_with("write ") => Some("its target is a symbolic link, which is not followed"),
         (label, 17) if label.starts_with("write ") => Some("its target exists and is not a regular file"),
         (_, ENOSPC) => Some("the writable layer is full: raise limits.disk or limits.memory"),
+        ("join the control groups", EINVAL) => Some(
+            "a cpu group of cgroup v1 takes no real-time process, and this one has such a policy (chrt): run without",
+        ),
         _ => None,
     };
     with_note(label, errno, note)
