@@ -1,94 +1,51 @@
-"""pycontainer: containers from inside a Python program. No daemon, no socket, no binary on PATH."""
+"""pycontainer: containers from inside a Python program. No daemon, no socket, no binary on PATH.
 
-from pycontainer._errors import (
-    AuthError,
-    BuildError,
-    CalledProcessError,
-    CommandNotExecutable,
-    CommandNotFound,
-    ContainerEnded,
-    DigestMismatch,
-    Error,
-    ImageError,
-    ImageNotFound,
-    InvalidReference,
-    LayerError,
-    LimitExceeded,
-    NoSpaceError,
-    NotSupported,
-    RegistryError,
-    RemoteError,
-    SetupError,
-    StateError,
-    TimeoutExpired,
-)
-from pycontainer._image import Image
-from pycontainer._limits import IoLimit, Limits, NetworkLimit
-from pycontainer._mounts import File, Mount
-from pycontainer._result import Guarantee, Pressure, Reason, Result, Usage
-from pycontainer._seccomp import Seccomp
-from pycontainer._security import DEFAULT_CAPABILITIES, IdMap, Security
-from pycontainer._types import DEVNULL, INHERIT, PIPE, STDOUT, TYPE_CHECKING
+Each name is imported when it is first used: a program that only might run a container does not pay for what runs it.
+What type checkers see is in __init__.pyi.
+"""
 
-if TYPE_CHECKING:
-    from pycontainer._doctor import Report, doctor
-    from pycontainer._run import run
-del TYPE_CHECKING
+_HOMES = {
+    "_doctor": ("Report", "doctor"),
+    "_errors": (
+        "AuthError",
+        "BuildError",
+        "CalledProcessError",
+        "CommandNotExecutable",
+        "CommandNotFound",
+        "ContainerEnded",
+        "DigestMismatch",
+        "Error",
+        "ImageError",
+        "ImageNotFound",
+        "InvalidReference",
+        "LayerError",
+        "LimitExceeded",
+        "NoSpaceError",
+        "NotSupported",
+        "RegistryError",
+        "RemoteError",
+        "SetupError",
+        "StateError",
+        "TimeoutExpired",
+    ),
+    "_image": ("Image",),
+    "_limits": ("IoLimit", "Limits", "NetworkLimit"),
+    "_mounts": ("File", "Mount"),
+    "_result": ("Guarantee", "Pressure", "Reason", "Result", "Usage"),
+    "_run": ("run",),
+    "_seccomp": ("Seccomp",),
+    "_security": ("DEFAULT_CAPABILITIES", "IdMap", "Security"),
+    "_types": ("DEVNULL", "INHERIT", "PIPE", "STDOUT"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "DEFAULT_CAPABILITIES",
-    "DEVNULL",
-    "INHERIT",
-    "PIPE",
-    "STDOUT",
-    "AuthError",
-    "BuildError",
-    "CalledProcessError",
-    "CommandNotExecutable",
-    "CommandNotFound",
-    "ContainerEnded",
-    "DigestMismatch",
-    "Error",
-    "File",
-    "Guarantee",
-    "IdMap",
-    "Image",
-    "ImageError",
-    "ImageNotFound",
-    "InvalidReference",
-    "IoLimit",
-    "LayerError",
-    "LimitExceeded",
-    "Limits",
-    "Mount",
-    "NetworkLimit",
-    "NoSpaceError",
-    "NotSupported",
-    "Pressure",
-    "Reason",
-    "RegistryError",
-    "RemoteError",
-    "Report",
-    "Result",
-    "Seccomp",
-    "Security",
-    "SetupError",
-    "StateError",
-    "TimeoutExpired",
-    "Usage",
-    "doctor",
-    "run",
-]
-
-# What makes containers is imported when it is first named, a sixth of the package's import: values alone describe one.
-_LATER = {"Report": "_doctor", "doctor": "_doctor", "run": "_run"}
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LATER:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = __import__(f"{__name__}.{_LATER[name]}", fromlist=(name,))
-    value: object = getattr(module, name)
+    value: object = getattr(__import__(f"{__name__}.{_HOME[name]}", fromlist=(name,)), name)
     globals()[name] = value
     return value
 

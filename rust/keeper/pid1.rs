@@ -131,7 +131,11 @@ fn become_root(plan: &Plan<'_>) -> crate::sys::Result<()> {
 fn close_spent(inside: &Inside<'_>, state: &inside::State<'_>) {
     let fds = &inside.plan.fds;
     for i in 0..fds.count {
-        let spent = !matches!(fds.roles[i], role::STDIN | role::STDOUT | role::STDERR | role::PASS | role::RANGE_LOCK);
+        let spent = match fds.roles[i] {
+            role::STDIN | role::STDOUT | role::STDERR | role::PASS | role::RANGE_LOCK => false,
+            role::REPORT => !inside.plan.head.has(flag::TELL_GONE),
+            _ => true,
+        };
         if spent {
             fs::close(fds.all[i]);
         }
@@ -172,6 +176,7 @@ fn supervise(
                 let _ = net::send(control, report.bytes(), &[], 0);
                 end_all();
                 while crate::sys::errno::retry(|| process::wait4(-1, WALL)).is_ok() {}
+                tell_gone(plan);
                 return Ok(0);
             }
         }
@@ -181,6 +186,13 @@ fn supervise(
         if fds[1].revents != 0 && serve(control, command).is_none() {
             return Ok(1);
         }
+    }
+}
+
+/// The end of this process takes the kernel a while, in which the host can count.
+fn tell_gone(plan: &Plan<'_>) {
+    if plan.head.has(flag::TELL_GONE) && process::getpid() == 1 {
+        let _ = net::send(plan.fds.report, &[record::GONE], &[], MSG_DONTWAIT);
     }
 }
 

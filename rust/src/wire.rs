@@ -65,6 +65,8 @@ pub mod flag {
     pub const LANDLOCK_REQUIRED: u32 = 4096;
     /// The maps are the caller's own: what follows them is of no use to another container.
     pub const OWN_MAP: u32 = 8192;
+    /// There are groups: PID 1 tells the host itself when nothing but it is left in them.
+    pub const TELL_GONE: u32 = 1 << 14;
     /// The caller wrote rlimits or an OOM score: the kernel is asked for them after exec.
     pub const TELL_LIMITS: u32 = 1 << 16;
     /// Test-only: a step is left out, to show that a test of it can fail. A keeper built without `test_seams` knows none of them.
@@ -206,6 +208,8 @@ pub mod record {
     pub const READY: u8 = 7;
     /// What the keeper itself saw of a container whose command is PID 1.
     pub const EVIDENCE: u8 = 8;
+    /// Of PID 1 to the host: all other processes have ended and were reaped.
+    pub const GONE: u8 = 9;
 }
 
 /// How far a container came.

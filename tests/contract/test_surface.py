@@ -142,3 +142,9 @@ def test_attributes_on_the_page_exist(name: str) -> None:
         if isinstance(statement, ast.ClassDef) and statement.name == name:
             said = {ast.unparse(part.target) for part in statement.body if isinstance(part, ast.AnnAssign)}
             assert said <= set(inspect.get_annotations(getattr(pc, name))), name
+
+
+def test_type_checkers_see_what_the_package_has() -> None:
+    stub = ast.parse(Path(pc.__file__).with_suffix(".pyi").read_text())
+    seen = {(s.module, name.asname) for s in stub.body if isinstance(s, ast.ImportFrom) for name in s.names}
+    assert seen == {(f"pycontainer.{home}", name) for home, names in pc._HOMES.items() for name in names}

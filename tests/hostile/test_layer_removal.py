@@ -1,4 +1,4 @@
-"""A writable layer on the disk that was made hard to remove: deeper than a table of descriptors, closed to its owner."""
+"""A writable layer on the disk that was made hard to remove: deeper than a descriptor table, closed to its owner."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pycontainer._limits import RLIMITS, IoLimit, Limits, NetworkLimit
 

@@ -9,8 +9,7 @@ import pickle
 import posixpath
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pycontainer._mounts import Mount, plan_files, plan_mounts
 from pycontainer._types import container_path, host_path, within

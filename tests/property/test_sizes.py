@@ -7,8 +7,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from pycontainer._types import SIZE_MAX, escape, exact_size, format_size, parse_duration, parse_size
 

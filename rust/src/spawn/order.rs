@@ -114,6 +114,7 @@ impl Order<'_> {
         if groups.and_then(Groups::cpu_clock).is_some_and(|clock| clock.format == CpuFormat::UsageNsec) {
             flags |= wire::flag::CPU_V1;
         }
+        flags |= if groups.is_some_and(|groups| !groups.is_empty()) { wire::flag::TELL_GONE } else { 0 };
         flags |= if matches!(self.spec.user_space, UserSpace::Map(_)) { wire::flag::OWN_MAP } else { 0 };
         let held = self.prepared.add_descriptors(self.spec, groups, self.undo.range.as_ref(), &mut descriptors)?;
         let head = self.prepared.head(self.engine, self.spec, self.id, flags, &self.ids);

@@ -8,7 +8,7 @@ use super::outcome::{Evidence, Finished, Seen};
 use super::prepare::{self, Prepared};
 use super::spec::Spec;
 use super::streams::{Goes, Read, Streams, reading};
-use crate::cgroup::{Groups, Guarantee};
+use crate::cgroup::{Counters, Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::security::ids::Range;
@@ -53,7 +53,8 @@ struct Live<'a> {
     groups: Option<Groups>,
     range: Option<Range>,
     evidence: Evidence,
-    /// What the groups keep of the limits, where that was read already.
+    /// What was used, where it was read already; what the groups keep of the limits, likewise.
+    counters: Option<Counters>,
     held: Option<Vec<Guarantee>>,
     ended: Option<Ended>,
     killed: bool,
@@ -86,6 +87,7 @@ impl<'a> Live<'a> {
             groups: parts.groups,
             range: parts.range,
             evidence: Evidence::default(),
+            counters: None,
             held: None,
             ended: None,
             killed: false,
@@ -205,6 +207,10 @@ impl Live<'_> {
                 self.streams.take_terminal(master, self.spec)
             }
             Some(record::TERMINAL) => Err(Error::setup("receive the terminal", 24)), // no descriptor was free for it
+            Some(record::GONE) => {
+                self.counters = self.groups.as_ref().map(Groups::counters);
+                Ok(())
+            }
             Some(record::EVIDENCE) => {
                 self.evidence.absorb(from.rest());
                 Ok(())
@@ -309,7 +315,8 @@ impl Live<'_> {
         }
         let given_up = waited.is_err() && self.ended.is_none();
         let buried = !given_up || self.give_up();
-        let mut counters = self.groups.as_ref().map(Groups::counters).unwrap_or_default();
+        let counters = self.counters.take().or_else(|| self.groups.as_ref().map(Groups::counters));
+        let mut counters = counters.unwrap_or_default();
         // Our own PID 1 is none of the container's tasks.
         counters.pids_peak = counters.pids_peak.map(|peak| peak.saturating_sub(u64::from(!self.spec.pid1)));
         let held = self.held.take().or_else(|| self.groups.as_ref().map(Groups::verified));
