@@ -76,6 +76,11 @@ impl Groups {
         }
     }
 
+    /// Whether a version 1 group is among them, which a process has to join.
+    pub fn attach(&self) -> bool {
+        self.members.iter().any(|member| member.procs.is_some())
+    }
+
     /// cgroup.procs of the parent of the first version 1 group; None where there is no such group.
     pub fn attached_beside(&self) -> Option<OwnedFd> {
         let member = self.members.iter().find(|member| member.procs.is_some())?;
@@ -196,8 +201,9 @@ impl Groups {
         self.members.iter().map(|member| member.directory.path.clone()).collect()
     }
 
-    /// Version 1 with oom_group: becomes readable when the memory limit has no more to give. The keeper then kills all.
-    pub fn oom_event(&self) -> Result<Option<OwnedFd>> {
+    /// Version 1 with oom_group: an event that becomes readable when the memory limit has no more to give (the keeper then kills all), and
+    /// memory.oom_control, which counts the processes of this very group that an OOM killer took.
+    pub fn oom_event(&self) -> Result<Option<(OwnedFd, OwnedFd)>> {
         let Some((Version::V1, directory)) = self.counted(Controller::Memory).filter(|_| self.oom_event) else {
             return Ok(None);
         };
@@ -211,12 +217,7 @@ impl Groups {
         let control = control.map_err(failed)?;
         let order = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
         directory.write("cgroup.event_control", &order).map_err(failed)?;
-        Ok(Some(event))
-    }
-
-    /// Version 1's memory.oom_control, which counts the processes of this very group that an OOM killer took.
-    pub fn oom_control(&self) -> Option<OwnedFd> {
-        self.counted(Controller::Memory)?.1.file("memory.oom_control", OFlags::RDONLY).ok()
+        Ok(Some((event, control)))
     }
 
     pub fn cpu_clock(&self) -> Option<CpuClock> {

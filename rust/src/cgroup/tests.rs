@@ -263,7 +263,7 @@ fn every_fd_closes_on_exec() {
     let groups = Groups::create(&place, &name(), &limits).unwrap();
     let (event, clock, kill) = (groups.oom_event().unwrap(), groups.cpu_clock().unwrap(), groups.kill_file().unwrap());
     let mut fds: Vec<_> = groups.procs().into_iter().chain(groups.into_cgroup()).chain(place.parents()).collect();
-    fds.extend([clock.fd.as_fd(), kill.as_fd()].into_iter().chain(event.as_ref().map(AsFd::as_fd)));
+    fds.extend([clock.fd.as_fd(), kill.as_fd()].into_iter().chain(event.as_ref().map(|(event, _)| event.as_fd())));
     for fd in fds {
         let flags = rustix::io::fcntl_getfd(fd).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "{}", fd.as_raw_fd());

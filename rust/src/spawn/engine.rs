@@ -175,9 +175,12 @@ impl Engine {
     /// Called as soon as a container's groups are made (while one waits, the kernel makes none): its wait for the kernel then passes
     /// beside all the rest. Where one has joined just before there is nothing to wait for.
     pub fn expect_attach(&self, groups: &cgroup::Groups) {
-        let Some(procs) = groups.attached_beside() else { return };
+        if !groups.attach() {
+            return;
+        }
         let now = crate::sys::process::now();
-        if now.saturating_sub(self.attached.swap(now, Ordering::Relaxed)) > NO_WAIT {
+        let waits = now.saturating_sub(self.attached.swap(now, Ordering::Relaxed)) > NO_WAIT;
+        if let Some(procs) = waits.then(|| groups.attached_beside()).flatten() {
             self.keeper.attach_soon(procs.as_fd());
         }
     }

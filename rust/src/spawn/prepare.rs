@@ -335,8 +335,8 @@ fn add_groups(groups: &Groups, descriptors: &mut Descriptors, kept: &mut Kept) -
             kept.push(fd);
         }
     };
-    let event = groups.oom_event()?;
-    keep(role::OOM_CONTROL, event.as_ref().and_then(|_| groups.oom_control()));
+    let (event, control) = groups.oom_event()?.unzip();
+    keep(role::OOM_CONTROL, control);
     keep(role::OOM_EVENT, event);
     keep(role::CGROUP_KILL, groups.kill_file());
     keep(role::CPU_USAGE, groups.cpu_clock().map(|clock| clock.fd));

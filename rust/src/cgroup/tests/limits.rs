@@ -46,7 +46,7 @@ fn v1_tells_of_the_oom_through_an_eventfd() {
     };
     let limits = Limits { memory: Some(Cap::Value(16 * MIB)), ..Limits::default() };
     let groups = Groups::create(&place, &name(), &limits).unwrap();
-    let Some(event) = groups.oom_event().unwrap() else {
+    let Some((event, _)) = groups.oom_event().unwrap() else {
         println!("skipped: memory is not on cgroup v1");
         return gone(groups);
     };
