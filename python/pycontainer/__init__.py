@@ -1,8 +1,15 @@
 """pycontainer: containers from inside a Python program. No daemon, no socket, no binary on PATH.
 
-Each name is imported when it is first used: a program that only might run a container does not pay for what runs it.
-What type checkers see is in __init__.pyi.
+Names are imported when they are first used: a program that only might run a container does not pay for what runs it.
+The errors are there from the start, also where nothing more can be imported. What type checkers see is in __init__.pyi.
 """
+
+import os as _os
+
+from pycontainer import _errors
+
+# A program may go elsewhere before a first use.
+__path__ = [_os.path.abspath(place) for place in __path__]
 
 _HOMES = {
     "_doctor": ("Report", "doctor"),
@@ -45,7 +52,11 @@ __all__ = list(_HOME)
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(__import__(f"{__name__}.{_HOME[name]}", fromlist=(name,)), name)
+    home = f"{__name__}.{_HOME[name]}"
+    try:
+        value: object = getattr(__import__(home, fromlist=(name,)), name)
+    except OSError as error:  # no descriptor is free
+        raise _errors.SetupError(error.errno or 0, error.strerror, error.filename, step=f"import {home}") from None
     globals()[name] = value
     return value
 

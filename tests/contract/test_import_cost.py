@@ -55,7 +55,8 @@ def test_only_light_modules_are_loaded(tmp_path: Path) -> None:
     found = json.loads(run(sys.executable, "-S", "-c", SCRIPT, cwd=tmp_path).stdout)
     new = set(found["new"])
     assert "pycontainer._run" in new, "the script looks at something else"
-    assert {name for name in new - set(found["later"]) if name.startswith("pycontainer")} == {"pycontainer"}
+    first = {"pycontainer", "pycontainer._errors", "pycontainer._types"}
+    assert {name for name in new - set(found["later"]) if name.startswith("pycontainer")} == first
     assert {name for name in new if name in FORBIDDEN or name.split(".")[0] in FORBIDDEN} == set()
     assert {name.split(".")[0] for name in new} <= {"pycontainer", "site", "_sitebuiltins"} | set(
         sys.stdlib_module_names
@@ -88,3 +89,32 @@ def test_the_kernel_sees_no_clone_no_thread_and_no_written_file(tmp_path: Path) 
     reads = re.compile(r" open(at)?\(.*O_RDONLY")
     assert [line for line in during if not reads.search(line)] == []
     assert any("pycontainer" in line for line in during)
+
+
+EXHAUSTED = """
+import os, resource
+import pycontainer as pc
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+try:
+    pc.run(["true"])
+except pc.SetupError as error:
+    print(error.errno, error.step)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+print(pc.Limits(pids=1))
+"""
+
+
+def test_a_first_use_without_a_free_descriptor_is_a_typed_error() -> None:
+    assert run(sys.executable, "-c", EXHAUSTED).stdout == "24 import pycontainer._run\nLimits(pids=1)\n"
+
+
+def test_a_first_use_after_a_change_of_directory() -> None:
+    place = os.path.relpath(Path(pycontainer.__file__).parents[1])
+    script = (
+        f"import os, sys; sys.path.insert(0, {place!r}); import pycontainer as pc; os.chdir('/'); print(pc.Limits())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [sys.executable, "-S", "-c", script]
+    done = subprocess.run(words, check=False, env=environment, capture_output=True, text=True)
+    assert done.stdout == "Limits()\n", done.stderr
