@@ -4,6 +4,7 @@ use super::disk::quota::Project;
 use crate::error::{Error, Result};
 use crate::sys::Errno;
 use crate::{removal, runtime, sys};
+use rustix::fs::OFlags;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 /// How long a container whose keeper died may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
+const PARENT: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 #[derive(Debug)]
 pub struct UpperDirectory {
@@ -33,10 +35,9 @@ pub fn store() -> Result<PathBuf> {
 }
 
 pub fn open(store: &Path) -> Result<OwnedFd> {
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let fail =
         |errno: rustix::io::Errno| Error::setup_at("open the store", store.display().to_string(), errno.raw_os_error());
-    rustix::fs::open(store, flags, rustix::fs::Mode::empty()).map_err(fail)
+    rustix::fs::open(store, PARENT, rustix::fs::Mode::empty()).map_err(fail)
 }
 
 /// `owner` is the container's root in the host's ids; in a plain user's keeper that is the user. `bytes` by a project quota.
@@ -127,6 +128,6 @@ impl UpperDirectory {
 
 fn remove_tree(store: &Path, name: &OsStr) -> sys::Result<()> {
     let name = CString::new(name.as_bytes()).map_err(|_| Errno::NOENT)?;
-    let store = open(store).map_err(|_| Errno::NOENT)?;
-    removal::remove(store.as_raw_fd(), &name)
+    let opened = rustix::fs::open(store, PARENT, rustix::fs::Mode::empty());
+    removal::remove(opened.map_err(|errno| Errno(errno.raw_os_error()))?.as_raw_fd(), &name)
 }
