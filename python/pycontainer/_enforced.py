@@ -17,7 +17,7 @@ DEFAULT_PIDS = 2048  # rust/src/spawn/plan.rs
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
-class Enforced(FrozenMap["str", Guarantee]):
+class Enforced(FrozenMap[str, Guarantee]):
     """A mapping of guarantees, made of the evidence when somebody first looks."""
 
     __slots__ = ("_asked", "_evidence", "_held", "_rows")

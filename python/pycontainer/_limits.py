@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 # Below it a container cannot be set up: on Linux 6.18 `sh -c :` alone needs 384 KiB with its pages in the cache,
 # and PID 1, the page tables and the upper layer's tmpfs come on top. Docker asks for 6 MiB.
 MEMORY_MIN = 2**20
-# To tmpfs `size=0` means no bound at all, so the least bound is one page.
-DISK_MIN = 4096
+DISK_MIN = 4096  # one page: to tmpfs `size=0` means no bound at all
 CPUS_MAX = 8192  # the largest NR_CPUS of any architecture
 CPUS_MIN = 0.01  # the kernel's least quota, 1 ms, in its default period of 100 ms
 TASKS_MAX = 2**22  # PID_MAX_LIMIT

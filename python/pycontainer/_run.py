@@ -158,21 +158,25 @@ def run(
         LimitExceeded: with `check`, a limit ended the run.
         ValueError, TypeError: an argument is wrong; nothing was done.
     """
-    given = locals()
-    if ports:
+    return _carry_out(locals())
+
+
+def _carry_out(given: dict[str, Any]) -> Result[Any]:
+    if given["ports"]:
         raise NotSupported("ports", "published ports are not built yet", "network='host'")
-    text_mode = _arguments.text_mode(text, encoding, errors)
-    parse_bool(check, "check")
+    args, encoding, errors = given["args"], given["encoding"], given["errors"]
+    text_mode = _arguments.text_mode(given["text"], encoding, errors)
+    check = parse_bool(given["check"], "check")
     spec = Spec(given)
-    if input is not None:
-        spec.input = _encode(input, text_mode, encoding, errors)
+    if given["input"] is not None:
+        spec.input = _encode(given["input"], text_mode, encoding, errors)
     if spec.timeout is not None and spec.timeout <= 0:
         raise TimeoutExpired(args, spec.timeout)
     try:
         outcome = core().run(spec)
     except CommandNotFound as error:
         raise _with_mount_hint(error, spec) from None
-    result = _result(given["args"] if args is not None else spec.argv, outcome, spec, given, text_mode)
+    result = _result(args if args is not None else spec.argv, outcome, spec, given, text_mode)
     if outcome.reason == "timeout" and spec.timeout is not None and _timed_out(outcome, spec):
         raise TimeoutExpired(result.args, spec.timeout, result.stdout, result.stderr, result=result)
     if check:
@@ -186,9 +190,7 @@ def _timed_out(outcome: Any, spec: Spec) -> bool:
     return wall is None or (spec.timeout is not None and spec.timeout <= wall)
 
 
-def _encode(data: Any, text_mode: bool, encoding: str | None, errors: str | None) -> bytes | None:
-    if data is None:
-        return None
+def _encode(data: Any, text_mode: bool, encoding: str | None, errors: str | None) -> bytes:
     if isinstance(data, str):
         if not text_mode:
             raise TypeError("input must be bytes, not str; text=True takes str")

@@ -76,8 +76,8 @@ impl Groups {
         }
     }
 
-    /// Whether a version 1 group is among them, which a process has to join.
-    pub fn attach(&self) -> bool {
+    /// Whether a version 1 group is among them: clone3 places nobody there, so the process itself joins.
+    pub fn has_v1(&self) -> bool {
         self.members.iter().any(|member| member.procs.is_some())
     }
 

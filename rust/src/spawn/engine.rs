@@ -175,7 +175,7 @@ impl Engine {
     /// Called as soon as a container's groups are made (while one waits, the kernel makes none): its wait for the kernel then passes
     /// beside all the rest. Where one has joined just before there is nothing to wait for.
     pub fn expect_attach(&self, groups: &cgroup::Groups) {
-        if !groups.attach() {
+        if !groups.has_v1() {
             return;
         }
         let now = crate::sys::process::now();

@@ -90,7 +90,7 @@ fn inside(label: String, errno: i32) -> Error {
         (label, 17) if label.starts_with("write ") => Some("its target exists and is not a regular file"),
         (_, ENOSPC) => Some("the writable layer is full: raise limits.disk or limits.memory"),
         ("join the control groups", EINVAL) => Some(
-            "a cpu group of cgroup v1 takes no real-time process, and this one has such a policy (chrt): run without",
+            "a cpu group of cgroup v1 takes no real-time process: if this one has such a policy (chrt), run without it",
         ),
         _ => None,
     };

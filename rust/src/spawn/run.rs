@@ -114,8 +114,6 @@ impl Live<'_> {
             let now = sys::process::now();
             if ready.is_none() || now >= next_tick {
                 self.streams.follow_window(self.spec); // SIGWINCH ends the poll, where somebody listens to it
-            }
-            if ready.is_none() || now >= next_tick {
                 tick = (tick * 2).min(LAST_TICK);
                 next_tick = now + tick * MILLISECOND;
                 if now >= self.overdue {
