@@ -23,8 +23,7 @@ pub fn remove(parent: i32, name: &CStr) -> Result<()> {
         let emptied = walk.empty(top.raw(), LEVELS);
         match fs::unlinkat(parent, name, AT_REMOVEDIR) {
             Err(Errno::NOTEMPTY) if walk.gone > gone => (lifted, gone) = (walk.lifted, walk.gone),
-            Err(Errno::NOTEMPTY) => return emptied.and(Err(Errno::NOTEMPTY)),
-            other => return other,
+            removed => return told(removed, emptied),
         }
     }
 }
@@ -68,7 +67,7 @@ impl Walk {
         }
         let child = open(dir, entry.name)?;
         let emptied = self.empty(child.raw(), levels - 1);
-        with_write_access(dir, || fs::unlinkat(dir, entry.name, AT_REMOVEDIR)).and(emptied)
+        told(with_write_access(dir, || fs::unlinkat(dir, entry.name, AT_REMOVEDIR)), emptied)
     }
 
     fn lift(&mut self, dir: i32, name: &CStr) -> Result<()> {
@@ -76,6 +75,14 @@ impl Walk {
         let target = numbered(LIFTED, self.lifted);
         let target = CStr::from_bytes_until_nul(&target).map_err(|_| Errno::PROTO)?;
         with_write_access(dir, || fs::renameat2(dir, name, self.top, target))
+    }
+}
+
+/// The directory's own end counts: a group's files resist and go with it. Where it is not empty, what resisted in it says why.
+fn told(removed: Result<()>, emptied: Result<()>) -> Result<()> {
+    match removed {
+        Err(Errno::NOTEMPTY) => emptied.and(removed),
+        _ => removed,
     }
 }
 
