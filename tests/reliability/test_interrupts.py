@@ -30,10 +30,8 @@ KINDS = [
 pc.run(["true"], image=image)
 keeper = _core.keeper_pid()
 fds = len(os.listdir("/proc/self/fd"))
-slowest, early = 0.0, 0
-sent = [0.0]
+slowest = 0.0
 def strike(*_):
-    sent[0] = time.monotonic()
     raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, strike)
 for i in range(count):
@@ -61,6 +59,39 @@ def test_a_thousand_interrupts(
     slowest = float(pen.run(INTERRUPTED, rootfs, count, timeout=1200))
     tell(f"{count} interrupts, the slowest {slowest:.3f} s after the signal")
     assert slowest < 5
+    assert not pen.left()
+
+
+TICKING = """
+import signal, sys, time
+import pycontainer as pc
+from pycontainer import _core
+image, looks, runs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+pc.run(["true"], image=image)
+keeper = _core.keeper_pid()
+ticks = [0]
+def tick(*_):
+    ticks[0] += 1
+signal.signal(signal.SIGALRM, tick)
+signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+for _ in range(looks):
+    assert _core.keeper_pid() == keeper
+for i in range(runs):
+    assert pc.run(["sh", "-c", "echo $0", str(i)], image=image).stdout == b"%d\\n" % i
+    assert _core.keeper_pid() == keeper
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert ticks[0] > 100, ticks
+print(ticks[0])
+"""
+
+
+def test_a_profilers_timer_is_no_death_of_the_keeper(
+    pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]
+) -> None:
+    """A poll that does not wait fails with EINTR all the same: a keeper that lived was given up for it."""
+    runs = len(times(1000))
+    ticks = int(pen.run(TICKING, rootfs, 200_000, runs, timeout=600))
+    tell(f"{ticks} ticks, {runs} runs")
     assert not pen.left()
 
 

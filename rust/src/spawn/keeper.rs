@@ -176,7 +176,8 @@ impl Keeper {
     pub fn is_alive(&self) -> bool {
         // A dying process closes its descriptors, this one's before those of any container, and shows in its pidfd later.
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.control, PollFlags::empty())];
-        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+        // Even a poll that does not wait is interrupted by a signal that has just come: that says nothing of the keeper.
+        matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default()))), Ok(0))
     }
 }
 
