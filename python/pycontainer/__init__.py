@@ -1,7 +1,8 @@
 """pycontainer: containers from inside a Python program. No daemon, no socket, no binary on PATH.
 
 Names are imported when they are first used: a program that only might run a container does not pay for what runs it.
-The errors are there from the start, also where nothing more can be imported. What type checkers see is in __init__.pyi.
+The errors of a start that fails are there at once, also where nothing more can be imported. What type checkers see is
+in __init__.pyi.
 """
 
 import os as _os
@@ -16,7 +17,6 @@ _HOMES = {
     "_errors": (
         "AuthError",
         "BuildError",
-        "CalledProcessError",
         "CommandNotExecutable",
         "CommandNotFound",
         "ContainerEnded",
@@ -26,15 +26,14 @@ _HOMES = {
         "ImageNotFound",
         "InvalidReference",
         "LayerError",
-        "LimitExceeded",
         "NoSpaceError",
         "NotSupported",
         "RegistryError",
         "RemoteError",
         "SetupError",
         "StateError",
-        "TimeoutExpired",
     ),
+    "_failures": ("CalledProcessError", "LimitExceeded", "TimeoutExpired"),
     "_image": ("Image",),
     "_limits": ("IoLimit", "Limits", "NetworkLimit"),
     "_mounts": ("File", "Mount"),

@@ -2,7 +2,6 @@ from pycontainer._doctor import Report as Report, doctor as doctor
 from pycontainer._errors import (
     AuthError as AuthError,
     BuildError as BuildError,
-    CalledProcessError as CalledProcessError,
     CommandNotExecutable as CommandNotExecutable,
     CommandNotFound as CommandNotFound,
     ContainerEnded as ContainerEnded,
@@ -12,13 +11,16 @@ from pycontainer._errors import (
     ImageNotFound as ImageNotFound,
     InvalidReference as InvalidReference,
     LayerError as LayerError,
-    LimitExceeded as LimitExceeded,
     NoSpaceError as NoSpaceError,
     NotSupported as NotSupported,
     RegistryError as RegistryError,
     RemoteError as RemoteError,
     SetupError as SetupError,
     StateError as StateError,
+)
+from pycontainer._failures import (
+    CalledProcessError as CalledProcessError,
+    LimitExceeded as LimitExceeded,
     TimeoutExpired as TimeoutExpired,
 )
 from pycontainer._image import Image as Image

@@ -11,7 +11,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from pycontainer._types import ID_MAX, TYPE_CHECKING, encode, escape, is_sequence, parse_bool, parse_int, shown
+from pycontainer._text import TYPE_CHECKING, escape, shown
+from pycontainer._types import ID_MAX, encode, is_sequence, parse_bool, parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Callable

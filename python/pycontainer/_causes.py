@@ -5,7 +5,7 @@ Words only. The native side has those that its errors name (rust/src/spawn/cause
 
 from __future__ import annotations
 
-from pycontainer._types import TYPE_CHECKING
+from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import TypeAlias

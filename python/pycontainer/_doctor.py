@@ -13,7 +13,7 @@ from pycontainer._mounts import Mount
 from pycontainer._native import core
 from pycontainer._result import Guarantee, Reason
 from pycontainer._run import run
-from pycontainer._types import TYPE_CHECKING
+from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

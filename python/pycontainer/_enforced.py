@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pycontainer._result import Guarantee
-from pycontainer._types import TYPE_CHECKING, FrozenMap
+from pycontainer._text import TYPE_CHECKING
+from pycontainer._types import FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

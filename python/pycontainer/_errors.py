@@ -5,9 +5,7 @@ Error
         CommandNotFound                     also FileNotFoundError
         CommandNotExecutable                also PermissionError
     NotSupported
-    TimeoutExpired                          also subprocess.TimeoutExpired
-    CalledProcessError                      also subprocess.CalledProcessError
-        LimitExceeded
+    TimeoutExpired, CalledProcessError      of _failures
     StateError
         ContainerEnded
     RemoteError
@@ -16,19 +14,19 @@ Error
 
 Positional arguments are the base class's; everything else is an attribute in `__dict__`. That is what lets each of them
 go through pickle and copy whole, notes included: BaseException.__reduce__ carries the arguments and `__dict__`.
+Does not import subprocess, which takes longer than all of this package; what extends its classes is in _failures.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 
-from pycontainer._types import TYPE_CHECKING, escape, last_lines
+from pycontainer._text import TYPE_CHECKING, escape
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from pycontainer._result import Reason, Result
+    from pycontainer._result import Result
 
 
 class Error(Exception):
@@ -115,82 +113,6 @@ class NotSupported(Error):
     def _text(self) -> str:
         head = f"{self.requirement}: {self.cause}" if self.cause else self.requirement
         return f"{head}; {self.fix}" if self.fix else head
-
-
-class TimeoutExpired(Error, subprocess.TimeoutExpired):
-    """`timeout` passed. `output`, `stdout` and `stderr` hold what came until then, in the type of the whole.
-
-    Attributes:
-        result: the Result of what was killed, or None where the container runs on.
-    """
-
-    def __init__(
-        self,
-        cmd: Any,
-        timeout: float,
-        output: str | bytes | None = None,
-        stderr: str | bytes | None = None,
-        *,
-        result: Result[Any] | None = None,
-    ) -> None:
-        super().__init__(cmd, timeout, output, stderr)
-        self.result = result
-
-    def _text(self) -> str:
-        return subprocess.TimeoutExpired.__str__(self)
-
-
-class CalledProcessError(Error, subprocess.CalledProcessError):
-    """The command failed and `check` was asked for. The message ends with the last lines of stderr.
-
-    Attributes:
-        result: the Result.
-    """
-
-    def __init__(
-        self,
-        returncode: int,
-        cmd: Any,
-        output: str | bytes | None = None,
-        stderr: str | bytes | None = None,
-        *,
-        result: Result[Any] | None = None,
-    ) -> None:
-        super().__init__(returncode, cmd, output, stderr)
-        self.result = result
-
-    def _headline(self) -> str:
-        return subprocess.CalledProcessError.__str__(self)
-
-    def _text(self) -> str:
-        tail = last_lines(self.stderr)
-        return f"{self._headline()}\n{tail}" if tail else self._headline()
-
-
-class LimitExceeded(CalledProcessError):
-    """A limit ended the run, and `check` was asked for: "ended by its memory limit: peak 64.0 MiB of 64 MiB".
-
-    Attributes:
-        reason: the Reason: TIMEOUT, CPU_TIME, MEMORY, HOST_MEMORY or OUTPUT.
-    """
-
-    def __init__(
-        self,
-        returncode: int,
-        cmd: Any,
-        output: str | bytes | None = None,
-        stderr: str | bytes | None = None,
-        *,
-        result: Result[Any] | None = None,
-        reason: Reason | None = None,
-        verdict: str = "ended by a limit",
-    ) -> None:
-        super().__init__(returncode, cmd, output, stderr, result=result)
-        self.reason = reason
-        self._verdict = verdict
-
-    def _headline(self) -> str:
-        return f"Command '{self.cmd}' was {self._verdict}."
 
 
 class StateError(Error):

@@ -8,7 +8,8 @@ import sys
 
 from pycontainer._errors import NotSupported
 from pycontainer._native import core
-from pycontainer._types import TYPE_CHECKING, Frozen, host_path, is_sequence, parse_bool
+from pycontainer._text import TYPE_CHECKING
+from pycontainer._types import Frozen, host_path, is_sequence, parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

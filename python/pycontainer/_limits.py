@@ -7,8 +7,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from pycontainer._text import TYPE_CHECKING, shown
 from pycontainer._types import (
-    TYPE_CHECKING,
     Frozen,
     FrozenMap,
     exact_size,
@@ -19,7 +19,6 @@ from pycontainer._types import (
     parse_duration,
     parse_int,
     parse_size,
-    shown,
 )
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 
 from pycontainer._arguments import identifier
+from pycontainer._text import TYPE_CHECKING, shown
 from pycontainer._types import (
     ID_MAX,
-    TYPE_CHECKING,
     Frozen,
     container_path,
     host_path,
@@ -18,7 +18,6 @@ from pycontainer._types import (
     parse_int,
     parse_mode,
     parse_size,
-    shown,
     within,
 )
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from pycontainer._errors import NotSupported
-from pycontainer._types import TYPE_CHECKING
+from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -6,9 +6,10 @@ import enum
 import subprocess
 from collections.abc import Mapping
 
-from pycontainer._errors import CalledProcessError, LimitExceeded
+from pycontainer._failures import CalledProcessError, LimitExceeded
 from pycontainer._limits import Limits
-from pycontainer._types import TYPE_CHECKING, Frozen, FrozenMap, format_size
+from pycontainer._text import TYPE_CHECKING
+from pycontainer._types import Frozen, FrozenMap, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

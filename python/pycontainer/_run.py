@@ -7,13 +7,15 @@ import os
 
 from pycontainer import _arguments
 from pycontainer._enforced import Enforced
-from pycontainer._errors import CommandNotFound, NotSupported, SetupError, TimeoutExpired
+from pycontainer._errors import CommandNotFound, NotSupported, SetupError
+from pycontainer._failures import TimeoutExpired
 from pycontainer._limits import Limits
 from pycontainer._native import core
 from pycontainer._result import Pressure, Reason, Result, Usage
 from pycontainer._security import Security
 from pycontainer._spec import Spec
-from pycontainer._types import TYPE_CHECKING, parse_bool
+from pycontainer._text import TYPE_CHECKING
+from pycontainer._types import parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping
 
 from pycontainer._errors import NotSupported, SetupError
-from pycontainer._types import TYPE_CHECKING, Frozen, host_path, is_sequence, parse_int, shown
+from pycontainer._text import TYPE_CHECKING, shown
+from pycontainer._types import Frozen, host_path, is_sequence, parse_int
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias

@@ -6,17 +6,8 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from pycontainer._seccomp import Seccomp
-from pycontainer._types import (
-    ID_MAX,
-    TYPE_CHECKING,
-    Frozen,
-    container_path,
-    is_sequence,
-    parse_bool,
-    parse_int,
-    shown,
-    within,
-)
+from pycontainer._text import TYPE_CHECKING, shown
+from pycontainer._types import ID_MAX, Frozen, container_path, is_sequence, parse_bool, parse_int, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pycontainer._errors import NotSupported
 from pycontainer._security import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS, Security
-from pycontainer._types import TYPE_CHECKING, shown
+from pycontainer._text import TYPE_CHECKING, shown
 
 if TYPE_CHECKING:
     from typing import Any

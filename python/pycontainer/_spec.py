@@ -13,18 +13,17 @@ from pycontainer._mounts import File, plan_files, plan_mounts
 from pycontainer._native import core
 from pycontainer._security import Security
 from pycontainer._spaces import SPACES, check_view, namespaces, network
+from pycontainer._text import TYPE_CHECKING, shown
 from pycontainer._types import (
     DEVNULL,
     INHERIT,
     PIPE,
     STDOUT,
-    TYPE_CHECKING,
     container_path,
     is_sequence,
     parse_bool,
     parse_duration,
     parse_int,
-    shown,
 )
 
 if TYPE_CHECKING:

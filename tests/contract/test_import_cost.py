@@ -55,13 +55,24 @@ def test_only_light_modules_are_loaded(tmp_path: Path) -> None:
     found = json.loads(run(sys.executable, "-S", "-c", SCRIPT, cwd=tmp_path).stdout)
     new = set(found["new"])
     assert "pycontainer._run" in new, "the script looks at something else"
-    first = {"pycontainer", "pycontainer._errors", "pycontainer._types"}
+    first = {"pycontainer", "pycontainer._errors", "pycontainer._text"}
     assert {name for name in new - set(found["later"]) if name.startswith("pycontainer")} == first
     assert {name for name in new if name in FORBIDDEN or name.split(".")[0] in FORBIDDEN} == set()
     assert {name.split(".")[0] for name in new} <= {"pycontainer", "site", "_sitebuiltins"} | set(
         sys.stdlib_module_names
     )
     assert len([name for name in new if not name.startswith("pycontainer")]) <= 12, new
+
+
+def test_neither_subprocess_nor_re_is_loaded_before_a_first_use() -> None:
+    script = "import sys; import pycontainer; print(sorted({'subprocess', 're', 'enum'} & set(sys.modules)))"
+    used = f"{script}; pycontainer.run; print('subprocess' in sys.modules)"
+    assert run(sys.executable, "-S", "-c", used).stdout == "[]\nTrue\n"
+
+
+def test_the_streams_are_subprocesss_own() -> None:
+    ours = (pycontainer.PIPE, pycontainer.STDOUT, pycontainer.DEVNULL)
+    assert ours == (subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL)
 
 
 @pytest.mark.requires("ptrace")

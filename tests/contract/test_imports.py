@@ -12,9 +12,10 @@ import pycontainer
 PACKAGE = Path(pycontainer.__file__).parent
 # Lower rooms first; a module imports from rooms below its own. A new module finds its room here first.
 ROOMS = [
-    {"_types"},
-    {"_errors", "_arguments", "_causes"},
-    {"_limits", "_mounts", "_seccomp", "_native"},
+    {"_text"},
+    {"_types", "_errors", "_causes"},
+    {"_arguments"},
+    {"_failures", "_limits", "_mounts", "_seccomp", "_native"},
     {"_security", "_result"},
     {"_enforced", "_image", "_spaces"},
     {"_spec"},
@@ -26,7 +27,10 @@ ROOMS = [
     {"__main__"},
 ]
 # Work without the extension, as plain values: they may not even name what loads it.
-VALUES = {"_types", "_errors", "_arguments", "_limits", "_mounts", "_seccomp", "_security", "_result", "_enforced"}
+VALUES = {
+    "_text", "_types", "_errors", "_failures", "_arguments", "_limits", "_mounts", "_seccomp", "_security", "_result",
+    "_enforced",
+}  # fmt: skip
 # Never imported at run time: the last test of this file.
 FOR_TYPE_CHECKERS = {"_options"}
 # What costs milliseconds at import, or starts something.

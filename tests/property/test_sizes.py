@@ -9,7 +9,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from pycontainer._types import SIZE_MAX, escape, exact_size, format_size, parse_duration, parse_size
+from pycontainer._text import escape
+from pycontainer._types import SIZE_MAX, exact_size, format_size, parse_duration, parse_size
 
 UNITS = {"": 1, "b": 1}
 for power, letter in enumerate("kmgtpe", 1):

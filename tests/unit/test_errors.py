@@ -10,9 +10,9 @@ import subprocess
 
 import pytest
 
-from pycontainer import _errors as errors
+from pycontainer import _errors as errors, _failures as failures
 from pycontainer._result import Reason, Result
-from pycontainer._types import escape, last_lines
+from pycontainer._text import escape, last_lines
 
 RESULT = Result(["sh"], -9, b"out", b"err", reason=Reason.MEMORY)
 MADE = [
@@ -22,10 +22,10 @@ MADE = [
     errors.CommandNotFound(errno.ENOENT, None, "foo", step="execute", hint="it is on this machine"),
     errors.CommandNotExecutable(errno.EACCES, None, b"/etc/passwd"),
     errors.NotSupported("limits.io", "cgroup v1", 'add degrade=["io"]'),
-    errors.TimeoutExpired(["sleep", "9"], 0.5, b"part", b"", result=RESULT),
-    errors.TimeoutExpired(["sleep", "9"], 0.5, output="part"),
-    errors.CalledProcessError(3, ["false"], b"", b"no\n", result=RESULT),
-    errors.LimitExceeded(-9, ["hog"], None, "x", result=RESULT, reason=Reason.MEMORY, verdict="ended by its limit"),
+    failures.TimeoutExpired(["sleep", "9"], 0.5, b"part", b"", result=RESULT),
+    failures.TimeoutExpired(["sleep", "9"], 0.5, output="part"),
+    failures.CalledProcessError(3, ["false"], b"", b"no\n", result=RESULT),
+    failures.LimitExceeded(-9, ["hog"], None, "x", result=RESULT, reason=Reason.MEMORY, verdict="ended by its limit"),
     errors.StateError("closed"),
     errors.ContainerEnded("gone", result=RESULT),
     errors.RemoteError("boom", type_name="app.Boom", traceback="Traceback ..."),
@@ -39,7 +39,9 @@ MADE = [
     errors.BuildError("failed", step="RUN false", line=3, log="no\n"),
     errors.NoSpaceError(errno.ENOSPC, "No space left on device", "/store"),
 ]
-CLASSES = {c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, BaseException)}
+CLASSES = {
+    c for m in (errors, failures) for _, c in inspect.getmembers(m, inspect.isclass) if issubclass(c, BaseException)
+}
 
 
 def attributes(error: BaseException) -> dict[str, object]:
@@ -90,9 +92,9 @@ def test_same_notices_a_lost_attribute():
         (errors.CommandNotFound, (errors.SetupError, FileNotFoundError)),
         (errors.CommandNotExecutable, (errors.SetupError, PermissionError)),
         (errors.NotSupported, (errors.Error,)),
-        (errors.TimeoutExpired, (errors.Error, subprocess.TimeoutExpired)),
-        (errors.CalledProcessError, (errors.Error, subprocess.CalledProcessError)),
-        (errors.LimitExceeded, (errors.CalledProcessError,)),
+        (failures.TimeoutExpired, (errors.Error, subprocess.TimeoutExpired)),
+        (failures.CalledProcessError, (errors.Error, subprocess.CalledProcessError)),
+        (failures.LimitExceeded, (failures.CalledProcessError,)),
         (errors.StateError, (errors.Error,)),
         (errors.ContainerEnded, (errors.StateError,)),
         (errors.RemoteError, (errors.Error,)),
@@ -130,17 +132,17 @@ def test_not_supported_says_what_why_and_how():
 
 
 def test_timeout_reads_like_subprocess():
-    error = errors.TimeoutExpired(["sleep", "9"], 0.5, b"part")
+    error = failures.TimeoutExpired(["sleep", "9"], 0.5, b"part")
     assert str(error) == "Command '['sleep', '9']' timed out after 0.5 seconds"
     assert (error.output, error.stdout, error.stderr, error.result) == (b"part", b"part", None, None)
 
 
 def test_called_process_error_ends_with_the_last_lines_of_stderr():
     noise = b"".join(b"line %d\n" % number for number in range(100_000))
-    text = str(errors.CalledProcessError(2, ["make"], b"", noise))
+    text = str(failures.CalledProcessError(2, ["make"], b"", noise))
     assert text.startswith("Command '['make']' returned non-zero exit status 2.\nline 99990\n")
     assert text.endswith("\nline 99999")
-    assert str(errors.CalledProcessError(-11, ["x"])) == "Command '['x']' died with <Signals.SIGSEGV: 11>."
+    assert str(failures.CalledProcessError(-11, ["x"])) == "Command '['x']' died with <Signals.SIGSEGV: 11>."
 
 
 HOSTILE = "\x1b[2Jup\r\x00\x7f\u202eevil\u2066\u200b\udcff\U000e0001"
@@ -154,10 +156,10 @@ HOSTILE = "\x1b[2Jup\r\x00\x7f\u202eevil\u2066\u200b\udcff\U000e0001"
         errors.CommandNotFound(errno.ENOENT, None, HOSTILE),
         errors.CommandNotExecutable(errno.EACCES, None, HOSTILE.encode("utf-8", "surrogateescape")),
         errors.NotSupported(HOSTILE, HOSTILE, HOSTILE),
-        errors.TimeoutExpired(HOSTILE, 1),
-        errors.CalledProcessError(1, ["x"], "", HOSTILE),
-        errors.CalledProcessError(1, ["x"], b"", HOSTILE.encode("utf-8", "surrogateescape")),
-        errors.LimitExceeded(1, HOSTILE, "", HOSTILE),
+        failures.TimeoutExpired(HOSTILE, 1),
+        failures.CalledProcessError(1, ["x"], "", HOSTILE),
+        failures.CalledProcessError(1, ["x"], b"", HOSTILE.encode("utf-8", "surrogateescape")),
+        failures.LimitExceeded(1, HOSTILE, "", HOSTILE),
         errors.ImageNotFound(HOSTILE),
         errors.NoSpaceError(errno.ENOSPC, HOSTILE, HOSTILE),
     ],

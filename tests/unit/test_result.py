@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from pycontainer._errors import CalledProcessError, LimitExceeded
+from pycontainer._failures import CalledProcessError, LimitExceeded
 from pycontainer._limits import Limits
 from pycontainer._result import Guarantee, Pressure, Reason, Result, Usage
 from pycontainer._types import DEVNULL, INHERIT, PIPE, STDOUT, format_size
