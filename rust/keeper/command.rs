@@ -80,6 +80,7 @@ impl<'a> Command<'a> {
         let (guard, filter) = from.bytes().zip(from.bytes()).ok_or(malformed)?;
         state.identity(plan)?;
         let identity = state.take_identity().ok_or(malformed)?;
+        own_streams(plan, &identity).map_err(at(step::OWN_STREAM))?;
         let argv = words(&mut from, None)?;
         let home = home_variable(plan, &identity)?;
         let envp = words(&mut from, home)?;
@@ -134,6 +135,22 @@ impl<'a> Command<'a> {
             fs::close(self.terminal);
         }
     }
+}
+
+/// Pipes of ours belong to who runs the command, so that /dev/stdout opens; the keeper has given them to the container's root.
+fn own_streams(plan: &Plan<'_>, identity: &Identity) -> Result<()> {
+    if (identity.uid, identity.gid) == (0, 0) {
+        return Ok(());
+    }
+    let ours = [flag::OWN_STDIN, flag::OWN_STDOUT, flag::OWN_STDERR];
+    let pipes = plan.fds.streams.iter().zip(ours).filter(|(fd, flag)| **fd >= 0 && plan.head.has(*flag));
+    for (fd, _) in pipes {
+        match fs::fchown(*fd, identity.uid, identity.gid) {
+            Err(Errno::INVAL) => {} // not an id of this namespace: refused where it would be taken
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 fn skip_who<'a>(mut from: Reader<'a>) -> Step<Reader<'a>> {

@@ -65,6 +65,15 @@ def test_capture_output_false_lets_streams_go_where_ours_go(
     assert json.loads(out)["streams"][1] == "file", "what pytest captures into"
 
 
+@pytest.mark.requires("ids")
+@pytest.mark.parametrize("user", ["0", "1000:1000"])
+def test_pipes_of_ours_belong_to_the_command_s_user(probe_root: Path, user: str) -> None:
+    words = "cat /dev/stdin > /dev/stdout; echo err > /dev/stderr; stat -Lc %u:%g /dev/stdin /dev/stdout /dev/stderr"
+    result = pc.run(["/bin/sh", "-c", words], image=probe_root, user=user, input=b"through a path\n")
+    owner = b"0:0\n" if user == "0" else b"1000:1000\n"
+    assert (result.stdout, result.stderr) == (b"through a path\n" + owner * 3, b"err\n")
+
+
 @parameter("run.text")
 def test_text_gives_str_with_universal_newlines(probe_root: Path, inside: Probe) -> None:
     assert inside.run(text=True).stdout.startswith('{"argv"')

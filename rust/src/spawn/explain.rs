@@ -181,6 +181,7 @@ fn describe(which: u16) -> &'static str {
         step::NO_NEW_PRIVS => "set no_new_privs",
         step::SECCOMP => "load the seccomp filter",
         step::STREAMS => "place the descriptors",
+        step::OWN_STREAM => "give a pipe to the command's user",
         step::TERMINAL => "take the terminal",
         step::MEMORY => "get memory for the command line",
         step::FORK => "fork the command",
