@@ -26,14 +26,10 @@ class Outcome:
     def reason(self) -> str:
         """The value of a `pycontainer.Reason`."""
     @property
-    def stdout(self) -> bytes:
-        """What was captured; empty where it was not."""
-    @property
-    def stderr(self) -> bytes:
-        """What was captured; empty where it was not."""
-    @property
     def truncated(self) -> tuple[bool, bool]:
         """Whether something of stdout and stderr was dropped."""
+    def take_output(self) -> tuple[bytes, bytes] | None:
+        """Return what was captured of stdout and stderr, empty where it was not; None the second time."""
     def usage(self) -> dict[str, Any]:
         """Return the fields of `Usage`: seconds and bytes, None for what this kernel did not tell."""
     def evidence(self) -> dict[str, Any]:

@@ -7,10 +7,13 @@ from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import FrozenMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeAlias
 
     from pycontainer._limits import Limits
+
+    # What the kernel said, rows (name, state, by, why, fix) of the groups, what was asked.
+    Sources: TypeAlias = tuple[dict[str, Any], list[tuple[str, ...]], dict[str, Any]]
 
 ALL_CAPABILITIES = (1 << 41) - 1
 ST_RDONLY, ST_NOSUID, ST_NODEV = 1, 2, 4
@@ -19,23 +22,23 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
 class Enforced(FrozenMap[str, Guarantee]):
-    """A mapping of guarantees, made of the evidence when somebody first looks."""
+    """A mapping of guarantees, made of the evidence when somebody first looks: most runs end without."""
 
-    __slots__ = ("_asked", "_evidence", "_held", "_rows")
+    __slots__ = ("_read", "_rows")
 
-    def __init__(self, evidence: dict[str, Any], held: list[tuple[str, ...]], asked: dict[str, Any]) -> None:
-        self._evidence, self._held, self._asked = evidence, held, asked
-        self._rows: dict[str, Guarantee] | None = None
+    def __init__(self, read: Callable[[], Sources]) -> None:
+        self._read: Callable[[], Sources] | None = read
+        self._rows: dict[str, Guarantee] = {}
 
     @property
     def _items(self) -> dict[str, Guarantee]:  # type: ignore[override]
-        if self._rows is None:
-            rows = [*_of_kernel(self._evidence, self._asked), *(Guarantee(*row) for row in self._held)]
+        read = self._read
+        if read is not None:
+            evidence, held, asked = read()
+            rows = [*_of_kernel(evidence, asked), *(Guarantee(*row) for row in held)]
             self._rows = {row.name: row for row in rows}
+            self._read = None
         return self._rows
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Enforced, (self._evidence, self._held, self._asked)
 
 
 def _of_kernel(seen: dict[str, Any], asked: dict[str, Any]) -> Iterator[Guarantee]:

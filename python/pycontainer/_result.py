@@ -160,7 +160,6 @@ class Result(subprocess.CompletedProcess["AnyStr"]):
     """
 
     reason: Reason
-    usage: Usage
     enforced: Mapping[str, Guarantee]
     truncated: tuple[str, ...]
 
@@ -172,7 +171,7 @@ class Result(subprocess.CompletedProcess["AnyStr"]):
         stderr: AnyStr | None = None,
         *,
         reason: Reason = Reason.EXITED,
-        usage: Usage | None = None,
+        usage: Usage | Callable[[], Usage] | None = None,
         enforced: Mapping[str, Guarantee] | None = None,
         truncated: Iterable[str] = (),
         limits: Limits | None = None,
@@ -180,11 +179,21 @@ class Result(subprocess.CompletedProcess["AnyStr"]):
         # mypy checks the body once for str and once for bytes, but leaves the base class generic.
         super().__init__(args, returncode, stdout, stderr)  # type: ignore[arg-type]
         self.reason = Reason(reason)
-        self.usage = usage or Usage()
-        # A run's own rows are made when somebody looks: nothing here may.
+        # A run's own numbers and rows are made when somebody looks: nothing here may.
+        self._usage = usage or Usage()
         self.enforced = enforced if isinstance(enforced, FrozenMap) else FrozenMap(enforced or {})
         self.truncated = tuple(truncated)
         self._limits = limits or Limits()
+
+    @property
+    def usage(self) -> Usage:
+        """What the command used."""
+        if not isinstance(self._usage, Usage):
+            self._usage = self._usage()
+        return self._usage
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_usage": self.usage}
 
     def __repr__(self) -> str:
         parts = [f"args={self.args!r}", f"returncode={self.returncode}", f"reason={self.reason.name}"]

@@ -211,28 +211,40 @@ def _decode(data: bytes, encoding: str | None, errors: str | None) -> str:
 
 
 def _result(args: Any, outcome: Any, spec: Spec, given: dict[str, Any], text_mode: bool) -> Result[Any]:
-    streams: list[Any] = []
-    for name, data in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
-        kind = getattr(spec, name)[0]
-        captured = kind == "capture" or (spec.tty and name == "stderr")
-        if not captured:
-            streams.append(None)
-        else:
-            streams.append(_decode(data, given["encoding"], given["errors"]) if text_mode else data)
-    names = ("stdout", "stderr")
-    held = outcome.held()
+    own = _own()
+    spec.input, spec.files = None, []  # not kept for what somebody may look at later
+
+    def sources() -> tuple[dict[str, Any], list[tuple[str, ...]], dict[str, Any]]:
+        held = outcome.held()
+        return outcome.evidence(), held, _asked(spec, held, own)
+
     return Result(
         args,
         outcome.returncode,
-        *streams,
+        *_streams(outcome, spec, given, text_mode),
         reason=Reason(outcome.reason),
-        usage=_usage(outcome),
-        enforced=Enforced(outcome.evidence(), held, _asked(spec, held)),
-        truncated=[name for name, cut in zip(names, outcome.truncated, strict=True) if cut],
+        usage=lambda: _usage(outcome),
+        enforced=Enforced(sources),
+        truncated=[name for name, cut in zip(_OUTPUTS, outcome.truncated, strict=True) if cut],
         limits=spec.said
         if spec.timeout is None or spec.said.wall_time is not None
         else spec.said.replace(wall_time=max(spec.timeout, _SHORTEST)),
     )
+
+
+_OUTPUTS = ("stdout", "stderr")
+
+
+def _streams(outcome: Any, spec: Spec, given: dict[str, Any], text_mode: bool) -> list[Any]:
+    """stdout and stderr as they were asked for; None where they were not captured."""
+    streams: list[Any] = []
+    for name, data in zip(_OUTPUTS, outcome.take_output(), strict=True):
+        captured = getattr(spec, name)[0] == "capture" or (spec.tty and name == "stderr")
+        if not captured:
+            streams.append(None)
+        else:
+            streams.append(_decode(data, given["encoding"], given["errors"]) if text_mode else data)
+    return streams
 
 
 def _usage(outcome: Any) -> Usage:
@@ -256,8 +268,8 @@ def _own() -> dict[str, int]:
     return _own_namespaces
 
 
-def _asked(spec: Spec, held: list[tuple[str, ...]]) -> dict[str, Any]:
-    """What the rows of `enforced` are compared with; `held` are those that control groups gave."""
+def _asked(spec: Spec, held: list[tuple[str, ...]], own: dict[str, int]) -> dict[str, Any]:
+    """What the rows of `enforced` are compared with: `held` are those of control groups, `own` our namespaces."""
     said = spec.said
     kept = {}
     if said.cpu_time is not None:
@@ -274,7 +286,7 @@ def _asked(spec: Spec, held: list[tuple[str, ...]]) -> dict[str, Any]:
         kept["oom_score_adj"] = "/proc"
     return {
         "namespaces": spec.choices,
-        "own_namespaces": _own(),
+        "own_namespaces": own,
         "user_namespace": "host" if spec.user_namespace == [] else "auto",
         "capabilities": spec.capabilities,
         "no_new_privileges": spec.no_new_privileges,

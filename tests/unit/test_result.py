@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from pycontainer._enforced import Enforced
 from pycontainer._failures import CalledProcessError, LimitExceeded
 from pycontainer._limits import Limits
 from pycontainer._result import Guarantee, Pressure, Reason, Result, Usage
@@ -153,3 +154,24 @@ def test_the_stream_constants():
     assert repr(INHERIT) == "INHERIT"
     assert pickle.loads(pickle.dumps(INHERIT)) is INHERIT
     assert copy.copy(INHERIT) is copy.deepcopy(INHERIT) is INHERIT
+
+
+def test_numbers_and_rows_are_made_when_somebody_looks_and_once() -> None:
+    looks: list[str] = []
+
+    def numbers() -> Usage:
+        looks.append("usage")
+        return Usage(wall=1.5)
+
+    def sources() -> tuple[dict[str, object], list[tuple[str, ...]], dict[str, object]]:
+        looks.append("enforced")
+        raise LookupError("the kernel said nothing")
+
+    result = Result(["x"], 0, usage=numbers, enforced=Enforced(sources))
+    repr(result)
+    assert looks == []
+    assert (result.usage.wall, result.usage, looks) == (1.5, Usage(wall=1.5), ["usage"])
+    with pytest.raises(LookupError):
+        len(result.enforced)
+    plain = Result(["x"], 0, usage=numbers)
+    assert pickle.loads(pickle.dumps(plain)).usage == copy.copy(plain).usage == Usage(wall=1.5)

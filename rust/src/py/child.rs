@@ -3,6 +3,9 @@
 use crate::spawn::outcome::{Finished, reason, returncode};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use std::sync::Mutex;
+
+type Output = (Py<PyBytes>, Py<PyBytes>);
 
 /// The raw result of one run; `pycontainer._run` makes a Result of it.
 #[pyclass(frozen, module = "pycontainer._core")]
@@ -11,10 +14,8 @@ pub struct Outcome {
     returncode: i32,
     #[pyo3(get)]
     reason: &'static str,
-    #[pyo3(get)]
-    stdout: Py<PyBytes>,
-    #[pyo3(get)]
-    stderr: Py<PyBytes>,
+    /// Until it is taken: this object lives as long as somebody may look at the rest, which is small.
+    output: Mutex<Option<Output>>,
     #[pyo3(get)]
     truncated: (bool, bool),
     finished: Finished,
@@ -26,8 +27,7 @@ impl Outcome {
         Outcome {
             returncode: returncode(finished.ended.status),
             reason: reason(&finished.ended, &finished.counters, finished.seen).word(),
-            stdout: bytes(&mut finished.stdout),
-            stderr: bytes(&mut finished.stderr),
+            output: Mutex::new(Some((bytes(&mut finished.stdout), bytes(&mut finished.stderr)))),
             truncated: (finished.truncated[0], finished.truncated[1]),
             finished,
         }
@@ -40,6 +40,11 @@ fn seconds(micros: u64) -> f64 {
 
 #[pymethods]
 impl Outcome {
+    /// What was captured of stdout and stderr; None the second time.
+    fn take_output(&self) -> Option<Output> {
+        self.output.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    }
+
     /// The fields of `Usage`: seconds and bytes, None for what this kernel did not tell.
     fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let (ended, counters) = (&self.finished.ended, &self.finished.counters);
