@@ -62,7 +62,7 @@ def blocks(page: str, text: str) -> list[Block]:
             found.append(Block(page, line, content, reason["reason"] if reason else None))
         elif kind == "" and after_example:
             found[-1] = replace(found[-1], printed=(*found[-1].printed, content))
-        after_example = kind == "python" or kind == "" and after_example
+        after_example = kind == "python" or (kind == "" and after_example)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What `logging.getLogger("pycontainer")` is told, after a call and by its thread. Never imports logging: who listens has.
+"""What `logging.getLogger("pycontainer")` is told, after a call and by its thread. Imports no logging: who listens has.
 
 Nothing is printed: the logger gets a handler that does nothing, so that logging's handler of last resort, which writes
 warnings to stderr where nobody has set logging up, does not come in.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def logger() -> Logger | None:
     """The package's logger; None where logging is not imported, or another thread is about to."""
     logging = sys.modules.get("logging")
-    if not hasattr(logging, "NullHandler"):
+    if logging is None or not hasattr(logging, "NullHandler"):
         return None
     found: Logger = logging.getLogger("pycontainer")
     if not found.handlers:
