@@ -332,6 +332,16 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docker(session: nox.Session) -> None:
+    """tests/probe in `docker run` and in run(): what differs is what docs/security.md says (Debian 12's docker)."""
+    if not IS_ROOT:
+        session.skip("needs root: it may have to start a docker daemon")
+    system_packages(session, "tests", "bench")
+    session.install("--force-reinstall", "--no-deps", str(wheel(session)))
+    session.run("python", "tools/against_docker.py", "--page", "docs/security.md")
+
+
+@nox.session(default=False)
 def local(session: nox.Session) -> None:
     """The inner loop: ruff, a debug build, the tests that need no container."""
     session.install(MATURIN, "ruff>=0.14", *house.TEST_PACKAGES)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import against_docker
 import doc_examples
 import junit
 import leaks
@@ -238,6 +239,23 @@ def test_what_is_printed_is_compared(tmp_path):
 )
 def test_dots_stand_for_anything_and_one_block_must_fit(expected, printed, same):
     assert (doc_examples.differs(tuple(expected), printed) is None) is same
+
+
+def test_what_differs_in_the_same_way_stands_together():
+    docker = {("mount", "/a"): "ro", ("mount", "/b"): "ro", ("path", "/a"): "file", ("status", "Seccomp"): "2"}
+    ours = {("mount", "/a"): "rw", ("mount", "/b"): "rw", ("status", "Seccomp"): "2", ("mount", "/c"): "rw"}
+    assert against_docker.printed(docker, ours) == [
+        "| mount /a, /b | ro | rw |",
+        "| path /a | file | not there |",
+        "| mount /c | not there | rw |",
+    ]
+
+
+def test_each_difference_from_docker_is_explained():
+    page = against_docker.ROOT / "docs/security.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith(tuple(against_docker.of_page(page)))]
+    assert len(rows) == len(against_docker.of_page(page)) > 20
+    assert all(len(row.split(" | ")) == 4 and len(row.split(" | ")[3].strip(" |")) > 3 for row in rows)
 
 
 def test_the_watch_sees_an_fd_and_a_child():
