@@ -188,13 +188,13 @@ def tests(session: nox.Session) -> None:
     failed = []
     if IS_ROOT:
         stage = staged(session, house.Stage("root"), sys.executable, built)
-        failed += run_pytest(session, stage, "tests-root", house.pytest_command(stage, *words))
+        failed += run_staged(session, stage, "tests-root", house.pytest_command(stage, *words))
         stage = staged(session, house.Stage("user", house.USER), create_user(session), built)
         command = house.as_user(house.pytest_command(stage, *words), **passed_on())
-        failed += run_pytest(session, stage, "tests-user", command)
+        failed += run_staged(session, stage, "tests-user", command)
     else:
         stage = staged(session, house.Stage("user"), sys.executable, built)
-        failed += run_pytest(session, stage, "tests-user", house.pytest_command(stage, *words))
+        failed += run_staged(session, stage, "tests-user", house.pytest_command(stage, *words))
         session.warn("not root: the tests ran as this user only")
     if failed:
         session.error(f"failed: {', '.join(failed)}")
@@ -206,7 +206,7 @@ def passed_on() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def run_pytest(session: nox.Session, stage: house.Stage, name: str, command: list[str]) -> list[str]:
+def run_staged(session: nox.Session, stage: house.Stage, name: str, command: list[str]) -> list[str]:
     """Run it in the staged checkout; [] or [name], so that the next user's run is not lost with this one's."""
     with session.chdir(stage.checkout):
         try:
@@ -287,10 +287,23 @@ def guest_script(stage: house.Stage, results: Path, words: list[str]) -> Path:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run the Python examples of README.md and docs; each that cannot run says why, and is counted."""
-    session.install("--force-reinstall", "--no-deps", str(wheel(session)))
-    pages = ["README.md", *(str(path) for path in sorted(Path("docs").rglob("*.md")) if "decisions" not in path.parts)]
-    session.run("python", "tools/doc_examples.py", "--junit", str(house.JUNIT / "docs.xml"), *pages)
+    """Run the Python examples of the pages and compare what they print; as root, and as the tests' plain user too."""
+    built = wheel(session)
+    here = house.Stage("docs-root" if IS_ROOT else "docs-user")
+    failed = run_pages(session, staged(session, here, sys.executable, built), [])
+    if IS_ROOT:
+        stage = staged(session, house.Stage("docs-user", house.USER), create_user(session), built)
+        failed += run_pages(session, stage, house.as_user([]))
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+def run_pages(session: nox.Session, stage: house.Stage, as_user: list[str]) -> list[str]:
+    """doc_examples.py in the staged checkout, as pytest would be run there."""
+    pages = ["README.md", "examples/README.md", *sorted(str(path) for path in Path("docs").glob("*.md"))]
+    report = ["--junit", str(stage.results / "junit.xml"), "--suite", stage.name]
+    command = [*as_user, str(stage.python), "tools/doc_examples.py", *report, *pages]
+    return run_staged(session, stage, stage.name, command)
 
 
 @nox.session
@@ -301,7 +314,7 @@ def reliability(session: nox.Session) -> None:
     stage = staged(session, house.Stage("reliability"), sys.executable, wheel(session))
     words = words or ["tests/reliability", "-s", "--timeout=3600"]
     command = house.pytest_command(stage, *words, *(["--quick"] if quick else []))
-    if run_pytest(session, stage, "reliability", command):
+    if run_staged(session, stage, "reliability", command):
         session.error("tests/reliability failed")
 
 
@@ -316,6 +329,16 @@ def bench(session: nox.Session) -> None:
         stage = staged(session, house.Stage("bench"), create_user(session), built)
         words += ["--rootless", f"{house.USER}:{stage.python}"]
     session.run("python", "benchmarks/run.py", *words)
+
+
+@nox.session(default=False)
+def docker(session: nox.Session) -> None:
+    """tests/probe in `docker run` and in run(): what differs is what docs/security.md says (Debian 12's docker)."""
+    if not IS_ROOT:
+        session.skip("needs root: it may have to start a docker daemon")
+    system_packages(session, "tests", "bench")
+    session.install("--force-reinstall", "--no-deps", str(wheel(session)))
+    session.run("python", "tools/against_docker.py", "--page", "docs/security.md")
 
 
 @nox.session(default=False)

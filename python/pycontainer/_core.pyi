@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 __all__ = [
     "TEST_SEAMS", "Outcome", "causes", "disk_bound", "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid",
-    "probe_host", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "unpack_archive",
+    "probe_host", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "take_notices", "unpack_archive",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -54,6 +54,14 @@ def run(spec: object) -> Outcome:
 
 def keeper_pid() -> tuple[int, int] | None:
     """Return (pid, start time in clock ticks) of this interpreter's keeper; None where none runs."""
+
+def take_notices() -> tuple[int, int | None, int, int] | None:
+    """Return what this interpreter's engine did without being asked, once; None where there is nothing to tell.
+
+    Returns:
+        The keeper's pid, that of a keeper that died and that it stands in for, and how many groups and writable layers of
+        keepers that are gone were removed.
+    """
 
 def set_packaged_keeper(path: str | os.PathLike[str]) -> None:
     """Say where the wheel's copy of the keeper lies, for machines that forbid executable memfds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from pycontainer import _arguments
+from pycontainer import _arguments, _log
 from pycontainer._enforced import Enforced
 from pycontainer._errors import CommandNotFound, NotSupported, SetupError
 from pycontainer._failures import TimeoutExpired
@@ -174,11 +174,16 @@ def _carry_out(given: dict[str, Any]) -> Result[Any]:
         spec.input = _encode(given["input"], text_mode, encoding, errors)
     if spec.timeout is not None and spec.timeout <= 0:
         raise TimeoutExpired(args, spec.timeout)
+    native = core()
     try:
-        outcome = core().run(spec)
+        outcome = native.run(spec)
     except CommandNotFound as error:
         raise _with_mount_hint(error, spec) from None
+    finally:
+        _log.of_engine(native)
     result = _result(args if args is not None else spec.argv, outcome, spec, given, text_mode)
+    if spec.degrade:
+        _log.of_degraded(result.enforced, spec.degrade)
     if outcome.reason == "timeout" and spec.timeout is not None and _timed_out(outcome, spec):
         raise TimeoutExpired(result.args, spec.timeout, result.stdout, result.stderr, result=result)
     if check:

@@ -13,7 +13,7 @@ PACKAGE = Path(pycontainer.__file__).parent
 # Lower rooms first; a module imports from rooms below its own. A new module finds its room here first.
 ROOMS = [
     {"_text"},
-    {"_types", "_errors", "_causes"},
+    {"_types", "_errors", "_causes", "_log"},
     {"_arguments"},
     {"_failures", "_limits", "_mounts", "_seccomp", "_native"},
     {"_security", "_result"},
@@ -29,7 +29,7 @@ ROOMS = [
 # Work without the extension, as plain values: they may not even name what loads it.
 VALUES = {
     "_text", "_types", "_errors", "_failures", "_arguments", "_limits", "_mounts", "_seccomp", "_security", "_result",
-    "_enforced",
+    "_enforced", "_log",
 }  # fmt: skip
 # Never imported at run time: the last test of this file.
 FOR_TYPE_CHECKERS = {"_options"}

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import against_docker
 import doc_examples
 import junit
 import leaks
@@ -166,6 +167,95 @@ def test_a_failing_example_fails_and_names_its_line(tmp_path):
     assert "p.md:20" in done.stdout
     assert done.stdout.splitlines()[-1] == "2 passed, 1 failed, 1 skipped"
     assert str(junit.count((tmp_path / "docs.xml").read_text())) == "2 passed, 1 failed, 1 skipped"
+
+
+PRINTING = """# What is printed
+```python
+print("pid", 17)
+print("end  ")
+```
+It says:
+```
+pid ...
+end
+```
+As root:
+```
+uid 0
+```
+
+```sh
+no output of this
+```
+```
+nothing that is compared
+```
+```python
+print("silence")
+```
+## Another matter
+```
+no output either
+```
+```python
+print("x" * 3)
+```
+```
+y...
+```
+```python
+quiet = Path(__file__).name if (Path := __import__("pathlib").Path) else None
+assert quiet == "p.md"
+```
+"""
+
+
+def test_what_a_block_may_print_stands_below_it():
+    found = doc_examples.blocks("p.md", PRINTING)
+    assert [block.printed for block in found] == [("pid ...\nend\n", "uid 0\n"), (), ("y...\n",), ()]
+
+
+def test_what_is_printed_is_compared(tmp_path):
+    (tmp_path / "p.md").write_text(PRINTING)
+    argv = [sys.executable, doc_examples.__file__, str(tmp_path / "p.md")]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "2 passed, 2 failed, 0 skipped"
+    assert "p.md:23\nit prints, and the page does not say what:\nsilence\n" in done.stdout
+    assert "p.md:30\nit printed:\nxxx\n\nand the page says:\ny...\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "same"),
+    [
+        (["a\n"], "a  \n\n", True),
+        (["a ... c\n"], "a b\nb c\n", True),
+        (["a\n", "b\n"], "b\n", True),
+        (["a\n"], "ab\n", False),
+        (["a\n\nb\n"], "a\nb\n", False),
+        (["a\n"], "", False),
+        ([], "\n", True),
+    ],
+)
+def test_dots_stand_for_anything_and_one_block_must_fit(expected, printed, same):
+    assert (doc_examples.differs(tuple(expected), printed) is None) is same
+
+
+def test_what_differs_in_the_same_way_stands_together():
+    docker = {("mount", "/a"): "ro", ("mount", "/b"): "ro", ("path", "/a"): "file", ("status", "Seccomp"): "2"}
+    ours = {("mount", "/a"): "rw", ("mount", "/b"): "rw", ("status", "Seccomp"): "2", ("mount", "/c"): "rw"}
+    assert against_docker.printed(docker, ours) == [
+        "| mount /a, /b | ro | rw |",
+        "| path /a | file | not there |",
+        "| mount /c | not there | rw |",
+    ]
+
+
+def test_each_difference_from_docker_is_explained():
+    page = against_docker.ROOT / "docs/security.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith(tuple(against_docker.of_page(page)))]
+    assert len(rows) == len(against_docker.of_page(page)) > 20
+    assert all(len(row.split(" | ")) == 4 and len(row.split(" | ")[3].strip(" |")) > 3 for row in rows)
 
 
 def test_the_watch_sees_an_fd_and_a_child():

@@ -71,6 +71,16 @@ pub fn keeper_pid() -> Option<(i32, u64)> {
     engine.keeper.is_alive().then_some((engine.keeper.pid, engine.keeper.start_time))
 }
 
+/// (pid of the keeper, pid of one that died before it, groups and layers that were swept): once, and None where there is nothing.
+#[pyfunction]
+pub fn take_notices(py: Python<'_>) -> Option<(i32, Option<i32>, usize, usize)> {
+    // Another thread may be starting an engine; it does not need the GIL for that.
+    let engine = py.detach(engine::running)?;
+    let told = engine.take_notices();
+    let (groups, layers) = (told.swept_groups, told.swept_layers);
+    (told != engine::Notices::default()).then_some((engine.keeper.pid, told.replaced, groups, layers))
+}
+
 #[pyfunction]
 pub fn fork_before(py: Python<'_>) {
     py.detach(gate::before_fork);

@@ -14,7 +14,7 @@ use crate::sys::host::ForkCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub struct Engine {
     pub keeper: Keeper,
@@ -31,6 +31,17 @@ pub struct Engine {
     /// When a container was last about to join a v1 group, in nanoseconds.
     attached: AtomicU64,
     skeletons: Mutex<Vec<Skeleton>>,
+    notices: Mutex<Notices>,
+}
+
+/// What an engine did without being asked: told once, to whoever keeps a log.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Notices {
+    /// The pid of the keeper that died, and that this engine's stands in for.
+    pub replaced: Option<i32>,
+    /// Groups and writable layers of keepers that are gone.
+    pub swept_groups: usize,
+    pub swept_layers: usize,
 }
 
 /// Nanoseconds after an attach in which another one does not wait.
@@ -91,8 +102,11 @@ pub fn current() -> Result<Arc<Engine>> {
     {
         return Ok(engine.clone());
     }
+    // An engine of another identity is left behind, and its keeper lives as long as a run of it.
+    let died = slot.as_ref().filter(|engine| engine.identity.fits()).map(|engine| engine.keeper.pid);
     *slot = None;
     let engine = Arc::new(Engine::start()?);
+    engine.notices().replaced = died;
     *slot = Some(engine.clone());
     Ok(engine)
 }
@@ -137,7 +151,7 @@ impl Engine {
         let (keeper, maps) = keeper?;
         let pool = identity.root.then(open_pool).transpose()?;
         let kernel = kernel_version();
-        cgroup::sweep(&place, keeper_is_alive);
+        let swept_groups = cgroup::sweep(&place, keeper_is_alive);
         let facts = Facts {
             rootless: !identity.root,
             one_id: !identity.root && maps == one_id(identity),
@@ -149,10 +163,31 @@ impl Engine {
             throttles: throttles(),
         };
         let has_time = Path::new("/proc/self/ns/time").exists();
-        let (next, attached, skeletons) = (AtomicU64::new(1), AtomicU64::new(0), Mutex::default());
-        let engine = Engine { keeper, place, facts, has_time, kernel, pool, maps, identity, next, attached, skeletons };
-        engine.sweep_uppers();
+        let engine = Engine {
+            keeper,
+            place,
+            facts,
+            has_time,
+            kernel,
+            pool,
+            maps,
+            identity,
+            next: AtomicU64::new(1),
+            attached: AtomicU64::new(0),
+            skeletons: Mutex::default(),
+            notices: Mutex::default(),
+        };
+        *engine.notices() = Notices { swept_groups, swept_layers: engine.sweep_uppers(), replaced: None };
         Ok(engine)
+    }
+
+    fn notices(&self) -> MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What nobody has been told yet; from now on it is told.
+    pub fn take_notices(&self) -> Notices {
+        std::mem::take(&mut self.notices())
     }
 
     pub fn is_root(&self) -> bool {
@@ -199,12 +234,13 @@ impl Engine {
     }
 
     /// What keepers left that died by SIGKILL. Files of a plain user's subordinate ids only the new keeper can remove.
-    fn sweep_uppers(&self) {
+    fn sweep_uppers(&self) -> usize {
         if upper::place().exists()
             && let Ok(store) = self.uppers()
         {
-            upper::sweep(&store, keeper_is_alive, |left| self.keeper.remove(left));
+            return upper::sweep(&store, keeper_is_alive, |left| self.keeper.remove(left));
         }
+        0
     }
 
     /// The skeleton for these trees: made once, held by its descriptor.

@@ -65,16 +65,20 @@ pub fn make(
     }
 }
 
-/// Removes the layers for whose keeper (pid, start time) `alive` says no: that one and its host died at once.
-pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&str)) {
+/// Removes the layers for whose keeper (pid, start time) `alive` says no: that one and its host died at once. Returns how many.
+pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&str)) -> usize {
+    let mut found = 0;
     for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
         let owner = crate::cgroup::owner(&entry.file_name().to_string_lossy());
-        if owner.is_some_and(|(pid, start)| !alive(pid, start))
-            && let Some(left) = (UpperDirectory { path: entry.path(), project: None }).remove(false)
-        {
+        if owner.is_none_or(|(pid, start)| alive(pid, start)) {
+            continue;
+        }
+        found += 1;
+        if let Some(left) = (UpperDirectory { path: entry.path(), project: None }).remove(false) {
             resists(&left.to_string_lossy());
         }
     }
+    found
 }
 
 fn fill(path: &Path, owner: u32, directories: &[(String, u32)]) -> std::io::Result<()> {
