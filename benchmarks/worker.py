@@ -24,6 +24,7 @@ import pycontainer as pc
 
 MIB = 1 << 20
 TRUE = ["/bin/true"]
+WARM = 4  # runs at once before memory is looked at
 Answer = dict[str, Any]
 
 
@@ -99,6 +100,8 @@ class Worker:
             rates.append(mib / (time.perf_counter() - begun))
             if len(result.stdout) != mib * MIB:
                 raise RuntimeError(f"captured {len(result.stdout)} bytes of {mib} MiB")
+            if isinstance(result, pc.Result):
+                self.check(result, "capture")
             del result
         return rates
 
@@ -109,9 +112,11 @@ class Worker:
         before = status("self", "VmHWM")
         limits = pc.Limits(output=MIB, output_mode="truncate")
         result = pc.run(argv, image=self.image, limits=limits)
+        grown = status("self", "VmHWM") - before
         if result.truncated != ("stdout",):
             raise RuntimeError(f"truncated: {result.truncated}")
-        return [status("self", "VmHWM") - before]
+        self.check(result, "capture_capped")
+        return [grown]
 
     def sizes(self) -> list[float]:
         """KiB: the helper's file; what the keeper holds (resident and page tables)."""
@@ -127,7 +132,12 @@ class Worker:
     def alive(self, n: int) -> list[float]:
         """KiB of the machine's memory for each of n live containers, beyond what the same command takes without one."""
         sleep = ["sleep", "4"]
-        contained = used_by(n, lambda: pc.run(sleep, image=self.image))
+        results: list[Any] = []
+        contained = used_by(n, lambda: results.append(pc.run(sleep, image=self.image)))
+        if len(results) != n + WARM:  # an exception of a thread is nobody's
+            raise RuntimeError(f"{len(results)} of {n + WARM} containers ran")
+        for result in results:
+            self.check(result, "alive")
         alone = used_by(n, lambda: bare(sleep))
         return [(contained - alone) / n]
 
@@ -147,7 +157,7 @@ def in_threads(work: Callable[[], object], count: int) -> None:
 
 def used_by(n: int, run: Callable[[], object]) -> float:
     """KiB that the machine lacks while n of them run."""
-    in_threads(run, 4)  # what is kept from the first use on is not theirs
+    in_threads(run, WARM)  # what is kept from the first use on is not theirs
     before = available()
     threads = [threading.Thread(target=run) for _ in range(n)]
     for thread in threads:

@@ -31,11 +31,12 @@ class Image(Frozen):
         NotSupported: `Image("name")`: references cannot be resolved yet.
     """
 
-    __slots__ = ("_directories", "_directory", "_kind", "_path", "_writable")
+    __slots__ = ("_directories", "_directory", "_kind", "_path", "_user_site", "_writable")
     _kind: str
     _directory: str
     _directories: tuple[str, ...]
     _path: tuple[bytes, ...]
+    _user_site: tuple[str, str] | None
     _writable: bool
 
     def __init__(self, reference: str, **_options: Any) -> None:
@@ -55,6 +56,7 @@ class Image(Frozen):
                 "_directory": directory,
                 "_directories": tuple(directories),
                 "_path": tuple(os.fsencode(part) for part in dict.fromkeys(search)),
+                "_user_site": _user_site() if kind == "host" and os.geteuid() else None,
                 "_writable": writable,
             }
         )
@@ -62,7 +64,10 @@ class Image(Frozen):
 
     @classmethod
     def host(cls, paths: Sequence[Arg] = (), writable: bool = False) -> Self:
-        """Return this machine's programs and libraries: /usr /bin /sbin /lib* /opt, this interpreter, its venv.
+        """Return this machine's programs and libraries: /usr /bin /sbin /lib* /opt, this interpreter, its packages.
+
+        The packages are those of its prefix, of its venv, and what `pip install --user` put into the home of the user
+        who asks: that directory alone, read-only below /root, where an interpreter inside looks for it.
 
         Of /etc only what programs need is there (certificates, ld.so, alternatives, locales, services, ...), with
         passwd, group and hosts of our own making. /home, /root, /var, /run and /tmp of the host are not. Host files
@@ -126,12 +131,23 @@ class Image(Frozen):
 def _interpreter_directories() -> tuple[str, ...]:
     """Where this interpreter, its standard library and its packages lie, outside the system's directories."""
     prefixes = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
-    if site.ENABLE_USER_SITE and site.USER_SITE and os.path.isdir(site.USER_SITE):
-        prefixes.append(site.USER_SITE)
+    # Root's own packages are where they are looked for inside, and with their owners, as a bind would not show them.
+    own = _user_site()
+    if own and own[0] == own[1] and os.geteuid() == 0:
+        prefixes.append(own[0])
     real = [os.path.realpath(sys.executable)] if sys.executable else []
     prefixes += [os.path.dirname(os.path.dirname(path)) for path in real]
     wanted = dict.fromkeys(os.path.abspath(path) for path in prefixes if path and path != "/")
     return tuple(path for path in wanted if not _in_system(path) and os.path.isdir(path))
+
+
+def _user_site() -> tuple[str, str] | None:
+    """Where this user's own packages lie, and where an interpreter inside looks for them: the home there is /root."""
+    base, found = site.USER_BASE, site.USER_SITE
+    if not (site.ENABLE_USER_SITE and base and found and os.path.isdir(found)):
+        return None
+    below = os.path.relpath(found, base)
+    return None if below.startswith("..") else (os.path.abspath(found), os.path.join("/root/.local", below))
 
 
 def _in_system(path: str) -> bool:

@@ -318,7 +318,9 @@ def _with_mount_hint(error: CommandNotFound, spec: Spec) -> SetupError:
                 break
     if found is None or not os.path.isfile(found):
         return error
-    directory = os.path.dirname(os.path.realpath(found))
-    bind = f"Mount.bind({directory!r}, {directory!r}, read_only=True)"
+    # The file alone, under the name by which it was looked for: its directory could hide one of the image's.
+    bind = f"Mount.bind({os.path.realpath(found)!r}, {found!r}, read_only=True)"
     hint = f"{found} is on this machine, not in the image: mounts=[{bind}]"
+    if name != found and os.fsencode(os.path.dirname(found)) not in spec.path:
+        hint += f", and {found!r} as the command"
     return CommandNotFound(error.errno or 2, error.strerror, error.filename, step=error.step, hint=hint)

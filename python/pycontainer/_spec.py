@@ -9,7 +9,7 @@ from pycontainer import _arguments
 from pycontainer._errors import NotSupported, SetupError
 from pycontainer._image import Image
 from pycontainer._limits import Limits
-from pycontainer._mounts import File, plan_files, plan_mounts
+from pycontainer._mounts import File, Mount, plan_files, plan_mounts
 from pycontainer._native import core
 from pycontainer._security import Security
 from pycontainer._spaces import SPACES, check_view, namespaces, network
@@ -24,12 +24,11 @@ from pycontainer._types import (
     parse_bool,
     parse_duration,
     parse_int,
+    within,
 )
 
 if TYPE_CHECKING:
     from typing import Any
-
-    from pycontainer._mounts import Mount
 
 RLIMITS = {
     "cpu": 0,
@@ -81,6 +80,8 @@ class Spec:
         if self.choices.get("mnt", "new") != "new":
             check_view(self, given)
             self.root = ("view", "", [], False)
+        elif self.image._user_site:
+            self._user_site(*self.image._user_site)
         self._security(self.security)
         self._limits(self.said)
         self._environment(given)
@@ -107,6 +108,12 @@ class Spec:
         mounts = plan_mounts(given["mounts"])
         self.mounts = [_mount(mount) for mount in mounts]
         self.files = [_file(target, content) for target, content in plan_files(given["files"] or {}, mounts)]
+
+    def _user_site(self, source: str, target: str) -> None:
+        """Show the caller's own packages where they are looked for, unless something else is asked for there."""
+        asked = [path for path, *_ in self.files] + [path for _, path, *_ in self.mounts]
+        if not any(within(target, path) or within(path, target) for path in asked):
+            self.mounts.append(_mount(Mount.bind(source, target, read_only=True)))
 
     def _spaces(self, given: dict[str, Any]) -> None:
         self.choices = namespaces(given["namespaces"])

@@ -102,7 +102,7 @@ def test_the_same_image_is_seen_by_each_container_with_its_own_ids(fresh_rootfs:
     assert seen == [b"65534\n", b"1000\n", b"65534\n", b"1000\n", b"1000\n"]
 
 
-@parameter
+@pytest.mark.refuses("security.user_namespace")
 @pytest.mark.requires("root")
 def test_too_many_ranges_for_one_write_are_refused_by_name(rootfs: Path) -> None:
     many = [IdMap(n, 4_000_000_000 + n, 1) for n in range(340)]
@@ -137,7 +137,7 @@ def test_several_ranges_of_a_plain_user(rootfs: Path, shared: Path) -> None:
     assert done.enforced["pids"].state == "held"
 
 
-@parameter
+@pytest.mark.refuses("security.user_namespace")
 @pytest.mark.requires("user")
 @pytest.mark.parametrize("maps", [[IdMap(0, 0, 1)], [IdMap(0, 999_999, 1)], [IdMap(1, 50, 5)]])
 def test_a_plain_user_has_no_ids_of_others(rootfs: Path, maps: list[IdMap]) -> None:

@@ -126,7 +126,7 @@ def test_above_memory_high_it_crawls_and_is_not_killed(load: Load) -> None:
 
 
 @pytest.mark.requires("cgroup1:memory")
-@pytest.mark.parameter("limits.memory_high")
+@pytest.mark.refuses("limits.memory_high")
 def test_cgroup_v1_has_no_memory_high_and_says_the_cure(load: Load) -> None:
     with pytest.raises(pc.NotSupported, match=r"memory_high.*unified_cgroup_hierarchy"):
         load("exit", 0, limits=Limits(memory_high="32MiB"))
@@ -223,7 +223,6 @@ def above() -> Iterator[tuple[Path, bool]]:
 
 
 @pytest.mark.requires("root", "controller:memory")
-@pytest.mark.parameter("limits.oom_score_adj")
 def test_a_limit_above_takes_the_marked_one_first_and_no_bystander(load: Load, above: tuple[Path, bool]) -> None:
     """The container with the highest oom_score_adj dies, then the hog, both by HOST_MEMORY; the third is left alone.
 

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.vm
 
 
 @pytest.mark.parameter("limits.output")
-@pytest.mark.parameter("limits.output_mode")
 @pytest.mark.parametrize(("fd", "stream"), [(1, "stdout"), (2, "stderr")])
 def test_kill_ends_the_run_with_what_fits(load: Load, fd: int, stream: str) -> None:
     result = load("flood", fd, 1 << 40, limits=Limits(output="100KiB"))

@@ -120,7 +120,6 @@ except pc.SetupError as error:
 
 
 @pytest.mark.requires("root", "controller:cpu", "program:chrt")
-@pytest.mark.refuses("limits.cpus")
 def test_a_real_time_caller_is_told_why_a_group_does_not_take_it(rootfs: Path) -> None:
     """Of version 1 with CONFIG_RT_GROUP_SCHED: a cpu group without real-time budget; others take it."""
     argv = ["chrt", "-f", "1", sys.executable, "-c", REAL_TIME, str(rootfs)]

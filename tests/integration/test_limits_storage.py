@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 import pycontainer as pc
 import requirements
 import worlds
+from probing import PROGRAM
 from programs.loads import MIB, Load
 from pycontainer import IoLimit, Limits, Reason
 
@@ -78,7 +80,6 @@ def test_max_lifts_the_256_mib_that_nobody_said(load: Load) -> None:
     assert lifted.enforced["disk"].by == "lifted, as asked"
 
 
-@pytest.mark.parameter("run.upper")
 def test_where_the_layer_lies_if_nobody_said_is_told(load: Load) -> None:
     """In memory; a plain user's below 6.6 on the disk, and it is as writable there, root's own files too."""
     too_old = requirements.missing("tmpfs-upper")
@@ -204,7 +205,7 @@ def test_version_2_holds_buffered_writes_too_and_counts_them(load: Load, disk: P
 
 
 @pytest.mark.requires("root", "cgroup1:blkio")
-@pytest.mark.parameter("limits.io")
+@pytest.mark.refuses("limits.io")
 def test_version_1_does_not_hold_io_and_says_so(load: Load) -> None:
     device = Path("/sys/dev/block").iterdir().__next__().name
     with pytest.raises(pc.NotSupported, match=r"io.*buffered writes pass.*unified_cgroup_hierarchy"):
@@ -218,7 +219,7 @@ def schedulers() -> list[Path]:
 
 
 @pytest.mark.requires("controller:io")
-@pytest.mark.parameter("limits.io_weight")
+@pytest.mark.refuses("limits.io_weight")
 def test_io_weight_is_refused_where_a_disk_is_not_divided_by_weight(load: Load) -> None:
     files = schedulers()
     if files and all("[bfq]" in file.read_text() for file in files):
@@ -241,19 +242,20 @@ def bfq() -> Iterator[None]:
 
 
 IN_A_NEW_INTERPRETER = """
-import sys
+import json, sys
 import pycontainer as pc
-weight = ["/bin/cat", "/sys/fs/cgroup/io.bfq.weight"]
-r = pc.run(weight, image=sys.argv[1], limits=pc.Limits(io_weight=10), text=True)
-print(r.enforced["io_weight"].state, r.stdout)
+program, image, limits = sys.argv[1:]
+path = "/sys/fs/cgroup/io.bfq.weight"
+r = pc.run([program, f"path={path}"], image=image, limits=pc.Limits(**json.loads(limits)), text=True)
+print(r.enforced["io_weight"].state, json.loads(r.stdout)["paths"][path]["content"])
 """
 
 
 @pytest.mark.requires("root", "cgroup2:io", "scheduler:bfq")
 @pytest.mark.usefixtures("bfq")
 @pytest.mark.parameter("limits.io_weight")
-def test_io_weight_is_held_where_bfq_divides_every_disk(load: Load) -> None:
+def test_io_weight_is_held_where_bfq_divides_every_disk(probe_root: Path) -> None:
     """The engine looks at the disks when it starts, so it is a new one; the container reads its group's weight."""
-    command = [*worlds.python(IN_A_NEW_INTERPRETER), str(load.root)]
+    command = [*worlds.python(IN_A_NEW_INTERPRETER), PROGRAM, str(probe_root), json.dumps({"io_weight": 10})]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["held", "default", "10"]

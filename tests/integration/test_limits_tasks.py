@@ -33,7 +33,6 @@ def test_refused_forks_are_counted(load: Load) -> None:
     assert load("exit", 0, limits=Limits(pids=20)).usage.pids_denied == 0
 
 
-@pytest.mark.parameter("limits.pids")
 @pytest.mark.parametrize("uid", [0, 1000, 4242])
 @pytest.mark.requires("ids", "kernel>=5.14")
 def test_nobody_said_anything_and_yet_there_is_a_bound(load: Load, uid: int) -> None:

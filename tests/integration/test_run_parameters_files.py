@@ -36,6 +36,7 @@ def test_a_bind_is_seen_and_changed_from_both_sides(probe_root: Path, shared: Pa
     assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (owner.st_uid, owner.st_gid, 0o640)
 
 
+@parameter("run.mounts")
 def test_a_read_only_bind_cannot_be_written(inside: Probe, shared: Path) -> None:
     seen = inside("path=/m", "path=/m/old", mounts=[pc.Mount.bind(shared, "/m", read_only=True)])
     assert seen["paths"]["/m"]["write"] == EROFS
