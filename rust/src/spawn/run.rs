@@ -5,6 +5,7 @@ use super::explain;
 use super::feed::Feed;
 use super::order::{Parts, remove_groups};
 use super::outcome::{Evidence, Finished, Seen};
+use super::plan;
 use super::prepare::{self, Prepared};
 use super::spec::Spec;
 use super::streams::{Goes, Read, Streams, reading};
@@ -347,7 +348,7 @@ impl Live<'_> {
         let limits = &self.spec.limits;
         let seen = Seen {
             too_much_output: limits.output_kills && (stdout.truncated || stderr.truncated),
-            cpu_rlimit: self.spec.may_degrade("cpu_time") && limits.cpu_time.is_some(),
+            cpu_rlimit: plan::cpu_time_by_rlimit(self.spec),
         };
         Ok(Finished {
             seen,

@@ -1,0 +1,50 @@
+"""What a caller wrote is enforced or refused by name, and given up by `degrade=` only; nothing is left out silently."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pycontainer as pc
+from pycontainer import Limits, Security
+
+ADMIN = Security(landlock=True, capabilities=pc.DEFAULT_CAPABILITIES | {"SYS_ADMIN"})
+EOPNOTSUPP, ENOSYS = 95, 38
+
+
+# ---- limits that two words set, or that are lifted ---------------------------------------------------------------
+
+
+@pytest.mark.parameter("limits.cpu_time", "limits.rlimits")
+@pytest.mark.parametrize(
+    ("budget", "said", "expected"),
+    [
+        (2, 1000, "2 3"), (1000, 2, "2 2"), (1000, (2, 3000), "2 1001"), (7, (2, 3), "2 3"), (2.5, "max", "3 4"),
+        (9, None, "9 10"),
+    ],
+)  # fmt: skip
+def test_of_two_limits_of_cpu_time_the_stronger_holds(rootfs: Path, budget: float, said: Any, expected: str) -> None:
+    limits = Limits(cpu_time=budget, rlimits=None if said is None else {"cpu": said})
+    script = "echo $(ulimit -St) $(ulimit -Ht)"
+    done = pc.run(["sh", "-c", script], image=rootfs, limits=limits, degrade=["cpu_time", "rlimits"], text=True)
+    assert done.stdout.strip() == expected
+
+
+def test_a_signal_of_the_caller_s_own_cpu_limit_is_no_verdict_on_cpu_time(rootfs: Path) -> None:
+    limits = Limits(cpu_time=1000, rlimits={"cpu": (1, 3)})
+    done = pc.run(["sh", "-c", "while :; do :; done"], image=rootfs, limits=limits, degrade=["cpu_time"], timeout=60)
+    assert (done.returncode, done.reason) == (-signal.SIGXCPU, pc.Reason.SIGNALED)
+
+
+@pytest.mark.requires("controller:pids")
+@pytest.mark.parameter("limits.pids")
+@pytest.mark.parametrize("pid1", [False, True])
+def test_the_most_tasks_that_the_kernel_has_a_number_for(rootfs: Path, pid1: bool) -> None:
+    """Our own PID 1 is not counted against them, and there is no number above."""
+    done = pc.run(["true"], image=rootfs, limits=Limits(pids=2**22), pid1=pid1, check=True)
+    assert done.enforced["pids"].state == "held"
+    with pytest.raises(ValueError, match="pids must be from 1 to 4194304, not 4194305"):
+        Limits(pids=2**22 + 1)
