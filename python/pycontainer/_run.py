@@ -256,22 +256,25 @@ def _own() -> dict[str, int]:
     return _own_namespaces
 
 
+# What holds the limits that no control group does.
+_KEPT_BY = {
+    "cpu_time": "the keeper's clock",
+    "wall_time": "the keeper's clock",
+    "output": "the reader of the pipes",
+    "disk": "the size of the tmpfs",
+    "rlimits": "setrlimit",
+    "oom_score_adj": "/proc",
+}
+LIFTED = "lifted, as asked"
+
+
 def _asked(spec: Spec, held: list[tuple[str, ...]]) -> dict[str, Any]:
     """What the rows of `enforced` are compared with; `held` are those that control groups gave."""
     said = spec.said
-    kept = {}
-    if said.cpu_time is not None:
-        kept["cpu_time"] = "the keeper's clock"
-    if said.wall_time is not None:
-        kept["wall_time"] = "the keeper's clock"
-    if said.output is not None:
-        kept["output"] = "the reader of the pipes"
-    if said.disk is not None:
-        kept["disk"] = "the size of the tmpfs" if said.disk != math.inf else "lifted, as asked"
-    if said.rlimits:
-        kept["rlimits"] = "setrlimit"
-    if said.oom_score_adj is not None:
-        kept["oom_score_adj"] = "/proc"
+    kept = {name: _KEPT_BY[name] for name in _KEPT_BY if getattr(said, name) not in (None, {})}
+    kept |= {name: LIFTED for name in kept if getattr(said, name) == math.inf}
+    if said.io and not spec.io:
+        kept["io"] = LIFTED
     return {
         "namespaces": spec.choices,
         "own_namespaces": _own(),

@@ -48,3 +48,16 @@ def test_the_most_tasks_that_the_kernel_has_a_number_for(rootfs: Path, pid1: boo
     assert done.enforced["pids"].state == "held"
     with pytest.raises(ValueError, match="pids must be from 1 to 4194304, not 4194305"):
         Limits(pids=2**22 + 1)
+
+
+@pytest.mark.parametrize("name", ["disk", "output", "wall_time", "cpu_time"])
+def test_a_limit_that_was_lifted_is_held_by_nobody(rootfs: Path, name: str) -> None:
+    row = pc.run(["true"], image=rootfs, limits=Limits(**{name: "max"})).enforced[name]
+    assert (row.state, row.by) == ("held", "lifted, as asked")
+
+
+def test_rates_that_were_lifted_have_a_row_too(rootfs: Path) -> None:
+    lifted = pc.IoLimit(read_bps="max", write_iops="max")
+    row = pc.run(["true"], image=rootfs, limits=Limits(io={"8:0": lifted, "8:16": lifted})).enforced["io"]
+    assert (row.state, row.by) == ("held", "lifted, as asked")
+    assert "io" not in pc.run(["true"], image=rootfs, limits=Limits(io={})).enforced
