@@ -136,7 +136,7 @@ def run(
         env: variables beyond PATH, HOME and HOSTNAME; None removes one. The host's environment is not inherited.
         cwd: the working directory inside; "/" if not given.
         user: a uid, a name of the container's own passwd, or "user:group"; root if not given.
-        groups: more supplementary groups.
+        groups: more supplementary groups, at most 1023: gids, or names of the container's own /etc/group.
         umask: of the command.
         hostname: of the container's own uts namespace.
         mounts: what of this machine is visible inside, and where.

@@ -193,6 +193,8 @@ pub mod step {
     pub const EXEC: u16 = 36;
     pub const WAIT: u16 = 37;
     pub const NESTED: u16 = 38;
+    /// The first of the caller's supplementary groups; the step of each other one lies as much above.
+    pub const GROUPS: u16 = 0x100;
 }
 
 /// Records, first byte.

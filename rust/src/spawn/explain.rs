@@ -1,9 +1,10 @@
 //! A failed step in words: the keeper and PID 1 send numbers, the plan knows what they meant. Looks at the machine
 //! only through `probe`, for the reason of a refusal.
 
+use super::accounts;
 use super::causes::{self, Cause};
 use super::probe;
-use super::spec::{Spec, Who};
+use super::spec::Spec;
 use crate::error::Error;
 use crate::mount::layout::{Facts, Layout};
 use crate::wire::{Ended, phase, step};
@@ -121,6 +122,9 @@ fn cloning(ended: &Ended) -> Error {
 }
 
 fn command(spec: &Spec, facts: &Facts, ended: &Ended) -> Error {
+    if let Some(error) = accounts::explain(spec, facts, ended.step, ended.errno) {
+        return error;
+    }
     let name = String::from_utf8_lossy(spec.argv.first().map_or(b"", Vec::as_slice)).into_owned();
     match (ended.step, ended.errno) {
         (step::EXEC, ENOENT) | (step::EXEC, 20) => Error::CommandNotFound { command: name },
@@ -132,41 +136,12 @@ fn command(spec: &Spec, facts: &Facts, ended: &Ended) -> Error {
             with_note(format!("execute {name}: its set-up was killed by signal {}", -errno), 4, None)
         }
         (step::EXEC, errno) => Error::CommandNotExecutable { command: name, errno },
-        (step::USER, errno) => unknown("user", &spec.user, errno),
-        (step::GROUP, errno) => unknown("group", &spec.group, errno),
         (step::CWD, errno) => Error::setup_at("cwd", String::from_utf8_lossy(&spec.cwd), errno),
-        (step::SETUID | step::SETGID | step::SETGROUPS, EINVAL) => {
-            let note =
-                if facts.one_id { causes::ONE_ID.note() } else { "the id is outside the container's range".into() };
-            Error::unsupported(
-                "user",
-                format!("{} has no id in the container's user namespace", name_of(&spec.user)),
-                note,
-            )
-        }
         (step::LANDLOCK, errno) => {
             let cause = format!("{} ({})", causes::NO_LANDLOCK.why, std::io::Error::from_raw_os_error(errno));
             Error::unsupported("landlock", cause, causes::NO_LANDLOCK.fix)
         }
         (which, errno) => with_note(describe(which), errno, None),
-    }
-}
-
-fn unknown(what: &str, who: &Who, errno: i32) -> Error {
-    let name = name_of(who);
-    let (file, note) = match (what, errno) {
-        ("user", ENOENT) => ("/etc/passwd", "the container's /etc/passwd does not name it; a number needs no entry"),
-        (_, ENOENT) => ("/etc/group", "the container's /etc/group does not name it; a number needs no entry"),
-        (_, _) => ("/etc/passwd or /etc/group", "the container's account files could not be read as such"),
-    };
-    Error::Setup { step: format!("unknown {what} {name:?}"), path: Some(file.into()), errno, note: Some(note.into()) }
-}
-
-fn name_of(who: &Who) -> String {
-    match who {
-        Who::Name(name) => name.clone(),
-        Who::Number(number) => number.to_string(),
-        Who::Unsaid => "0".into(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One container from its specification to its outcome: plan, keeper, waiting. The calling thread waits; no thread of ours.
 
+mod accounts;
 pub mod causes;
 pub mod disk;
 pub mod engine;
