@@ -150,7 +150,7 @@ def run(
         pid1: run the command itself as PID 1, for an init.
         tty: give it a terminal of its own; its output is stdout. `input` or `stdin` are typed, then Ctrl-D; without
             them it is open and silent, as with `docker run -t`.
-        degrade: limits that may be held worse than asked; `Result.enforced` tells.
+        degrade: limits, or "landlock", that may be held worse than asked; `Result.enforced` tells.
 
     Raises:
         SetupError: the container could not be started; CommandNotFound and CommandNotExecutable are its cases.

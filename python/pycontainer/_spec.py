@@ -56,7 +56,7 @@ DISK_LIFTED = (1 << 64) - 1
 DEGRADABLE = frozenset(
     {
         "memory", "swap", "memory_high", "oom_group", "cpus", "cpu_weight", "cpuset", "cpu_time", "pids", "disk", "io",
-        "io_weight", "oom_score_adj", "rlimits", "landlock", "upper",
+        "io_weight", "oom_score_adj", "rlimits", "landlock",
     }
 )  # fmt: skip
 

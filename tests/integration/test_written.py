@@ -9,10 +9,56 @@ from typing import Any
 import pytest
 
 import pycontainer as pc
+import worlds
 from pycontainer import Limits, Security
 
 ADMIN = Security(landlock=True, capabilities=pc.DEFAULT_CAPABILITIES | {"SYS_ADMIN"})
 EOPNOTSUPP, ENOSYS = 95, 38
+
+
+# ---- Landlock ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requires("landlock>=2")
+@pytest.mark.refuses("security.landlock")
+def test_landlock_is_not_left_out_for_sys_admin(rootfs: Path) -> None:
+    with pytest.raises(pc.NotSupported, match=r"landlock: .* CAP_SYS_ADMIN") as caught:
+        pc.run(["true"], image=rootfs, security=ADMIN)
+    assert caught.value.requirement == "landlock"
+    assert "SYS_ADMIN" in caught.value.fix
+    for how in ({"security": ADMIN, "degrade": ["landlock"]}, {"security": Security(capabilities=ADMIN.capabilities)}):
+        done = pc.run(["true"], image=rootfs, check=True, **how)
+        assert done.enforced["landlock"].state == "missing"
+        assert "CAP_SYS_ADMIN" in done.enforced["landlock"].why
+    assert pc.run(["true"], image=rootfs, security=Security(landlock=True)).enforced["landlock"].state == "held"
+
+
+# Behind the filter: what run() came to for each way to say it.
+WITHOUT_LANDLOCK = """
+import json, sys, worlds
+worlds.install("landlock_create_ruleset", {errno})
+import pycontainer as pc
+def look(**said):
+    try:
+        row = pc.run(["true"], image={image!r}, check=True, **said).enforced["landlock"]
+    except pc.NotSupported as error:
+        return ["refused", error.requirement, error.fix]
+    return [row.state, row.why, row.fix]
+needed = pc.Security(landlock=True)
+print(json.dumps([look(security=needed), look(security=needed, degrade=["landlock"]), look()]))
+"""
+
+
+@pytest.mark.requires("userns", "landlock>=2")
+@pytest.mark.parametrize("code", [ENOSYS, EOPNOTSUPP])
+@pytest.mark.parameter("run.degrade")
+def test_landlock_can_be_given_up_where_there_is_none(rootfs: Path, code: int) -> None:
+    argv = worlds.python(WITHOUT_LANDLOCK.format(errno=code, image=str(rootfs)))
+    needed, degraded, unsaid = worlds.report(argv)
+    assert needed[:2] == ["refused", "landlock"]
+    assert "lsm=" in needed[2]
+    assert degraded == unsaid
+    assert degraded[0] == "missing"
 
 
 # ---- limits that two words set, or that are lifted ---------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 mod accounts;
 pub mod causes;
+mod check;
 pub mod disk;
 pub mod engine;
 pub mod explain;

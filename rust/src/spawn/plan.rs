@@ -78,7 +78,7 @@ pub fn clone_flags(spec: &Spec, user_namespace: bool, has_time: bool) -> u64 {
 
 pub fn flags(spec: &Spec, one_id: bool) -> u32 {
     let on = |condition: bool, flag: u32| if condition { flag } else { 0 };
-    let admin = spec.capabilities & capabilities::bit(capabilities::SYS_ADMIN) != 0;
+    let admin = capabilities::has_admin(spec.capabilities);
     let landlock = spec.landlock != Some(false) && !admin;
     let timed = spec.timeout.is_some() || spec.limits.wall_time.is_some() || spec.limits.cpu_time.is_some();
     on(spec.pid1, flag::PID1)
@@ -87,7 +87,7 @@ pub fn flags(spec: &Spec, one_id: bool) -> u32 {
         | on(spec.limits.oom_score_adj.is_some() || !spec.limits.rlimits.is_empty(), flag::TELL_LIMITS)
         | on(spec.no_new_privileges, flag::NO_NEW_PRIVS)
         | on(landlock, flag::LANDLOCK)
-        | on(landlock && spec.landlock == Some(true), flag::LANDLOCK_REQUIRED)
+        | on(landlock && spec.landlock == Some(true) && !spec.may_degrade("landlock"), flag::LANDLOCK_REQUIRED)
         | on(!one_id, flag::SET_GROUPS)
         | on(spec.set_home, flag::SET_HOME)
         | on(admin && spec.user_space != super::spec::UserSpace::Host, flag::NESTED)
