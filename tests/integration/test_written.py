@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 import pycontainer as pc
 import worlds
-from pycontainer import Limits, Security
+from pycontainer import Limits, Mount, Security
 
 ADMIN = Security(landlock=True, capabilities=pc.DEFAULT_CAPABILITIES | {"SYS_ADMIN"})
 EOPNOTSUPP, ENOSYS = 95, 38
@@ -59,6 +60,41 @@ def test_landlock_can_be_given_up_where_there_is_none(rootfs: Path, code: int) -
     assert "lsm=" in needed[2]
     assert degraded == unsaid
     assert degraded[0] == "missing"
+
+
+# ---- whose files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requires("user")
+def test_an_owner_that_a_plain_user_cannot_give_is_refused(rootfs: Path, tmp_path: Path) -> None:
+    def touch(owner: int | None, **said: Any) -> int:
+        mounts = [Mount.bind(tmp_path, "/m", owner=owner)]
+        pc.run(["touch", "/m/x"], image=rootfs, mounts=mounts, check=True, **said)
+        return (tmp_path / "x").stat().st_uid
+
+    assert touch(None) == touch(os.getuid()) == os.getuid()
+    for other in (0, os.getuid() + 1, 4444):
+        with pytest.raises(pc.NotSupported, match=rf"owner.*/m belongs to uid {os.getuid()}") as caught:
+            touch(other)
+        assert "root" in caught.value.fix
+
+
+@pytest.mark.requires("user", "subuid")
+def test_the_owner_is_who_root_inside_is_by_the_caller_s_map(rootfs: Path, tmp_path: Path) -> None:
+    first = int(next(line.split(":")[1] for line in Path("/etc/subuid").read_text().splitlines() if mine(line)))
+    tmp_path.chmod(0o777)
+    security = Security(user_namespace=pc.IdMap(0, first, 10))
+    bound = [Mount.bind(tmp_path, "/m", owner=first)]
+    pc.run(["touch", "/m/x"], image=rootfs, mounts=bound, security=security, check=True)
+    assert (tmp_path / "x").stat().st_uid == first
+    with pytest.raises(pc.NotSupported, match=f"owner.* belongs to uid {first}"):
+        pc.run(["true"], image=rootfs, mounts=[Mount.bind(tmp_path, "/m", owner=os.getuid())], security=security)
+
+
+def mine(line: str) -> bool:
+    import pwd
+
+    return line.partition(":")[0] in (pwd.getpwuid(os.getuid()).pw_name, str(os.getuid()))
 
 
 # ---- limits that two words set, or that are lifted ---------------------------------------------------------------

@@ -1,14 +1,15 @@
 //! What was asked against who asks: refused before anything is looked up. Makes and opens nothing.
 
 use super::engine::Engine;
-use super::spec::{Root, Spec, UserSpace};
+use super::spec::{Mount, MountKind, Root, Spec, UserSpace};
 use crate::error::{Error, Result};
-use crate::security::capabilities;
+use crate::security::{capabilities, maps};
 use crate::sys::host;
 
 pub fn all(engine: &Engine, spec: &Spec) -> Result<()> {
     user_namespace(engine, spec)?;
     landlock(spec)?;
+    spec.mounts.iter().try_for_each(|mount| owner(engine, spec, mount))?;
     descriptors(spec)
 }
 
@@ -31,6 +32,21 @@ fn landlock(spec: &Spec) -> Result<()> {
     let cause = "under a Landlock domain the kernel refuses every mount, and mounting is what CAP_SYS_ADMIN is for";
     let fix = "capabilities without SYS_ADMIN, or landlock=None, or degrade=[\"landlock\"]";
     Err(Error::unsupported("landlock", cause, fix))
+}
+
+/// A plain user's bind is not idmapped: what the container's root writes belongs to who that is on this machine.
+fn owner(engine: &Engine, spec: &Spec, mount: &Mount) -> Result<()> {
+    let MountKind::Bind { owner: Some(wanted), .. } = mount.kind else { return Ok(()) };
+    let uids = if let UserSpace::Map(lines) = &spec.user_space { lines } else { &engine.maps.uid };
+    let root = maps::outside(uids, 0).unwrap_or(0);
+    if engine.is_root() || wanted == root {
+        return Ok(());
+    }
+    let cause = format!(
+        "what this container's root writes to {} belongs to uid {root}: only root of this machine gives it another owner",
+        mount.target
+    );
+    Err(Error::unsupported("Mount.bind(owner=...)", cause, "leave owner out, or run as root"))
 }
 
 fn descriptors(spec: &Spec) -> Result<()> {
