@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +100,65 @@ def mine(line: str) -> bool:
     import pwd
 
     return line.partition(":")[0] in (pwd.getpwuid(os.getuid()).pw_name, str(os.getuid()))
+
+
+# ---- files of this machine ---------------------------------------------------------------------------------------
+
+READ = """
+import os, sys
+from pathlib import Path
+import pycontainer as pc
+try:
+    pc.run(["true"], image=sys.argv[1], files={"/in": Path(sys.argv[2])})
+    print("taken")
+except pc.SetupError as error:
+    print(error.errno, error.filename)
+try:
+    os.close(os.open("/dev/tty", os.O_RDWR))
+    print("a terminal was taken")
+except OSError:
+    pass
+"""
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Iterator[dict[str, Path]]:
+    """Things that are no files, by what they are."""
+    found = {kind: tmp_path / kind for kind in ("fifo", "socket", "directory")}
+    os.mkfifo(found["fifo"])
+    found["directory"].mkdir()
+    outer, inner = os.openpty()
+    found["terminal"] = Path(os.ttyname(inner))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(found["socket"]))
+        yield found
+    os.close(outer)
+    os.close(inner)
+
+
+@pytest.mark.refuses("run.files")
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("fifo", errno.EINVAL), ("socket", errno.ENXIO), ("terminal", errno.EINVAL), ("directory", errno.EISDIR),
+    ],
+)  # fmt: skip
+def test_a_source_of_files_that_is_no_file_is_refused_at_once(
+    rootfs: Path, sources: dict[str, Path], kind: str, code: int
+) -> None:
+    """A FIFO would wait for its writer, with no signal and no timeout; a terminal would become this session's own."""
+    argv = [sys.executable, "-c", READ, str(rootfs), str(sources[kind])]
+    environ = {**os.environ, "PYTHONPATH": worlds.package_path()}
+    done = subprocess.run(
+        argv, check=False, capture_output=True, text=True, timeout=30, env=environ, start_new_session=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{code} {sources[kind]}\n"
+
+
+def test_control_a_fifo_hangs_who_opens_it(sources: dict[str, Path]) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run(["cat", str(sources["fifo"])], timeout=0.3, check=False)
 
 
 # ---- limits that two words set, or that are lifted ---------------------------------------------------------------

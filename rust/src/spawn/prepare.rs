@@ -21,6 +21,7 @@ use crate::security::maps::Maps;
 use crate::wire::{Ended, Head, role};
 use std::cell::OnceCell;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -140,10 +141,13 @@ fn files(spec: &Spec) -> Result<(Option<OwnedFd>, Contents)> {
     Ok((file, offsets))
 }
 
+/// A regular file only: a FIFO would hang, a device has no end.
 fn read_source(path: &Path, data: &mut Vec<u8>) -> Result<u32> {
+    use rustix::fs::{Mode, OFlags};
     use std::io::Read;
     let fail = |error: std::io::Error| os("read the file", path, &error);
-    let mut source = std::fs::File::open(path).map_err(fail)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut source = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| fail(errno.into()))?);
     let seen = source.metadata().map_err(fail)?;
     if !seen.is_file() {
         return Err(Error::setup_at("read the file", path.display().to_string(), if seen.is_dir() { 21 } else { 22 }));
