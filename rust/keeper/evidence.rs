@@ -82,6 +82,8 @@ pub fn of_mounts(plan: &Plan<'_>, state: &State<'_>, command: i32, out: &mut imp
     put_limits(&[0, command], out);
     out.put_u8(section::LANDLOCK);
     out.put_u8(state.landlocked as u8);
+    out.put_u8(section::IDMAP);
+    out.put_u8(state.mapped());
     out.put_u8(section::CGROUP);
     out.put_bytes(&state.cgroup[..state.cgroup_length]);
     put_hidden(plan, state, out);

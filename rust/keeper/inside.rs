@@ -62,6 +62,11 @@ impl<'a> State<'a> {
         self.identity.as_mut().ok_or((step::USER, Errno::NOENT))
     }
 
+    /// A word of `mapped`.
+    pub fn mapped(&self) -> u8 {
+        self.slots.mapped
+    }
+
     pub fn take_identity(&mut self) -> Option<Identity> {
         self.identity.take()
     }

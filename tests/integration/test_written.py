@@ -207,3 +207,39 @@ def test_rates_that_were_lifted_have_a_row_too(rootfs: Path) -> None:
     row = pc.run(["true"], image=rootfs, limits=Limits(io={"8:0": lifted, "8:16": lifted})).enforced["io"]
     assert (row.state, row.by) == ("held", "lifted, as asked")
     assert "io" not in pc.run(["true"], image=rootfs, limits=Limits(io={})).enforced
+
+
+# ---- mounts that are mapped where that is possible ---------------------------------------------------------------
+
+LOOK = """
+import json, pycontainer as pc
+row = pc.run(["true"], mounts=[pc.Mount.bind(path, path, read_only=True) for path in {paths!r}], check=True).enforced
+row = row.get("idmapped_mounts")
+print(json.dumps(None if row is None else [row.state, row.by, row.why, row.fix]))
+"""
+
+
+@pytest.mark.requires("root", "idmap", "kernel>=6.3")
+def test_a_read_only_bind_that_cannot_be_mapped_is_told() -> None:
+    """/mnt/m is an overlay, which cannot be; /mnt/l lies on a tmpfs, which can."""
+    make = (
+        "mount -t tmpfs none /mnt; mkdir /mnt/l /mnt/u /mnt/w /mnt/m; "
+        "mount -t overlay none -o lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w /mnt/m"
+    )
+
+    def look(*paths: str) -> Any:
+        return worlds.private(make, worlds.python(LOOK.format(paths=paths)))
+
+    assert look() is None
+    assert look("/mnt/l")[0] == "held"
+    for paths in (["/mnt/m"], ["/mnt/l", "/mnt/m"], ["/mnt/m", "/mnt/l"]):
+        state, by, why, fix = look(*paths)
+        assert (state, "owners" in by) == ("degraded", True)
+        assert "cannot be idmapped" in why
+        assert "ext4" in fix
+
+
+@pytest.mark.requires("user")
+def test_a_plain_user_s_binds_need_no_map(rootfs: Path, tmp_path: Path) -> None:
+    done = pc.run(["true"], image=rootfs, mounts=[Mount.bind(tmp_path, "/m", read_only=True)], check=True)
+    assert "idmapped_mounts" not in done.enforced
