@@ -18,6 +18,7 @@ const ENOSPC: i32 = 28;
 const ENOSYS: i32 = 38;
 const ELIBACC: i32 = 79;
 const EUSERS: i32 = 87;
+const EOPNOTSUPP: i32 = 95;
 const ESTALE: i32 = 116;
 
 pub fn explain(spec: &Spec, facts: &Facts, layout: Option<&Layout>, ended: &Ended) -> Error {
@@ -44,8 +45,18 @@ pub fn died_in_set_up(ended: &Ended, out_of_memory: bool) -> Error {
 }
 
 fn with_note(step: impl Into<String>, errno: i32, note: Option<&str>) -> Error {
-    let note = note.map(str::to_string).or_else(|| probe::outer_filter(errno));
+    let note = note.map(str::to_string).or_else(|| probe::refusal(errno));
     Error::Setup { step: step.into(), path: None, errno, note }
+}
+
+/// An error of the road that says no more than "Function not implemented" says which function, and since when there is one.
+pub fn completed(error: Error) -> Error {
+    match error {
+        Error::Setup { step, path, errno: ENOSYS, note: None } => {
+            Error::Setup { step, path, errno: ENOSYS, note: probe::refusal(ENOSYS) }
+        }
+        other => other,
+    }
 }
 
 /// A machine that cannot hold a requirement, for a cause of the table.
@@ -55,7 +66,7 @@ pub fn unsupported(requirement: &str, cause: &Cause) -> Error {
 
 fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
     let idmap = label.starts_with("idmap");
-    if idmap && matches!(errno, EINVAL | EPERM | ENOSYS | 95) {
+    if idmap && matches!(errno, EINVAL | EPERM | EOPNOTSUPP) {
         let cause = format!("{label}: {}", causes::NO_IDMAP.why);
         return Error::unsupported("idmapped mounts", cause, causes::NO_IDMAP.fix);
     }

@@ -36,6 +36,10 @@ const MILLISECOND: u64 = 1_000_000;
 const EIO: i32 = 5;
 
 pub fn run(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
+    to_the_end(spec, interrupted).map_err(explain::completed)
+}
+
+fn to_the_end(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
     let called = sys::process::now();
     let engine = engine::current()?;
     let mut live = Live::start(&engine, spec)?;
