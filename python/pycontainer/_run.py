@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 
 from pycontainer import _arguments
 from pycontainer._enforced import Enforced
@@ -18,7 +19,7 @@ from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import parse_bool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import timedelta
     from typing import Any, Literal, Unpack, overload
 
@@ -87,7 +88,7 @@ def run(
 def run(
     args: Sequence[Arg] | None = None,
     *,
-    image: Image | Arg | None = None,
+    image: Image | str | os.PathLike[str] | os.PathLike[bytes] | None = None,
     entrypoint: Sequence[Arg] | None = None,
     input: Any = None,
     stdin: Stream = None,
@@ -123,7 +124,8 @@ def run(
 
     Args:
         args: the command, a sequence of str, bytes or PathLike; it replaces the image's CMD and keeps its ENTRYPOINT.
-        image: an Image, a directory, or None for this machine's programs (`Image.host()`).
+        image: an Image, a directory (a Path, or a str that begins with /, ./ or ../), or None for this machine's
+            programs (`Image.host()`). Another str is a reference.
         entrypoint: replaces the image's; [] drops it.
         input: bytes (str with text) for the command's stdin, which is otherwise empty.
         stdin, stdout, stderr: as in subprocess; INHERIT is this process's own. What is not given is captured.
@@ -164,6 +166,8 @@ def run(
 
 
 def _carry_out(given: dict[str, Any]) -> Result[Any]:
+    if given["ports"] is not None and not isinstance(given["ports"], Mapping):
+        raise TypeError(f"ports must be a mapping of ports, not {type(given['ports']).__name__}")
     if given["ports"]:
         raise NotSupported("ports", "published ports are not built yet", "network='host'")
     args, encoding, errors = given["args"], given["encoding"], given["errors"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Mapping
 
 from pycontainer import _arguments
 from pycontainer._errors import NotSupported, SetupError
@@ -106,7 +107,7 @@ class Spec:
     def _files(self, given: dict[str, Any]) -> None:
         mounts = plan_mounts(given["mounts"])
         self.mounts = [_mount(mount) for mount in mounts]
-        self.files = [_file(target, content) for target, content in plan_files(given["files"] or {}, mounts)]
+        self.files = [_file(target, content) for target, content in plan_files(given["files"], mounts)]
 
     def _spaces(self, given: dict[str, Any]) -> None:
         self.choices = namespaces(given["namespaces"])
@@ -201,13 +202,16 @@ def _host() -> Image:
 
 
 def degrade(value: Any) -> list[str]:
-    """Check `degrade`: keys of `enforced` that may be held worse than asked."""
-    if not is_sequence(value) and not isinstance(value, (set, frozenset)):
-        raise TypeError(f"degrade must be a sequence of names, not {type(value).__name__}")
-    for name in value:
+    """Check `degrade`: keys of `enforced` that may be held worse than asked, in any iterable but one text."""
+    if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(f"degrade must be a collection of names, not {type(value).__name__}")
+    names = list(value)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"degrade must hold names, not {type(name).__name__}")
         if name not in DEGRADABLE:
             raise ValueError(f"degrade has no {shown(name)}; it takes {', '.join(sorted(DEGRADABLE))}")
-    return list(value)
+    return names
 
 
 def _upper(value: Any) -> bool:

@@ -37,7 +37,7 @@ def case(name: str, *values: Any, raises: type[Exception] = ValueError, **beside
 ROWS = [
     case("args", "ls -l", b"ls", {"ls"}, 3, [1], raises=TypeError),
     case("args", [], [""], ["a\0b"], None),
-    case("image", 3, UNUSED, ["/"], raises=TypeError),
+    case("image", 3, UNUSED, ["/"], b"/", raises=TypeError),
     case("entrypoint", "sh", [UNUSED], raises=TypeError),
     case("entrypoint", [""], ["a\0"]),
     case("input", "text", 3, UNUSED, raises=TypeError),
@@ -76,13 +76,14 @@ ROWS = [
     case("hostname", "box", namespaces={"uts": "host"}),
     case("mounts", "/a:/b", [("/a", "/b")], Mount.tmpfs("/a"), raises=TypeError),
     case("mounts", [Mount.tmpfs("/a"), Mount.tmpfs("/a")]),
-    case("files", {"/a": "text"}, {"/a": 3}, ["/a"], raises=TypeError),
+    case("files", {"/a": "text"}, {"/a": 3}, ["/a"], [], (), "", 0, False, raises=TypeError),
     case("files", {"a": b""}, {"/a/": b""}, {"/proc/x": b""}, {"/a": b"", "/a/b": b""}),
     case("files", {"/m/x": b""}, mounts=[Mount.tmpfs("/m")]),
     case("network", "bridge", None, 3),
     case("network", "private", raises=pc.NotSupported),
     case("network", "host", security=Security.strict()),
-    case("ports", {80: 0}, [80], raises=pc.NotSupported),
+    case("ports", {80: 0}, raises=pc.NotSupported),
+    case("ports", [80], 0, "", [], (), False, 80, raises=TypeError),
     case("namespaces", ["uts"], "host", raises=TypeError),
     case("namespaces", {"net": "host"}, {"user": "host"}, {"uts": "ours"}, {"uts": 0}, {"nope": "host"}),
     case("namespaces", {"mnt": "host"}, raises=pc.NotSupported),
@@ -91,8 +92,8 @@ ROWS = [
     case("upper", "tmpfs", None, 3),
     case("pid1", "yes", 1, raises=TypeError),
     case("tty", "yes", 1, raises=TypeError),
-    case("degrade", "memory", 3, raises=TypeError),
-    case("degrade", ["seccomp"], ["nope"], ["namespace:pid"]),
+    case("degrade", "memory", b"memory", {"memory": 1}, 3, None, [3], [["memory"]], raises=TypeError),
+    case("degrade", ["seccomp"], ["nope"], ["namespace:pid"], ["upper"]),
 ]  # fmt: skip
 
 
