@@ -128,7 +128,8 @@ def run(
             programs (`Image.host()`). Another str is a reference.
         entrypoint: replaces the image's; [] drops it.
         input: bytes (str with text) for the command's stdin, which is otherwise empty.
-        stdin, stdout, stderr: as in subprocess; INHERIT is this process's own. What is not given is captured.
+        stdin, stdout, stderr: as in subprocess; INHERIT is this process's own. What is not given is captured. A
+            descriptor must be open for its direction.
         capture_output: False lets stdout and stderr go where this process's go.
         text, encoding, errors: str instead of bytes; the default is UTF-8 with errors="replace".
         pass_fds: open descriptors that keep their numbers inside.

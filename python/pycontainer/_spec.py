@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -312,11 +313,19 @@ def _descriptor(value: Any, argument: str) -> tuple[str, int]:
     if number < 0:
         raise ValueError(f"{argument}: {number} is not a descriptor")
     try:
-        os.fstat(number)
-    except OSError as error:
+        flags = fcntl.fcntl(number, fcntl.F_GETFL)
+    except (OSError, OverflowError) as error:
         raise ValueError(f"{argument}: {number} is not an open descriptor") from error
+    _check_direction(flags, number, argument)
     # A terminal is opened read-write: whoever has it as output can read the keyboard and write escape sequences.
     return ("terminal" if os.isatty(number) else "fd", number)
+
+
+def _check_direction(flags: int, number: int, argument: str) -> None:
+    """Refuse what its command could not use: it would end at once, with EBADF or an output that nobody gets."""
+    reads, mode = argument == "stdin", flags & os.O_ACCMODE
+    if flags & os.O_PATH or mode == (os.O_WRONLY if reads else os.O_RDONLY):
+        raise ValueError(f"{argument}: {number} is not open for {'reading' if reads else 'writing'}")
 
 
 def _window(*streams: tuple[str, int]) -> tuple[int, int]:

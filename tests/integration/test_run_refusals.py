@@ -43,7 +43,7 @@ ROWS = [
     case("input", "text", 3, UNUSED, raises=TypeError),
     case("input", b"x", stdin=pc.PIPE),
     case("stdin", UNUSED, "file", True, raises=TypeError),
-    case("stdin", CLOSED, pc.STDOUT),
+    case("stdin", CLOSED, 1 << 40, pc.STDOUT),
     case("stdout", UNUSED, 1.5, raises=TypeError),
     case("stdout", CLOSED, pc.STDOUT),
     case("stderr", UNUSED, "file", raises=TypeError),

@@ -161,6 +161,52 @@ def test_control_a_fifo_hangs_who_opens_it(sources: dict[str, Path]) -> None:
         subprocess.run(["cat", str(sources["fifo"])], timeout=0.3, check=False)
 
 
+# ---- streams -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.refuses("run.stdin", "run.stdout", "run.stderr")
+@pytest.mark.parametrize(
+    ("name", "flags", "way"),
+    [
+        ("stdin", os.O_WRONLY, "reading"), ("stdin", os.O_PATH, "reading"), ("stdin", os.O_RDONLY, None),
+        ("stdin", os.O_RDWR, None),
+        *((name, flags, "writing") for name in ("stdout", "stderr") for flags in (os.O_RDONLY, os.O_PATH)),
+        *((name, flags, None) for name in ("stdout", "stderr") for flags in (os.O_WRONLY, os.O_RDWR, os.O_APPEND | 1)),
+    ],
+)  # fmt: skip
+def test_a_stream_is_open_for_its_direction_or_refused(
+    rootfs: Path, tmp_path: Path, name: str, flags: int, way: str | None
+) -> None:
+    """The command would meet EBADF at its first read or write, and nobody would get the output."""
+    (tmp_path / "file").touch()
+    fd = os.open(tmp_path / "file", flags)
+    try:
+        if way is None:
+            assert pc.run(["true"], image=rootfs, **{name: fd}).returncode == 0
+        else:
+            with pytest.raises(ValueError, match=f"^{name}: {fd} is not open for {way}"):
+                pc.run(["true"], image=rootfs, **{name: fd})
+    finally:
+        os.close(fd)
+
+
+def test_sockets_and_pipes_are_open_for_what_they_are(rootfs: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pc.run(["echo", "out"], image=rootfs, stdin=theirs, stdout=theirs, stderr=theirs, check=True)
+        assert ours.recv(10) == b"out\n"
+    read, write = os.pipe()
+    try:
+        pc.run(["true"], image=rootfs, stdin=read, stdout=write, check=True)
+        with pytest.raises(ValueError, match="stdin"):
+            pc.run(["true"], image=rootfs, stdin=write)
+        with pytest.raises(ValueError, match="stderr"):
+            pc.run(["true"], image=rootfs, stderr=read)
+    finally:
+        os.close(read)
+        os.close(write)
+
+
 # ---- limits that two words set, or that are lifted ---------------------------------------------------------------
 
 
