@@ -17,6 +17,8 @@ from pycontainer._types import ID_MAX, encode, is_sequence, parse_bool, parse_in
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+GROUPS_MAX = 1023  # rust/keeper/users.rs, which counts the primary group too
+
 
 def command(args: object, argument: str = "args", *, empty: bool = False) -> tuple[bytes, ...]:
     """Check a command: a sequence of str, bytes or PathLike.
@@ -104,12 +106,12 @@ def user(value: object, argument: str = "user") -> str | None:
 
 
 def groups(value: object, argument: str = "groups") -> tuple[str, ...]:
-    """Check supplementary groups: a sequence of gids and names, at most 65536 (NGROUPS_MAX)."""
+    """Check supplementary groups: a sequence of gids and names, as many as PID 1 has room for."""
     if not is_sequence(value):
         raise TypeError(f"{argument} must be a sequence of gids and names, not {type(value).__name__}")
     made = tuple(account(item, f"{argument}[{index}]") for index, item in enumerate(value))
-    if len(made) > 65536:
-        raise ValueError(f"{argument} has more than 65536 groups")
+    if len(made) > GROUPS_MAX:
+        raise ValueError(f"{argument} has more than {GROUPS_MAX} groups")
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pycontainer._causes import NATIVE
 from pycontainer._result import Guarantee
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import FrozenMap
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ALL_CAPABILITIES = (1 << 41) - 1
 ST_RDONLY, ST_NOSUID, ST_NODEV = 1, 2, 4
+NOT_ALL_MAPPED = 2  # rust/src/wire.rs, mapped
 DEFAULT_PIDS = 2048  # rust/src/spawn/plan.rs
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
@@ -52,6 +54,8 @@ def _of_kernel(seen: dict[str, Any], asked: dict[str, Any]) -> Iterator[Guarante
     yield _root(seen, asked)
     yield _masks(seen["uncovered"], asked)
     yield _upper(seen, asked)
+    if seen["mapped"]:
+        yield _idmapped_mounts(seen["mapped"])
     if (pids := _pids(seen, asked)) is not None:
         yield pids
     if seen["group_paths"]:
@@ -124,8 +128,7 @@ def _landlock(abi: int, asked: dict[str, Any]) -> Guarantee:
         return Guarantee("landlock", "held", "off, as asked")
     if asked["capabilities"] >> 21 & 1:
         return Guarantee("landlock", "missing", "", "left out, since CAP_SYS_ADMIN could not mount under it")
-    fix = "Linux 5.19 with landlock in the lsm= list"
-    return _row("landlock", abi >= 2, f"ABI {abi}", "this kernel has no Landlock ABI 2", fix)
+    return _row("landlock", abi >= 2, f"ABI {abi}", *NATIVE["no_landlock"])
 
 
 def _root(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
@@ -163,6 +166,14 @@ def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
     return Guarantee(
         "upper", "degraded", "a directory in the store", "a rootless tmpfs layer needs Linux 6.6", "Linux 6.6"
     )
+
+
+def _idmapped_mounts(mapped: int) -> Guarantee:
+    """Of read-only binds; an image or a writable bind that cannot be mapped ends the start."""
+    if mapped == NOT_ALL_MAPPED:
+        by = "a read-only bind whose files keep the owners that they have outside"
+        return Guarantee("idmapped_mounts", "degraded", by, *NATIVE["no_idmap"])
+    return Guarantee("idmapped_mounts", "held", "mount_setattr")
 
 
 def _pids(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee | None:

@@ -41,8 +41,8 @@ class Mount(Frozen):
         source: the absolute path on this machine; a volume's name; an image or its reference; None for a tmpfs.
         target: the absolute path in the container.
         read_only: a bind that cannot be written, with everything mounted below it.
-        owner: for a bind, the uid of this machine that owns what the container's root writes; None is the owner of
-            the source directory.
+        owner: for a writable bind, the uid of this machine that owns what the container's root writes; None is the
+            owner of the source directory.
         size: for a tmpfs, its bound in bytes; None is the engine's default.
         mode: for a tmpfs, the permission bits of its root.
     """
@@ -76,15 +76,18 @@ class Mount(Frozen):
             read_only: refuse writes, also to what is mounted below the source.
             owner: a uid of this machine. What the container's root writes there belongs to the owner of the source
                 directory; as root, a writable source that root owns needs `owner=uid`, or `owner=0` said aloud.
+                What a plain user's container writes is his own: another owner is NotSupported when it starts.
 
         Raises:
-            ValueError: a target that is relative, has "..", or is the engine's own (/, /dev, /proc, /sys).
+            ValueError: a target that is relative, has "..", or is the engine's own (/, /dev, /proc, /sys); an owner
+                of what nobody may write (`read_only=True`).
             TypeError: an argument of another type.
         """
         uid = None if owner is None else parse_int(owner, "owner", 0, ID_MAX)
-        return cls._make(
-            "bind", target, host_path(source, "source"), read_only=parse_bool(read_only, "read_only"), owner=uid
-        )
+        shut = parse_bool(read_only, "read_only")
+        if shut and uid is not None:
+            raise ValueError("owner is who owns what the container writes; with read_only=True it writes nothing")
+        return cls._make("bind", target, host_path(source, "source"), read_only=shut, owner=uid)
 
     @classmethod
     def overlay(cls, source: Arg, target: Arg) -> Mount:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Options(TypedDict, total=False):
     """Keywords that do not change the type of what run() returns."""
 
-    image: Image | Arg | None
+    image: Image | str | os.PathLike[str] | os.PathLike[bytes] | None
     entrypoint: Sequence[Arg] | None
     input: Any
     stdin: Stream

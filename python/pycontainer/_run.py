@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 
 from pycontainer import _arguments, _log
 from pycontainer._enforced import Enforced
@@ -18,7 +19,7 @@ from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import parse_bool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import timedelta
     from typing import Any, Literal, Unpack, overload
 
@@ -87,7 +88,7 @@ def run(
 def run(
     args: Sequence[Arg] | None = None,
     *,
-    image: Image | Arg | None = None,
+    image: Image | str | os.PathLike[str] | os.PathLike[bytes] | None = None,
     entrypoint: Sequence[Arg] | None = None,
     input: Any = None,
     stdin: Stream = None,
@@ -123,10 +124,12 @@ def run(
 
     Args:
         args: the command, a sequence of str, bytes or PathLike; it replaces the image's CMD and keeps its ENTRYPOINT.
-        image: an Image, a directory, or None for this machine's programs (`Image.host()`).
+        image: an Image, a directory (a Path, or a str that begins with /, ./ or ../), or None for this machine's
+            programs (`Image.host()`). Another str is a reference.
         entrypoint: replaces the image's; [] drops it.
         input: bytes (str with text) for the command's stdin, which is otherwise empty.
-        stdin, stdout, stderr: as in subprocess; INHERIT is this process's own. What is not given is captured.
+        stdin, stdout, stderr: as in subprocess; INHERIT is this process's own. What is not given is captured. A
+            descriptor must be open for its direction.
         capture_output: False lets stdout and stderr go where this process's go.
         text, encoding, errors: str instead of bytes; the default is UTF-8 with errors="replace".
         pass_fds: open descriptors that keep their numbers inside.
@@ -136,7 +139,7 @@ def run(
         env: variables beyond PATH, HOME and HOSTNAME; None removes one. The host's environment is not inherited.
         cwd: the working directory inside; "/" if not given.
         user: a uid, a name of the container's own passwd, or "user:group"; root if not given.
-        groups: more supplementary groups.
+        groups: more supplementary groups, at most 1023: gids, or names of the container's own /etc/group.
         umask: of the command.
         hostname: of the container's own uts namespace.
         mounts: what of this machine is visible inside, and where.
@@ -150,7 +153,7 @@ def run(
         pid1: run the command itself as PID 1, for an init.
         tty: give it a terminal of its own; its output is stdout. `input` or `stdin` are typed, then Ctrl-D; without
             them it is open and silent, as with `docker run -t`.
-        degrade: limits that may be held worse than asked; `Result.enforced` tells.
+        degrade: limits, or "landlock", that may be held worse than asked; `Result.enforced` tells.
 
     Raises:
         SetupError: the container could not be started; CommandNotFound and CommandNotExecutable are its cases.
@@ -164,6 +167,8 @@ def run(
 
 
 def _carry_out(given: dict[str, Any]) -> Result[Any]:
+    if given["ports"] is not None and not isinstance(given["ports"], Mapping):
+        raise TypeError(f"ports must be a mapping of ports, not {type(given['ports']).__name__}")
     if given["ports"]:
         raise NotSupported("ports", "published ports are not built yet", "network='host'")
     args, encoding, errors = given["args"], given["encoding"], given["errors"]
@@ -273,22 +278,25 @@ def _own() -> dict[str, int]:
     return _own_namespaces
 
 
+# What holds the limits that no control group does.
+_KEPT_BY = {
+    "cpu_time": "the keeper's clock",
+    "wall_time": "the keeper's clock",
+    "output": "the reader of the pipes",
+    "disk": "the size of the tmpfs",
+    "rlimits": "setrlimit",
+    "oom_score_adj": "/proc",
+}
+LIFTED = "lifted, as asked"
+
+
 def _asked(spec: Spec, held: list[tuple[str, ...]], own: dict[str, int]) -> dict[str, Any]:
     """What the rows of `enforced` are compared with: `held` are those of control groups, `own` our namespaces."""
     said = spec.said
-    kept = {}
-    if said.cpu_time is not None:
-        kept["cpu_time"] = "the keeper's clock"
-    if said.wall_time is not None:
-        kept["wall_time"] = "the keeper's clock"
-    if said.output is not None:
-        kept["output"] = "the reader of the pipes"
-    if said.disk is not None:
-        kept["disk"] = "the size of the tmpfs" if said.disk != math.inf else "lifted, as asked"
-    if said.rlimits:
-        kept["rlimits"] = "setrlimit"
-    if said.oom_score_adj is not None:
-        kept["oom_score_adj"] = "/proc"
+    kept = {name: _KEPT_BY[name] for name in _KEPT_BY if getattr(said, name) not in (None, {})}
+    kept |= {name: LIFTED for name in kept if getattr(said, name) == math.inf}
+    if said.io and not spec.io:
+        kept["io"] = LIFTED
     return {
         "namespaces": spec.choices,
         "own_namespaces": own,

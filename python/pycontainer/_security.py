@@ -125,7 +125,8 @@ class Security(Frozen):
         no_new_privileges: whether execve may add privileges (set-id bits, file capabilities) no more.
         user_namespace: "auto" (its own, mapped to an unprivileged range), "host" (none of its own), an IdMap or a
             sequence of them, which must map id 0.
-        landlock: True needs it, False leaves it out, None does what this kernel can.
+        landlock: True needs it, False leaves it out, None does what this kernel can. Beside SYS_ADMIN, which could
+            mount nothing under it, None leaves it out, and True is NotSupported when a container starts.
         masked_paths: what is hidden in /proc and /sys; the default is docker's list and podman's together.
         readonly_paths: what cannot be written there; the default is docker's.
         devices: paths below /dev of this machine that the container gets as well, such as "/dev/fuse".

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
+from collections.abc import Iterable, Mapping
 
 from pycontainer import _arguments
 from pycontainer._errors import NotSupported, SetupError
@@ -55,7 +57,7 @@ DISK_LIFTED = (1 << 64) - 1
 DEGRADABLE = frozenset(
     {
         "memory", "swap", "memory_high", "oom_group", "cpus", "cpu_weight", "cpuset", "cpu_time", "pids", "disk", "io",
-        "io_weight", "oom_score_adj", "rlimits", "landlock", "upper",
+        "io_weight", "oom_score_adj", "rlimits", "landlock",
     }
 )  # fmt: skip
 
@@ -107,7 +109,7 @@ class Spec:
     def _files(self, given: dict[str, Any]) -> None:
         mounts = plan_mounts(given["mounts"])
         self.mounts = [_mount(mount) for mount in mounts]
-        self.files = [_file(target, content) for target, content in plan_files(given["files"] or {}, mounts)]
+        self.files = [_file(target, content) for target, content in plan_files(given["files"], mounts)]
 
     def _user_site(self, source: str, target: str) -> None:
         """Show the caller's own packages where they are looked for, unless something else is asked for there."""
@@ -208,13 +210,16 @@ def _host() -> Image:
 
 
 def degrade(value: Any) -> list[str]:
-    """Check `degrade`: keys of `enforced` that may be held worse than asked."""
-    if not is_sequence(value) and not isinstance(value, (set, frozenset)):
-        raise TypeError(f"degrade must be a sequence of names, not {type(value).__name__}")
-    for name in value:
+    """Check `degrade`: keys of `enforced` that may be held worse than asked, in any iterable but one text."""
+    if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(f"degrade must be a collection of names, not {type(value).__name__}")
+    names = list(value)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"degrade must hold names, not {type(name).__name__}")
         if name not in DEGRADABLE:
             raise ValueError(f"degrade has no {shown(name)}; it takes {', '.join(sorted(DEGRADABLE))}")
-    return list(value)
+    return names
 
 
 def _upper(value: Any) -> bool:
@@ -315,11 +320,19 @@ def _descriptor(value: Any, argument: str) -> tuple[str, int]:
     if number < 0:
         raise ValueError(f"{argument}: {number} is not a descriptor")
     try:
-        os.fstat(number)
-    except OSError as error:
+        flags = fcntl.fcntl(number, fcntl.F_GETFL)
+    except (OSError, OverflowError) as error:
         raise ValueError(f"{argument}: {number} is not an open descriptor") from error
+    _check_direction(flags, number, argument)
     # A terminal is opened read-write: whoever has it as output can read the keyboard and write escape sequences.
     return ("terminal" if os.isatty(number) else "fd", number)
+
+
+def _check_direction(flags: int, number: int, argument: str) -> None:
+    """Refuse what its command could not use: it would end at once, with EBADF or an output that nobody gets."""
+    reads, mode = argument == "stdin", flags & os.O_ACCMODE
+    if flags & os.O_PATH or mode == (os.O_WRONLY if reads else os.O_RDONLY):
+        raise ValueError(f"{argument}: {number} is not open for {'reading' if reads else 'writing'}")
 
 
 def _window(*streams: tuple[str, int]) -> tuple[int, int]:

@@ -7,11 +7,15 @@ use crate::sys::Result;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process;
+use crate::users::GROUPS_MAX;
 use crate::wire::{Reader, Write, evidence as section, inside as op};
 use crate::witness;
 use core::ffi::CStr;
 
-const STATUS_MAX: usize = 2048;
+/// Of one file, as it is sent.
+const TEXT_MAX: usize = 2048;
+/// Of /proc/PID/status, where each group is up to eleven bytes more (proc(5)).
+const STATUS_MAX: usize = TEXT_MAX + 11 * GROUPS_MAX;
 const NAMES: [&CStr; 8] = [
     c"self/ns/cgroup",
     c"self/ns/ipc",
@@ -29,7 +33,7 @@ pub fn of_command(pid: i32, plan: &Plan<'_>, state: &State<'_>, out: &mut impl W
         if state.proc >= 0 { Ok(Fd::own(state.proc)) } else { fs::openat(AT_FDCWD, c"/proc", O_PATH | O_DIRECTORY, 0) };
     let Ok(proc) = own else { return };
     let open = |file: &[u8]| procfs::with_path_below(pid, file, |path| fs::openat(proc.raw(), path, O_RDONLY, 0));
-    put_file(section::STATUS, open(b"/status"), out);
+    put_status(open(b"/status"), out);
     witness::of_limits(plan.head.flags, open, out);
     put_file(section::UID_MAP, fs::openat(proc.raw(), c"self/uid_map", O_RDONLY, 0), out);
     put_namespaces(proc.raw(), out);
@@ -40,7 +44,7 @@ pub fn of_command(pid: i32, plan: &Plan<'_>, state: &State<'_>, out: &mut impl W
 /// Of a command that is PID 1, by the keeper, from outside.
 pub fn of_process(pid: i32, flags: u32, out: &mut impl Write) {
     let open = |file: &[u8]| procfs::with_path(pid, file, |path| fs::openat(AT_FDCWD, path, O_RDONLY, 0));
-    put_file(section::STATUS, open(b"/status"), out);
+    put_status(open(b"/status"), out);
     witness::of_limits(flags, open, out);
     put_file(section::UID_MAP, open(b"/uid_map"), out);
     out.put_u8(section::NAMESPACES);
@@ -78,6 +82,8 @@ pub fn of_mounts(plan: &Plan<'_>, state: &State<'_>, command: i32, out: &mut imp
     put_limits(&[0, command], out);
     out.put_u8(section::LANDLOCK);
     out.put_u8(state.landlocked as u8);
+    out.put_u8(section::IDMAP);
+    out.put_u8(state.mapped());
     out.put_u8(section::CGROUP);
     out.put_bytes(&state.cgroup[..state.cgroup_length]);
     put_hidden(plan, state, out);
@@ -156,8 +162,23 @@ fn is_masked(fd: i32) -> bool {
     }
 }
 
-pub fn put_file(kind: u8, file: Result<Fd>, out: &mut impl Write) {
+/// Without the line of groups: it stands before what is told, and can be longer than all that there is room for.
+fn put_status(file: Result<Fd>, out: &mut impl Write) {
+    const GROUPS: &[u8] = b"\nGroups:";
     let mut text = [0u8; STATUS_MAX];
+    let mut length = file.and_then(|file| fs::read_full(file.raw(), &mut text)).unwrap_or(0);
+    if let Some(start) = text[..length].windows(GROUPS.len()).position(|window| window == GROUPS) {
+        let rest = &text[start + 1..length];
+        let end = rest.iter().position(|byte| *byte == b'\n').map_or(length, |end| start + 1 + end);
+        text.copy_within(end..length, start);
+        length -= end - start;
+    }
+    out.put_u8(section::STATUS);
+    out.put_bytes(&text[..length.min(TEXT_MAX)]);
+}
+
+pub fn put_file(kind: u8, file: Result<Fd>, out: &mut impl Write) {
+    let mut text = [0u8; TEXT_MAX];
     let length = file.and_then(|file| fs::read_full(file.raw(), &mut text)).unwrap_or(0);
     out.put_u8(kind);
     out.put_bytes(&text[..length]);

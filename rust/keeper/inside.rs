@@ -34,6 +34,8 @@ pub struct State<'a> {
     /// One empty directory for all masked ones.
     empty: i32,
     identity: Option<Identity>,
+    /// Why there is none: the lookup's own failure, whichever step asked for it.
+    unknown: Option<(u16, Errno)>,
 }
 
 impl<'a> State<'a> {
@@ -48,15 +50,21 @@ impl<'a> State<'a> {
             cgroup_length: 0,
             empty: -1,
             identity: None,
+            unknown: None,
         }
     }
 
     /// Who the command runs as, looked up once, in the container's own files.
     pub fn identity(&mut self, plan: &Plan<'_>) -> core::result::Result<&mut Identity, (u16, Errno)> {
         if self.identity.is_none() {
-            self.identity = Some(look_up(plan, self.root)?);
+            self.identity = Some(look_up(plan, self.root).inspect_err(|refused| self.unknown = Some(*refused))?);
         }
         self.identity.as_mut().ok_or((step::USER, Errno::NOENT))
+    }
+
+    /// A word of `mapped`.
+    pub fn mapped(&self) -> u8 {
+        self.slots.mapped
     }
 
     pub fn take_identity(&mut self) -> Option<Identity> {
@@ -72,10 +80,14 @@ fn look_up(plan: &Plan<'_>, root: i32) -> core::result::Result<Identity, (u16, E
     let mut identity = users::resolve(root, user, group).map_err(|unknown| match unknown {
         Unknown::User(errno) => (step::USER, errno),
         Unknown::Group(errno) => (step::GROUP, errno),
+        Unknown::Memberships(errno) => (step::SETGROUPS, errno),
     })?;
-    for _ in 0..from.u32().ok_or(malformed)? {
+    if !plan.maps.has_gid(identity.gid) {
+        return Err((step::SETGID, Errno::INVAL)); // as setresgid(2) would; but setgroups(2) comes first, and is not to blame
+    }
+    for index in 0..from.u32().ok_or(malformed)? as u16 {
         let more = users::read_who(&mut from).ok_or(malformed)?;
-        users::add_group(root, more, &mut identity).map_err(|errno| (step::GROUP, errno))?;
+        users::add_group(root, more, plan.maps, &mut identity).map_err(|errno| (step::GROUPS + index, errno))?;
     }
     Ok(identity)
 }
@@ -89,7 +101,9 @@ pub fn run(plan: &Plan<'_>, state: &mut State<'_>) -> core::result::Result<(), F
         if kind == op::END {
             return Ok(());
         }
-        one(kind, &mut from, plan, state).map_err(failed)?;
+        if let Err(errno) = one(kind, &mut from, plan, state) {
+            return Err(state.unknown.map_or(failed(errno), |(step, errno)| (phase::COMMAND, step, errno)));
+        }
     }
     Ok(())
 }

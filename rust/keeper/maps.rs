@@ -17,6 +17,22 @@ pub struct Maps<'a> {
     pub gid: &'a [u8],
 }
 
+impl Maps<'_> {
+    /// Whether a group is one of the namespace's; without a map of its own each is.
+    pub fn has_gid(&self, gid: u32) -> bool {
+        let holds = |line: &[u8]| {
+            let mut numbers = line.split(|byte| *byte == b' ').map(number);
+            let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
+            first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&u64::from(gid)))
+        };
+        self.gid.is_empty() || self.gid.split(|byte| *byte == b'\n').any(holds)
+    }
+}
+
+fn number(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit.wrapping_sub(b'0')))
+}
+
 /// A process whose maps can be written, in a user namespace where somebody else shall live.
 ///
 /// The files of an undumpable process in /proc belong to root of the host (proc(5)), so a plain user's keeper could not write the

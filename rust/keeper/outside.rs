@@ -7,7 +7,7 @@ use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{Errno, Result};
-use crate::wire::{Decimal, Reader, flag, idmap, outside as op};
+use crate::wire::{Decimal, Reader, flag, idmap, mapped, outside as op};
 use core::ffi::CStr;
 
 pub const SLOTS: usize = 64;
@@ -18,11 +18,13 @@ pub struct Slots {
     borrowed: [i32; SLOTS],
     /// The slot of the writable layer's file system, for `Usage.disk`.
     pub upper: Option<usize>,
+    /// What became of the mounts that are mapped where that is possible: a word of `mapped`.
+    pub mapped: u8,
 }
 
 impl Slots {
     pub fn new() -> Slots {
-        Slots { owned: [-1; SLOTS], borrowed: [-1; SLOTS], upper: None }
+        Slots { owned: [-1; SLOTS], borrowed: [-1; SLOTS], upper: None, mapped: mapped::NO_MOUNT }
     }
 
     pub fn get(&self, slot: u8) -> Result<i32> {
@@ -174,7 +176,8 @@ fn tree(slot: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slo
     {
         return slots.lend(slot, fd);
     }
-    let clone = clone_tree(&tree, plan, cache)?;
+    let (clone, mapped) = clone_tree(&tree, plan, cache)?;
+    slots.mapped = slots.mapped.max(mapped);
     if !tree.cached {
         return slots.put(slot, clone);
     }
@@ -182,7 +185,8 @@ fn tree(slot: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slo
     slots.lend(slot, kept)
 }
 
-fn clone_tree(tree: &Tree<'_>, plan: &Plan<'_>, cache: &mut Cache) -> Result<Fd> {
+/// The clone, and a word of `mapped`.
+fn clone_tree(tree: &Tree<'_>, plan: &Plan<'_>, cache: &mut Cache) -> Result<(Fd, u8)> {
     let source = fs::openat2(AT_FDCWD, tree.path, O_PATH, 0, 0)?;
     let seen = fs::fstat(source.raw())?;
     // The host looked at this very object; another one under its name is somebody's race.
@@ -206,14 +210,18 @@ fn clone_tree(tree: &Tree<'_>, plan: &Plan<'_>, cache: &mut Cache) -> Result<Fd>
         }
         _ => {}
     }
-    match mount::mount_setattr(clone.raw(), recursive, &attr) {
-        Err(Errno::INVAL | Errno::PERM | Errno::OPNOTSUPP) if tree.idmap == idmap::RANGE_IF_POSSIBLE => {
-            let plain = MountAttr { set: tree.attributes, ..MountAttr::default() };
-            mount::mount_setattr(clone.raw(), recursive, &plain)?;
-        }
-        other => other?,
+    if tree.idmap != idmap::RANGE_IF_POSSIBLE {
+        return mount::mount_setattr(clone.raw(), recursive, &attr).map(|()| (clone, mapped::NO_MOUNT));
     }
-    Ok(clone)
+    let left_out = plan.head.skips(flag::SKIP_IDMAP);
+    match if left_out { Err(Errno::INVAL) } else { mount::mount_setattr(clone.raw(), recursive, &attr) } {
+        Ok(()) => Ok((clone, mapped::ALL)),
+        Err(Errno::INVAL | Errno::PERM | Errno::OPNOTSUPP) => {
+            let plain = MountAttr { set: tree.attributes, ..MountAttr::default() };
+            mount::mount_setattr(clone.raw(), recursive, &plain).map(|()| (clone, mapped::NOT_ALL))
+        }
+        Err(errno) => Err(errno),
+    }
 }
 
 /// /dev: a tmpfs with nodes, links and mount points of our own making (H3: never anything of the image's).

@@ -1,5 +1,6 @@
 //! Names to numbers through the container's own /etc/passwd and /etc/group: read as data, bounded, never through a library.
 
+use crate::maps::Maps;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::{Errno, Result};
@@ -9,7 +10,8 @@ use core::ffi::CStr;
 /// More than any honest file has; a giant one is an error, not a long wait (CVE-2026-47262).
 const FILE_MAX: usize = 16 << 20;
 const LINE_MAX: usize = 4096;
-pub const GROUPS_MAX: usize = 256;
+/// The primary group among them. A ticket of a Windows domain, where memberships are many, holds 1015.
+pub const GROUPS_MAX: usize = 1024;
 pub const HOME_MAX: usize = 512;
 
 /// Who the command runs as.
@@ -32,12 +34,13 @@ impl Identity {
         self.home[length] = 0;
     }
 
-    fn add_group(&mut self, gid: u32) {
-        let known = self.groups[..self.group_count].contains(&gid);
-        if !known && self.group_count < GROUPS_MAX {
-            self.groups[self.group_count] = gid;
-            self.group_count += 1;
+    fn add_group(&mut self, gid: u32) -> Result<()> {
+        if self.groups[..self.group_count].contains(&gid) {
+            return Ok(());
         }
+        *self.groups.get_mut(self.group_count).ok_or(Errno::TOOBIG)? = gid;
+        self.group_count += 1;
+        Ok(())
     }
 }
 
@@ -62,10 +65,11 @@ pub fn read_who<'a>(from: &mut Reader<'a>) -> Option<Who<'a>> {
 pub enum Unknown {
     User(Errno),
     Group(Errno),
+    Memberships(Errno),
 }
 
 /// docker's rules: the passwd entry gives group and home; a number needs no entry; group files add the user's memberships, unless a
-/// group was said. The primary group is always among the supplementary ones (CVE-2022-36109).
+/// group was said. The primary group is always among the supplementary ones, whatever else there is room for (CVE-2022-36109).
 pub fn resolve(root: i32, user: Who<'_>, group: Who<'_>) -> core::result::Result<Identity, Unknown> {
     let mut who = Identity { uid: 0, gid: 0, groups: [0; GROUPS_MAX], group_count: 0, home: [0; HOME_MAX] };
     let mut name = [0u8; 256];
@@ -93,31 +97,36 @@ pub fn resolve(root: i32, user: Who<'_>, group: Who<'_>) -> core::result::Result
     if who.home[0] == 0 {
         who.set_home(if who.uid == 0 { b"/root" } else { b"/" });
     }
-    if let Some(gid) = resolve_group(root, group).map_err(Unknown::Group)? {
-        who.gid = gid;
-    } else if name_length > 0 {
-        add_memberships(root, &name[..name_length], &mut who);
-    }
+    let said = resolve_group(root, group).map_err(Unknown::Group)?;
+    who.gid = said.unwrap_or(who.gid);
     let primary = who.gid;
-    who.add_group(primary);
+    who.add_group(primary).map_err(Unknown::Group)?;
+    if said.is_none() && name_length > 0 {
+        add_memberships(root, &name[..name_length], &mut who).map_err(Unknown::Memberships)?;
+    }
     Ok(who)
 }
 
-fn add_memberships(root: i32, name: &[u8], who: &mut Identity) {
+/// A file that cannot be read names no members; one that names too many is an error.
+fn add_memberships(root: i32, name: &[u8], who: &mut Identity) -> Result<()> {
+    let mut added = Ok(());
     let _ = scan(root, c"etc/group", |fields| {
         let gid = number(fields.get(2))?;
         if fields.get(3).split(|byte| *byte == b',').any(|member| member == name) {
-            who.add_group(gid);
+            added = who.add_group(gid);
         }
-        None
+        added.err().map(drop)
     });
+    added
 }
 
-pub fn add_group(root: i32, group: Who<'_>, who: &mut Identity) -> Result<()> {
-    if let Some(gid) = resolve_group(root, group)? {
-        who.add_group(gid);
+/// One of the caller's own; EOVERFLOW, as the kernel says it elsewhere, where the container's map has no line for it.
+pub fn add_group(root: i32, group: Who<'_>, maps: Maps<'_>, who: &mut Identity) -> Result<()> {
+    match resolve_group(root, group)? {
+        Some(gid) if maps.has_gid(gid) => who.add_group(gid),
+        Some(_) => Err(Errno::OVERFLOW),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn resolve_group(root: i32, group: Who<'_>) -> Result<Option<u32>> {

@@ -80,6 +80,7 @@ pub mod flag {
     pub const SKIP_PIVOT: u32 = 1 << 31;
     pub const SKIP_DETACH: u32 = 1 << 23;
     pub const SKIP_READ_ONLY: u32 = 1 << 22;
+    pub const SKIP_IDMAP: u32 = 1 << 21;
 }
 
 /// Mounts that the keeper makes, detached, into numbered slots.
@@ -193,6 +194,8 @@ pub mod step {
     pub const EXEC: u16 = 36;
     pub const WAIT: u16 = 37;
     pub const NESTED: u16 = 38;
+    /// The first of the caller's supplementary groups; the step of each other one lies as much above.
+    pub const GROUPS: u16 = 0x100;
 }
 
 /// Records, first byte.
@@ -249,6 +252,15 @@ pub mod evidence {
     /// /proc/PID/limits and /proc/PID/oom_score_adj, where somebody asked for them.
     pub const RLIMITS: u8 = 12;
     pub const OOM_SCORE: u8 = 13;
+    /// A word of `mapped`.
+    pub const IDMAP: u8 = 14;
+}
+
+/// What became of the mounts that are mapped where the file system can (`idmap::RANGE_IF_POSSIBLE`).
+pub mod mapped {
+    pub const NO_MOUNT: u8 = 0;
+    pub const ALL: u8 = 1;
+    pub const NOT_ALL: u8 = 2;
 }
 
 /// Room for the evidence of one container.

@@ -28,8 +28,8 @@ ROOMS = [
 ]
 # Work without the extension, as plain values: they may not even name what loads it.
 VALUES = {
-    "_text", "_types", "_errors", "_failures", "_arguments", "_limits", "_mounts", "_seccomp", "_security", "_result",
-    "_enforced", "_log",
+    "_text", "_types", "_errors", "_causes", "_failures", "_arguments", "_limits", "_mounts", "_seccomp", "_security",
+    "_result", "_enforced", "_log",
 }  # fmt: skip
 # Never imported at run time: the last test of this file.
 FOR_TYPE_CHECKERS = {"_options"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,11 +215,83 @@ def test_cve_2024_9676_account_files_that_lead_to_the_host(accounts: Path, canar
         outer.unlink()
 
 
+def members(count: int, first: int = 100) -> str:
+    """So many groups of app's in an /etc/group; the primary one, 34, is none of them."""
+    return "".join(f"g{number}:x:{number}:app\n" for number in range(first, first + count))
+
+
 @pytest.mark.requires("ids")
-def test_rustsec_2021_0119_ten_thousand_groups(accounts: Path) -> None:
-    """More memberships than fit: the first ones count, nothing is overrun."""
-    lines = "".join(f"g{number}:x:{number}:app\n" for number in range(100, 10_100))
-    (accounts / "etc/group").write_text(lines)
-    found = groups_of(accounts, user="app")
-    assert 16 < len(found) <= 256
-    assert found <= {34, *range(100, 10_100)}
+@pytest.mark.parametrize("count", [256, 1023])
+def test_cve_2022_36109_the_primary_group_stays_beside_many(accounts: Path, count: int) -> None:
+    """As many as there is room for. What the kernel says of the command is read all the same."""
+    (accounts / "etc/group").write_text(members(count))
+    assert groups_of(accounts, user="app") == {34, *range(100, 100 + count)}
+    done = shell(accounts, "true", user="app")
+    assert [row.name for row in done.enforced.values() if row.state != "held"] == []
+
+
+@pytest.mark.parametrize("count", [1024, 10_000])
+def test_rustsec_2021_0119_more_groups_than_there_is_room_for(accounts: Path, count: int) -> None:
+    """Nothing is overrun, and none is left out without a word."""
+    (accounts / "etc/group").write_text(members(count))
+    with pytest.raises(pc.SetupError, match=r"the groups of user \"app\" /etc/group: .* at most 1024") as caught:
+        shell(accounts, "true", user="app")
+    assert caught.value.errno == errno.E2BIG
+
+
+@pytest.mark.requires("ids")
+def test_as_many_groups_as_can_be_said(accounts: Path) -> None:
+    said = list(range(1000, 2023))
+    assert groups_of(accounts, user="1:7", groups=said) == {7, *said}
+    with pytest.raises(ValueError, match="groups has more than 1023"):
+        shell(accounts, "true", user="1:7", groups=[*said, 5])
+    (accounts / "etc/group").write_text(members(2))
+    with pytest.raises(pc.SetupError, match=r"add groups\[1021\], 2021, /etc/group: .* at most 1024"):
+        shell(accounts, "true", user="app", groups=said)
+
+
+@pytest.mark.requires("ids")
+@pytest.mark.parametrize(
+    ("options", "requirement", "cause"),
+    [
+        ({"user": "1:70000"}, "group", "70000 has"),
+        ({"user": "far"}, "user", "the group that the container's /etc/passwd gives far has"),
+        ({"user": "member"}, "groups", "a group of which the container's /etc/group makes member a member has"),
+        ({"user": "70000"}, "user", "70000 has"),
+        ({"groups": [5, 70000]}, "groups", "groups[1], 70000, has"),
+        ({"user": "1:2", "groups": ["staff", "distant"]}, "groups", "groups[1], distant, has"),
+        ({"groups": [70000], "files": {"/a": b""}}, "groups", "groups[0], 70000, has"),
+    ],
+)  # fmt: skip
+def test_an_id_that_the_container_does_not_have_is_named(
+    accounts: Path, options: dict[str, Any], requirement: str, cause: str
+) -> None:
+    with open(accounts / "etc/passwd", "a") as passwd:
+        passwd.write("far:x:3:70000::/:/bin/sh\nmember:x:4:4::/:/bin/sh\n")
+    with open(accounts / "etc/group", "a") as group:
+        group.write("distant:x:80000:member\n")
+    with pytest.raises(pc.NotSupported) as caught:
+        shell(accounts, "true", **options)
+    assert caught.value.requirement == requirement
+    assert caught.value.cause.startswith(f"{cause} no id in the container's user namespace: ")
+    # A cure: something to say or to do, and no second cause.
+    assert ("IdMap" if os.geteuid() == 0 else "/etc/subuid") in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"user": "0:nothing"}, 'unknown group "nothing" /etc/group'),
+        ({"groups": ["root", "nothing"]}, 'groups[1]: unknown group "nothing" /etc/group'),
+        ({"user": "nobody-here"}, 'unknown user "nobody-here" /etc/passwd'),
+    ],
+)
+@pytest.mark.parametrize("beside", [{}, {"files": {"/a": b""}}, {"tty": True}], ids=["", "files", "tty"])
+def test_a_name_that_is_not_there_is_named(
+    accounts: Path, options: dict[str, Any], said: str, beside: dict[str, Any]
+) -> None:
+    """Whichever step asked first: the owner of a file, of a terminal, or the command itself."""
+    with pytest.raises(pc.SetupError) as caught:
+        shell(accounts, "true", **options, **beside)
+    assert str(caught.value).startswith(f"{said}: No such file or directory")
+    assert caught.value.errno == errno.ENOENT

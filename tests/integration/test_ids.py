@@ -182,20 +182,40 @@ print(json.dumps([look(), look(pid1=True)]))
 """
 
 
+# With one id: what is refused, and which rlimit bounds the tasks of `pids` and `rlimits` together.
+ASK = """
+import json, pycontainer as pc
+def ask(**said):
+    try:
+        return pc.run(["/usr/bin/id", "-G"], text=True, check=True, **said).stdout.split()
+    except pc.NotSupported as error:
+        return [error.requirement, error.cause, error.fix]
+def tasks(pids, nproc):
+    limits = pc.Limits(pids=pids, rlimits={"nproc": nproc})
+    done = pc.run(["/bin/grep", "processes", "/proc/self/limits"], text=True, check=True, limits=limits)
+    return done.stdout.split()[2:4]
+print(json.dumps({
+    "asked": [ask(groups=[2000]), ask(groups=["nogroup"]), ask(groups=[0, 2000]), ask(user="0:5"), ask(user=7)],
+    "taken": [ask(groups=[0]), ask(groups=["root"]), ask()],
+    "tasks": [tasks(64, 4000), tasks(64, 9), tasks(2000, 30)],
+}))
+"""
+
+
 @pytest.fixture
-def few_ids(scratch: Path) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
-    """What LOOK prints as a plain user whose /etc/subuid and /etc/subgid have that text."""
+def few_ids(scratch: Path) -> Iterator[Callable[..., Any]]:
+    """What LOOK (or other code) prints as a plain user whose /etc/subuid and /etc/subgid have that text."""
     interpreter = house.python_for_user()
     assert interpreter, "requires plain-user"
     place = worlds.readable_copy(Path(tempfile.mkdtemp(dir=scratch)))
     place.chmod(0o755)
 
-    def look(text: str) -> list[dict[str, Any]]:
+    def look(text: str, code: str = LOOK) -> Any:
         (place / "sub").write_text(text)
         (place / "sub").chmod(0o644)
         bind = " && ".join(f"mount --bind {place}/sub /etc/{name}" for name in ("subuid", "subgid"))
         user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups", "env", "-i", "PATH=/usr/bin"]
-        argv = shlex.join([*user, *worlds.python(LOOK, interpreter, str(place))])
+        argv = shlex.join([*user, *worlds.python(code, interpreter, str(place))])
         world = ["unshare", "-m", "--propagation", "private", "sh", "-c", f"{bind} && exec {argv}"]
         done = subprocess.run(world, check=False, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -206,14 +226,14 @@ def few_ids(scratch: Path) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
 
 
 @pytest.mark.requires("root", "plain-user", "program:newuidmap")
-def test_a_range_of_ten_ids(few_ids: Callable[[str], list[dict[str, Any]]]) -> None:
+def test_a_range_of_ten_ids(few_ids: Callable[..., Any]) -> None:
     for seen in few_ids(f"{house.USER}:200000:10\n"):
         assert seen["said"] == ["0", "10", "0", "0", "1", "1", "1", "10", "10"]
         assert (seen["code"], seen["worse"]) == (0, {})
 
 
 @pytest.mark.requires("root", "plain-user", "program:newuidmap")
-def test_a_range_below_the_user_s_own_id(few_ids: Callable[[str], list[dict[str, Any]]]) -> None:
+def test_a_range_below_the_user_s_own_id(few_ids: Callable[..., Any]) -> None:
     """The kernel compares groups as the host has them: then only the first can be said."""
     own = pwd.getpwnam(house.USER).pw_gid
     for seen in few_ids(f"{house.USER}:{own - 500}:400\n"):
@@ -222,8 +242,31 @@ def test_a_range_below_the_user_s_own_id(few_ids: Callable[[str], list[dict[str,
 
 
 @pytest.mark.requires("root", "plain-user")
-def test_one_id(few_ids: Callable[[str], list[dict[str, Any]]]) -> None:
+def test_one_id(few_ids: Callable[..., Any]) -> None:
     """With pid1=True the bound on tasks is not that of a PID 1 of ours: it is read when the command runs."""
     for seen in few_ids(""):
         assert seen["said"] == ["0", "0", "0", "0", "1", "10"]
         assert (seen["code"], seen["worse"]) == (0, {})
+
+
+@pytest.mark.requires("root", "plain-user")
+@pytest.mark.refuses("run.groups", "run.user")
+def test_groups_and_users_beyond_one_id_are_refused_by_name(few_ids: Callable[..., Any]) -> None:
+    """setgroups(2) is not for a namespace with one id: what was written is refused, not left out."""
+    seen = few_ids("", ASK)
+    begins = ["groups[0], 2000,", "groups[0], nogroup,", "groups[1], 2000,", "5", "7"]
+    for (requirement, cause, fix), name, begin in zip(
+        seen["asked"], ["groups", "groups", "groups", "group", "user"], begins, strict=True
+    ):
+        assert (requirement, cause.startswith(f"{begin} has no id")) == (name, True)
+        assert "one id, 0" in cause
+        assert fix.startswith("give this user a range in /etc/subuid")
+    for groups in seen["taken"]:
+        assert groups[0] == "0", "root's own is the one that there is"
+
+
+@pytest.mark.requires("root", "plain-user")
+@pytest.mark.parameter("limits.pids", "limits.rlimits")
+def test_of_two_limits_of_tasks_the_stronger_holds(few_ids: Callable[..., Any]) -> None:
+    """With one id an rlimit is what holds `pids`; our own PID 1 is one more."""
+    assert few_ids("", ASK)["tasks"] == [["65", "65"], ["9", "9"], ["30", "30"]]

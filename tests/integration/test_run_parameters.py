@@ -174,3 +174,5 @@ def test_degrade_lets_a_limit_be_held_worse(inside: Probe) -> None:
     assert row.state == "degraded"
     assert str(hard) in row.why
     assert seen["pid"] == 2
+    for names in (("rlimits",), {"rlimits"}, (name for name in ["rlimits"]), {"rlimits": 1}.keys()):
+        assert inside(limits=limits, degrade=names).result.enforced["rlimits"].state == "degraded"

@@ -23,7 +23,8 @@ import json, sys
 import pycontainer as pc
 said = json.loads(sys.argv[2])
 limits, security = pc.Limits(**said.pop("limits", {})), pc.Security(**said.pop("security", {}))
-result = pc.run(["/bin/true"], image=sys.argv[1], limits=limits, security=security, **said)
+mounts = [pc.Mount.bind(path, path, read_only=True) for path in said.pop("binds", [])]
+result = pc.run(["/bin/true"], image=sys.argv[1], limits=limits, security=security, mounts=mounts, **said)
 print(json.dumps({name: [row.state, row.by, row.why] for name, row in result.enforced.items()}))
 """
 # Each limit that the kernel holds without a control group.
@@ -108,6 +109,17 @@ def test_a_layer_that_is_not_where_it_was_asked_for_is_degraded(rootfs: Path) ->
     assert changed(before, after) == {"upper"}
 
 
+@pytest.mark.requires("root", "idmap")
+def test_a_read_only_bind_that_is_not_mapped_is_degraded(rootfs: Path, scratch: Path) -> None:
+    said = {"binds": [str(scratch)]}
+    before, after = rows(rootfs, **said), rows(rootfs, "idmapped_mounts", **said)
+    assert before["idmapped_mounts"] == ["held", "mount_setattr", ""]
+    assert after["idmapped_mounts"][0] == "degraded"
+    assert "cannot be idmapped" in after["idmapped_mounts"][2]
+    assert changed(before, after) == {"idmapped_mounts"}
+    assert "idmapped_mounts" not in rows(rootfs, "idmapped_mounts"), "an image or a writable bind is mapped or refused"
+
+
 @pytest.mark.requires("root", "loop")
 def test_a_layer_on_the_disk_that_nothing_bounds_shows_in_its_row(rootfs: Path) -> None:
     said = {"upper": "disk", "limits": {"disk": "1MiB"}}
@@ -121,8 +133,8 @@ def test_a_layer_on_the_disk_that_nothing_bounds_shows_in_its_row(rootfs: Path) 
 def test_every_row_of_a_run_is_told_or_explained(rootfs: Path) -> None:
     """A new row of `enforced` finds its seam, or its reason, here."""
     explained = {name.strip() for names in NO_SEAM for name in names.partition(" of ")[0].split(",")}
-    told = {name for case in SEAMS for name in (case.values[0], *case.values[2])} | {"upper"} | explained
-    assert set(rows(rootfs, limits=LIMITS)) <= told
+    told = {name for case in SEAMS for name in (case.values[0], *case.values[2])} | {"upper", "idmapped_mounts"}
+    assert set(rows(rootfs, limits=LIMITS, binds=[str(rootfs)])) <= told | explained
 
 
 # ---- control groups ----------------------------------------------------------------------------------------------

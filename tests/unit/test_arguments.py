@@ -161,8 +161,16 @@ def test_bad_groups(groups, error):
 
 
 def test_too_many_groups():
-    with pytest.raises(ValueError, match="65536"):
-        arguments.groups([1] * 65537)
+    assert len(arguments.groups([1] * 1023)) == 1023
+    with pytest.raises(ValueError, match="groups has more than 1023"):
+        arguments.groups([1] * 1024)
+
+
+def test_the_keeper_has_room_for_as_many_and_the_primary_one():
+    sources = pathlib.Path(__file__).parents[2] / "rust"
+    keeper = (sources / "keeper/users.rs").read_text()
+    assert f"GROUPS_MAX: usize = {arguments.GROUPS_MAX + 1};" in keeper
+    assert f"at most {arguments.GROUPS_MAX + 1} groups" in (sources / "src/spawn/accounts.rs").read_text()
 
 
 @pytest.mark.parametrize("name", ["a", "A1_.-", "0" * 128])

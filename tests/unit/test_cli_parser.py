@@ -58,6 +58,7 @@ def test_a_command_s_words_are_never_touched(command: list[str]) -> None:
     [
         [], ["--memory"], ["--bogus", "host"], ["-Z", "host"], ["--mem", "64m", "host"], ["-m", "lots", "host"],
         ["--cpus", "x", "host"], ["-v", "/src", "host"], ["-v", "/a:/b:zz", "host"], ["-v", "/a:b", "host"],
+        ["-v", "/a:/b:ro,owner=7", "host"],
         ["--tmpfs", "/t:bad=1", "host"], ["--ulimit", "nofile", "host"], ["-p", "x:1", "host"],
         ["-p", "1.2.3.4:1:2", "host"], ["--pid", "other", "host"], ["--format", "xml", "host"], ["-m", "-1", "host"],
     ],
@@ -125,7 +126,7 @@ def test_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
         "-v",
         "./c:/d:ro",
         "-v",
-        "~/e:/f:ro,owner=7",
+        "~/e:/f:rw,owner=7",
         "-v",
         "vol:/v",
         "--tmpfs",
@@ -134,7 +135,7 @@ def test_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert options(*words)["mounts"] == [
         pc.Mount.bind("/a", "/b"),
         pc.Mount.bind(Path.cwd() / "c", "/d", read_only=True),
-        pc.Mount.bind("/home/me/e", "/f", read_only=True, owner=7),
+        pc.Mount.bind("/home/me/e", "/f", owner=7),
         pc.Mount.volume("vol", "/v"),
         pc.Mount.tmpfs("/t", size=1 << 20, mode=0o700),
     ]

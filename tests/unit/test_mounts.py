@@ -95,6 +95,8 @@ def test_neighbours_of_what_is_the_engines_own_are_fine(target):
         (lambda: Mount.tmpfs("/t", size="big"), ValueError, "size"),
         (lambda: Mount.tmpfs("/t", mode=0o10000), ValueError, "mode"),
         (lambda: Mount.tmpfs("/t", mode="755"), TypeError, "mode"),
+        (lambda: Mount.bind("/a", "/t", read_only=True, owner=5), ValueError, "owner.*read_only=True"),
+        (lambda: Mount.bind("/a", "/t", read_only=True, owner=0), ValueError, "owner.*read_only=True"),
         (lambda: Mount.volume("../v", "/t"), ValueError, "name"),
         (lambda: Mount.volume("v\n", "/t"), ValueError, "name"),
         (lambda: Mount.volume(5, "/t"), TypeError, "name"),
@@ -113,13 +115,14 @@ def test_bad_arguments_are_named(make, error, word):
 
 def test_values_are_frozen_hashable_and_pickle():
     mounts = [
-        Mount.bind("/a", "/t", read_only=True, owner=5),
+        Mount.bind("/a", "/t", owner=5),
+        Mount.bind("/a", "/t", read_only=True),
         Mount.overlay("/a", "/t"),
         Mount.tmpfs("/t", size="1m", mode=0o700),
         Mount.volume("v", "/t"),
         Mount.image("i", "/t"),
     ]
-    assert len(set(mounts)) == 5
+    assert len(set(mounts)) == 6
     for mount in mounts:
         assert pickle.loads(pickle.dumps(mount)) == mount
         assert eval(repr(mount)) == mount

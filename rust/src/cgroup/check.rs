@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 const LEAST_MEMORY: u64 = 1 << 20;
 
 /// PID_MAX_LIMIT of 64-bit kernels, include/linux/threads.h.
-const MOST_PIDS: u64 = 4 << 20;
+pub const MOST_PIDS: u64 = 4 << 20;
 
 /// A quota is at least 1 ms (min_cfs_quota_period), in a period of at most 1 s.
 const LEAST_CPUS: f64 = 0.001;

@@ -23,6 +23,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
+pub use check::MOST_PIDS;
 pub use groups::{CpuClock, CpuFormat, Groups};
 pub use stats::Counters;
 pub use sweep::{group_name, owner, sweep};

@@ -86,6 +86,7 @@ impl Outcome {
         facts.set_item("mount_flags", seen.mount_flags)?;
         facts.set_item("nproc", seen.nproc.unwrap_or(u64::MAX))?;
         facts.set_item("landlock", seen.landlock)?;
+        facts.set_item("mapped", seen.mapped)?;
         facts.set_item("is_root", seen.is_root)?;
         facts.set_item("size", seen.size)?;
         facts.set_item("rlimits", PyBytes::new(py, &seen.rlimits))?;

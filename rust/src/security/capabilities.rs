@@ -92,6 +92,10 @@ pub const fn bit(capability: u8) -> u64 {
     1 << capability
 }
 
+pub const fn has_admin(set: u64) -> bool {
+    set & bit(SYS_ADMIN) != 0
+}
+
 /// The number of a name, with or without "CAP_", in any case.
 pub fn parse(name: &str) -> Option<u8> {
     let name = name.to_ascii_uppercase();

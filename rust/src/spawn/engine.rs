@@ -333,7 +333,10 @@ fn account_name(uid: u32) -> String {
 }
 
 pub fn kernel_version() -> (u32, u32) {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    version_of(&rustix::system::uname().release().to_string_lossy())
+}
+
+pub fn version_of(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

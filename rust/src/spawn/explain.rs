@@ -1,9 +1,10 @@
 //! A failed step in words: the keeper and PID 1 send numbers, the plan knows what they meant. Looks at the machine
 //! only through `probe`, for the reason of a refusal.
 
+use super::accounts;
 use super::causes::{self, Cause};
 use super::probe;
-use super::spec::{Spec, Who};
+use super::spec::Spec;
 use crate::error::Error;
 use crate::mount::layout::{Facts, Layout};
 use crate::wire::{Ended, phase, step};
@@ -17,6 +18,7 @@ const ENOSPC: i32 = 28;
 const ENOSYS: i32 = 38;
 const ELIBACC: i32 = 79;
 const EUSERS: i32 = 87;
+const EOPNOTSUPP: i32 = 95;
 const ESTALE: i32 = 116;
 
 pub fn explain(spec: &Spec, facts: &Facts, layout: Option<&Layout>, ended: &Ended) -> Error {
@@ -43,8 +45,18 @@ pub fn died_in_set_up(ended: &Ended, out_of_memory: bool) -> Error {
 }
 
 fn with_note(step: impl Into<String>, errno: i32, note: Option<&str>) -> Error {
-    let note = note.map(str::to_string).or_else(|| probe::outer_filter(errno));
+    let note = note.map(str::to_string).or_else(|| probe::refusal(errno));
     Error::Setup { step: step.into(), path: None, errno, note }
+}
+
+/// An error of the road that says no more than "Function not implemented" says which function, and since when there is one.
+pub fn completed(error: Error) -> Error {
+    match error {
+        Error::Setup { step, path, errno: ENOSYS, note: None } => {
+            Error::Setup { step, path, errno: ENOSYS, note: probe::refusal(ENOSYS) }
+        }
+        other => other,
+    }
 }
 
 /// A machine that cannot hold a requirement, for a cause of the table.
@@ -54,7 +66,7 @@ pub fn unsupported(requirement: &str, cause: &Cause) -> Error {
 
 fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
     let idmap = label.starts_with("idmap");
-    if idmap && matches!(errno, EINVAL | EPERM | ENOSYS | 95) {
+    if idmap && matches!(errno, EINVAL | EPERM | EOPNOTSUPP) {
         let cause = format!("{label}: {}", causes::NO_IDMAP.why);
         return Error::unsupported("idmapped mounts", cause, causes::NO_IDMAP.fix);
     }
@@ -121,6 +133,9 @@ fn cloning(ended: &Ended) -> Error {
 }
 
 fn command(spec: &Spec, facts: &Facts, ended: &Ended) -> Error {
+    if let Some(error) = accounts::explain(spec, facts, ended.step, ended.errno) {
+        return error;
+    }
     let name = String::from_utf8_lossy(spec.argv.first().map_or(b"", Vec::as_slice)).into_owned();
     match (ended.step, ended.errno) {
         (step::EXEC, ENOENT) | (step::EXEC, 20) => Error::CommandNotFound { command: name },
@@ -132,41 +147,12 @@ fn command(spec: &Spec, facts: &Facts, ended: &Ended) -> Error {
             with_note(format!("execute {name}: its set-up was killed by signal {}", -errno), 4, None)
         }
         (step::EXEC, errno) => Error::CommandNotExecutable { command: name, errno },
-        (step::USER, errno) => unknown("user", &spec.user, errno),
-        (step::GROUP, errno) => unknown("group", &spec.group, errno),
         (step::CWD, errno) => Error::setup_at("cwd", String::from_utf8_lossy(&spec.cwd), errno),
-        (step::SETUID | step::SETGID | step::SETGROUPS, EINVAL) => {
-            let note =
-                if facts.one_id { causes::ONE_ID.note() } else { "the id is outside the container's range".into() };
-            Error::unsupported(
-                "user",
-                format!("{} has no id in the container's user namespace", name_of(&spec.user)),
-                note,
-            )
-        }
         (step::LANDLOCK, errno) => {
             let cause = format!("{} ({})", causes::NO_LANDLOCK.why, std::io::Error::from_raw_os_error(errno));
             Error::unsupported("landlock", cause, causes::NO_LANDLOCK.fix)
         }
         (which, errno) => with_note(describe(which), errno, None),
-    }
-}
-
-fn unknown(what: &str, who: &Who, errno: i32) -> Error {
-    let name = name_of(who);
-    let (file, note) = match (what, errno) {
-        ("user", ENOENT) => ("/etc/passwd", "the container's /etc/passwd does not name it; a number needs no entry"),
-        (_, ENOENT) => ("/etc/group", "the container's /etc/group does not name it; a number needs no entry"),
-        (_, _) => ("/etc/passwd or /etc/group", "the container's account files could not be read as such"),
-    };
-    Error::Setup { step: format!("unknown {what} {name:?}"), path: Some(file.into()), errno, note: Some(note.into()) }
-}
-
-fn name_of(who: &Who) -> String {
-    match who {
-        Who::Name(name) => name.clone(),
-        Who::Number(number) => number.to_string(),
-        Who::Unsaid => "0".into(),
     }
 }
 

@@ -215,6 +215,9 @@ fn program_file() -> Result<OwnedFd> {
 /// Two clones and an execveat, which only a filter or an old kernel refuses.
 fn not_started(errno: sys::Errno) -> Error {
     match errno.0 {
+        38 if let Some(call) = probe::lacking().filter(|call| call.name != "clone3") => {
+            Error::unsupported("keeper", call.why, call.fix)
+        }
         1 | 38 => super::explain::unsupported("keeper", probe::namespaces(errno.0)),
         errno => Error::setup("start the keeper", errno),
     }
@@ -227,7 +230,9 @@ fn refused(mode: &Privileges, step: u16, errno: i32) -> Error {
         _ if step == wire::step::GID_MAP => Error::unsupported("user_namespace", cause, causes::ONE_ID.fix),
         _ => {
             let cause = probe::namespaces(errno);
-            Error::unsupported("user_namespace", format!("{}: {}", describe(step), cause.why), cause.fix)
+            let (why, fix) =
+                probe::lacking().map_or((cause.why.to_string(), cause.fix.to_string()), |call| (call.why, call.fix));
+            Error::unsupported("user_namespace", format!("{}: {why}", describe(step)), fix)
         }
     }
 }

@@ -24,7 +24,8 @@ pub fn of_groups(engine: &Engine, spec: &Spec) -> cgroup::Limits {
     limits.pids = match limits.pids {
         // A plain user's bound is the user namespace's own, which needs no group.
         Some(_) if engine.facts.rootless && !engine.place.has_pids() => None,
-        Some(Cap::Value(pids)) if !spec.pid1 => Some(Cap::Value(pids.saturating_add(1))),
+        // The kernel has no number above the most, and never as many tasks.
+        Some(Cap::Value(pids)) if !spec.pid1 && pids < cgroup::MOST_PIDS => Some(Cap::Value(pids + 1)),
         other => other,
     };
     limits

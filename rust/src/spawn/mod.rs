@@ -1,6 +1,8 @@
 //! One container from its specification to its outcome: plan, keeper, waiting. The calling thread waits; no thread of ours.
 
+mod accounts;
 pub mod causes;
+mod check;
 pub mod disk;
 pub mod engine;
 pub mod explain;

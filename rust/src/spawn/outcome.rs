@@ -116,6 +116,8 @@ pub struct Evidence {
     /// The lowest bound on tasks that was seen.
     pub nproc: Option<u64>,
     pub landlock: u8,
+    /// What became of the mounts that are mapped where that is possible: a word of `mapped`.
+    pub mapped: u8,
     /// The new root is where paths begin; bytes of its file system.
     pub is_root: bool,
     pub size: u64,
@@ -151,6 +153,7 @@ impl Evidence {
                 self.nproc = Some(self.nproc.map_or(bound, |other| other.min(bound)));
             }
             evidence::LANDLOCK => self.landlock = from.u8()?,
+            evidence::IDMAP => self.mapped = from.u8()?,
             evidence::ROOT => self.is_root = from.u8()? != 0,
             evidence::SIZE => self.size = from.u64()?,
             evidence::RLIMITS => self.rlimits = from.bytes()?.to_vec(),

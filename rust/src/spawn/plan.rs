@@ -78,7 +78,7 @@ pub fn clone_flags(spec: &Spec, user_namespace: bool, has_time: bool) -> u64 {
 
 pub fn flags(spec: &Spec, one_id: bool) -> u32 {
     let on = |condition: bool, flag: u32| if condition { flag } else { 0 };
-    let admin = spec.capabilities & capabilities::bit(capabilities::SYS_ADMIN) != 0;
+    let admin = capabilities::has_admin(spec.capabilities);
     let landlock = spec.landlock != Some(false) && !admin;
     let timed = spec.timeout.is_some() || spec.limits.wall_time.is_some() || spec.limits.cpu_time.is_some();
     on(spec.pid1, flag::PID1)
@@ -87,7 +87,7 @@ pub fn flags(spec: &Spec, one_id: bool) -> u32 {
         | on(spec.limits.oom_score_adj.is_some() || !spec.limits.rlimits.is_empty(), flag::TELL_LIMITS)
         | on(spec.no_new_privileges, flag::NO_NEW_PRIVS)
         | on(landlock, flag::LANDLOCK)
-        | on(landlock && spec.landlock == Some(true), flag::LANDLOCK_REQUIRED)
+        | on(landlock && spec.landlock == Some(true) && !spec.may_degrade("landlock"), flag::LANDLOCK_REQUIRED)
         | on(!one_id, flag::SET_GROUPS)
         | on(spec.set_home, flag::SET_HOME)
         | on(admin && spec.user_space != super::spec::UserSpace::Host, flag::NESTED)
@@ -151,17 +151,35 @@ fn rlimits(spec: &Spec, hard_limit: impl Fn(u32) -> u64, one_id_pids: Option<u64
     if !said(RLIMIT_CORE, &all) {
         all.push((RLIMIT_CORE, 0, 0));
     }
-    if let Some(seconds) = spec.limits.cpu_time.filter(|_| spec.may_degrade("cpu_time") && !said(RLIMIT_CPU, &all)) {
+    if let Some(seconds) = spec.limits.cpu_time.filter(|_| spec.may_degrade("cpu_time")) {
         // Process by process, and in whole seconds; at the hard limit a handler of SIGXCPU does not help.
-        let soft = (seconds.ceil() as u64).min(hard_limit(RLIMIT_CPU));
-        all.push((RLIMIT_CPU, soft, soft.saturating_add(1).min(hard_limit(RLIMIT_CPU))));
+        let most = hard_limit(RLIMIT_CPU);
+        let soft = whole_seconds(seconds).min(most);
+        bound(&mut all, (RLIMIT_CPU, soft, soft.saturating_add(1).min(most)));
     }
-    if let Some(pids) = one_id_pids
-        && !said(RLIMIT_NPROC, &all)
-    {
-        all.push((RLIMIT_NPROC, pids, pids));
+    if let Some(pids) = one_id_pids {
+        bound(&mut all, (RLIMIT_NPROC, pids, pids));
     }
     all
+}
+
+/// Of two words about one resource the stronger holds.
+fn bound(all: &mut Vec<(u32, u64, u64)>, (resource, soft, hard): (u32, u64, u64)) {
+    match all.iter_mut().find(|(known, ..)| *known == resource) {
+        Some((_, said, most)) => (*said, *most) = (soft.min(*said), hard.min(*most)),
+        None => all.push((resource, soft, hard)),
+    }
+}
+
+fn whole_seconds(seconds: f64) -> u64 {
+    seconds.ceil() as u64
+}
+
+/// RLIMIT_CPU holds `cpu_time`, badly; where `rlimits` says less, that is what a command meets first.
+pub fn cpu_time_by_rlimit(spec: &Spec) -> bool {
+    let said = spec.limits.rlimits.iter().find(|(resource, ..)| *resource == RLIMIT_CPU).map(|(_, soft, _)| *soft);
+    let weaker = |seconds: f64| said.is_none_or(|said| whole_seconds(seconds) <= said);
+    spec.may_degrade("cpu_time") && spec.limits.cpu_time.is_some_and(weaker)
 }
 
 /// A writable bind makes set-id bits a danger to the host: the filter then refuses them (K32).
@@ -217,4 +235,18 @@ fn search(spec: &Spec) -> Vec<Vec<u8>> {
 /// Adds the descriptors that every plan has; streams of the container's own are marked so that it can open them again.
 pub fn stream_role(index: usize) -> (u8, u32) {
     [(role::STDIN, flag::OWN_STDIN), (role::STDOUT, flag::OWN_STDOUT), (role::STDERR, flag::OWN_STDERR)][index]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stronger_of_two_rlimits_holds() {
+        let mut all = vec![(RLIMIT_CPU, 1000, u64::MAX), (RLIMIT_NPROC, 3, 4)];
+        bound(&mut all, (RLIMIT_CPU, 1, 2));
+        bound(&mut all, (RLIMIT_NPROC, 64, 64));
+        bound(&mut all, (RLIMIT_CORE, 0, 0));
+        assert_eq!(all, [(RLIMIT_CPU, 1, 2), (RLIMIT_NPROC, 3, 4), (RLIMIT_CORE, 0, 0)]);
+    }
 }

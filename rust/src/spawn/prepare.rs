@@ -1,5 +1,6 @@
 //! Looks at the host for one plan: sources, files, ranges, what this machine can hold. Refuses before anything is made.
 
+use super::check;
 use super::disk::Bound;
 use super::engine::Engine;
 use super::explain;
@@ -10,17 +11,17 @@ use super::plan::{self, Descriptors, NEVER};
 use super::seams;
 use super::sources::{device, look, mount_source, os, standard_nodes};
 use super::spaces;
-use super::spec::{Content, Root, Spec, UserSpace};
+use super::spec::{Content, Root, Spec};
 use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
 use crate::mount::layout::{self, Facts, LAYER_SKELETON, Layout, RootSource, Sources, Upper};
 use crate::security::ids::Range;
 use crate::security::maps::Maps;
-use crate::sys::host;
 use crate::wire::{Ended, Head, role};
 use std::cell::OnceCell;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -49,7 +50,7 @@ pub struct Prepared {
 }
 
 pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
-    check(engine, spec)?;
+    check::all(engine, spec)?;
     let maps = identities::maps(engine, spec)?;
     let facts = identities::facts(engine, spec);
     let (degraded, bound) = limits::degraded(engine, spec)?;
@@ -78,26 +79,6 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         layer: OnceCell::new(),
         layout: OnceCell::new(),
     })
-}
-
-fn check(engine: &Engine, spec: &Spec) -> Result<()> {
-    if !engine.is_root() && spec.user_space == UserSpace::Host {
-        let cause = "a plain user has no capabilities outside a user namespace";
-        return Err(Error::unsupported("user_namespace", cause, "run as root, or leave user_namespace=\"auto\""));
-    }
-    if spec.user_space == UserSpace::Host && matches!(&spec.root, Root::Host { .. }) && !spec.no_new_privileges {
-        return Err(Error::Value("security: user_namespace=\"host\" with Image.host() needs no_new_privileges".into()));
-    }
-    check_fds(spec)
-}
-
-fn check_fds(spec: &Spec) -> Result<()> {
-    for fd in &spec.pass_fds {
-        if rustix::io::fcntl_getfd(host::borrow(*fd)).is_err() {
-            return Err(Error::Value(format!("pass_fds: {fd} is not an open descriptor")));
-        }
-    }
-    Ok(())
 }
 
 fn root(engine: &Engine, spec: &Spec) -> Result<(RootSource, Option<Arc<OwnedFd>>)> {
@@ -160,10 +141,13 @@ fn files(spec: &Spec) -> Result<(Option<OwnedFd>, Contents)> {
     Ok((file, offsets))
 }
 
+/// A regular file only: a FIFO would hang, a device has no end.
 fn read_source(path: &Path, data: &mut Vec<u8>) -> Result<u32> {
+    use rustix::fs::{Mode, OFlags};
     use std::io::Read;
     let fail = |error: std::io::Error| os("read the file", path, &error);
-    let mut source = std::fs::File::open(path).map_err(fail)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut source = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| fail(errno.into()))?);
     let seen = source.metadata().map_err(fail)?;
     if !seen.is_file() {
         return Err(Error::setup_at("read the file", path.display().to_string(), if seen.is_dir() { 21 } else { 22 }));

@@ -92,9 +92,47 @@ pub fn nested() -> bool {
         .any(|path| std::path::Path::new(path).exists())
 }
 
-/// A refusal without a note of its own, under a filter, most likely is the filter's.
-pub fn outer_filter(errno: i32) -> Option<String> {
-    (matches!(errno, EPERM | ENOSYS) && under_filter()).then(|| causes::OUTER_FILTER.note())
+/// Why a step was refused that has no note of its own: a call that is not there, or (most likely) somebody's filter.
+pub fn refusal(errno: i32) -> Option<String> {
+    let filter = || under_filter().then(|| causes::OUTER_FILTER.note());
+    match errno {
+        ENOSYS => lacking().map(|call| format!("{}: {}", call.why, call.fix)).or_else(filter),
+        EPERM => filter(),
+        _ => None,
+    }
+}
+
+/// A system call of the road that answers ENOSYS.
+#[derive(Debug)]
+pub struct Lacking {
+    pub name: &'static str,
+    pub why: String,
+    pub fix: String,
+}
+
+/// The first of them, asked for now; None where all are there.
+pub fn lacking() -> Option<Lacking> {
+    let (name, since, _) = calls().into_iter().find(|(.., answer)| *answer == ENOSYS)?;
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    Some(why_lacking(name, since, &release, under_filter()))
+}
+
+/// The words of `too_old` in python/pycontainer/_causes.py; and of its doctor where the kernel is new enough.
+fn why_lacking(name: &'static str, since: (u32, u32), release: &str, filtered: bool) -> Lacking {
+    let first = format!("Linux {}.{}", since.0, since.1);
+    let (why, fix) = match () {
+        () if engine::version_of(release) < since => {
+            (format!("{name} needs {first}, and this is {release}"), format!("{first} or later"))
+        }
+        () if filtered => {
+            (format!("{name} answers ENOSYS: {}", causes::OUTER_FILTER.why), causes::OUTER_FILTER.fix.to_string())
+        }
+        () => (
+            format!("{name} answers ENOSYS, which {first} has, and this is {release}"),
+            "a kernel that was built with it".to_string(),
+        ),
+    };
+    Lacking { name, why, fix }
 }
 
 /// What `doctor()` asks; an answer is an errno, 0, or a signal as a negative number.
@@ -159,6 +197,15 @@ mod tests {
     fn what_is_not_a_refusal_is_told_apart() {
         assert_eq!(namespaces(ENOSYS).name, "clone3_enosys");
         assert!(["namespaces_full"].contains(&namespaces(ENOSPC).name) || spent().is_some());
+    }
+
+    #[test]
+    fn an_old_kernel_is_told_from_a_filter_and_from_one_that_lacks_it() {
+        let why = |release, filtered| why_lacking("openat2", (5, 6), release, filtered).why;
+        assert_eq!(why("5.4.0-1-amd64", false), "openat2 needs Linux 5.6, and this is 5.4.0-1-amd64");
+        assert_eq!(why("5.4.0-1-amd64", true), "openat2 needs Linux 5.6, and this is 5.4.0-1-amd64");
+        assert!(why("6.1", true).starts_with("openat2 answers ENOSYS: this process runs under a seccomp filter"));
+        assert_eq!(why("6.1", false), "openat2 answers ENOSYS, which Linux 5.6 has, and this is 6.1");
     }
 
     #[test]

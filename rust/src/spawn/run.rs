@@ -5,6 +5,7 @@ use super::explain;
 use super::feed::Feed;
 use super::order::{Parts, remove_groups};
 use super::outcome::{Evidence, Finished, Seen};
+use super::plan;
 use super::prepare::{self, Prepared};
 use super::spec::Spec;
 use super::streams::{Goes, Read, Streams, reading};
@@ -35,6 +36,10 @@ const MILLISECOND: u64 = 1_000_000;
 const EIO: i32 = 5;
 
 pub fn run(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
+    to_the_end(spec, interrupted).map_err(explain::completed)
+}
+
+fn to_the_end(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
     let called = sys::process::now();
     let engine = engine::current()?;
     let mut live = Live::start(&engine, spec)?;
@@ -347,7 +352,7 @@ impl Live<'_> {
         let limits = &self.spec.limits;
         let seen = Seen {
             too_much_output: limits.output_kills && (stdout.truncated || stderr.truncated),
-            cpu_rlimit: self.spec.may_degrade("cpu_time") && limits.cpu_time.is_some(),
+            cpu_rlimit: plan::cpu_time_by_rlimit(self.spec),
         };
         Ok(Finished {
             seen,

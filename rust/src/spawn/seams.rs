@@ -5,7 +5,7 @@ use super::spec::{Space, Spaces, UserSpace};
 use crate::security::maps::Line;
 use crate::wire::flag;
 
-const STEPS: [(&str, u32); 10] = [
+const STEPS: [(&str, u32); 11] = [
     ("seccomp", flag::SKIP_SECCOMP),
     ("no_new_privileges", flag::SKIP_NO_NEW_PRIVS),
     ("landlock", flag::SKIP_LANDLOCK),
@@ -16,6 +16,7 @@ const STEPS: [(&str, u32); 10] = [
     ("detach_old_root", flag::SKIP_DETACH),
     ("namespace:cgroup", flag::SKIP_CGROUP_NAMESPACE),
     ("cgroup", flag::SKIP_JOIN),
+    ("idmapped_mounts", flag::SKIP_IDMAP),
 ];
 
 /// Built with the feature.

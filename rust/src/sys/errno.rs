@@ -9,6 +9,7 @@ impl Errno {
     pub const PERM: Errno = Errno(1);
     pub const NOENT: Errno = Errno(2);
     pub const INTR: Errno = Errno(4);
+    pub const TOOBIG: Errno = Errno(7);
     pub const NOEXEC: Errno = Errno(8);
     pub const BADF: Errno = Errno(9);
     pub const CHILD: Errno = Errno(10);
@@ -28,6 +29,7 @@ impl Errno {
     pub const NOTEMPTY: Errno = Errno(39);
     pub const LOOP: Errno = Errno(40);
     pub const PROTO: Errno = Errno(71);
+    pub const OVERFLOW: Errno = Errno(75);
     pub const OPNOTSUPP: Errno = Errno(95);
     pub const STALE: Errno = Errno(116);
     pub const CONNRESET: Errno = Errno(104);
