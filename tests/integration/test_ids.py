@@ -250,7 +250,6 @@ def test_one_id(few_ids: Callable[..., Any]) -> None:
 
 
 @pytest.mark.requires("root", "plain-user")
-@pytest.mark.refuses("run.groups", "run.user")
 def test_groups_and_users_beyond_one_id_are_refused_by_name(few_ids: Callable[..., Any]) -> None:
     """setgroups(2) is not for a namespace with one id: what was written is refused, not left out."""
     seen = few_ids("", ASK)
@@ -266,7 +265,6 @@ def test_groups_and_users_beyond_one_id_are_refused_by_name(few_ids: Callable[..
 
 
 @pytest.mark.requires("root", "plain-user")
-@pytest.mark.parameter("limits.pids", "limits.rlimits")
 def test_of_two_limits_of_tasks_the_stronger_holds(few_ids: Callable[..., Any]) -> None:
     """With one id an rlimit is what holds `pids`; our own PID 1 is one more."""
     assert few_ids("", ASK)["tasks"] == [["65", "65"], ["9", "9"], ["30", "30"]]

@@ -57,7 +57,6 @@ print(json.dumps([look(security=needed), look(security=needed, degrade=["landloc
 
 @pytest.mark.requires("userns", "landlock>=2")
 @pytest.mark.parametrize("code", [ENOSYS, EOPNOTSUPP])
-@pytest.mark.parameter("run.degrade")
 def test_landlock_can_be_given_up_where_there_is_none(rootfs: Path, code: int) -> None:
     argv = worlds.python(WITHOUT_LANDLOCK.format(errno=code, image=str(rootfs)))
     needed, degraded, unsaid = worlds.report(argv)
@@ -136,7 +135,6 @@ def sources(tmp_path: Path) -> Iterator[dict[str, Path]]:
     os.close(inner)
 
 
-@pytest.mark.refuses("run.files")
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
