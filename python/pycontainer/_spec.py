@@ -306,13 +306,14 @@ def stream(value: Any, argument: str) -> tuple[str, int]:
     if value == PIPE:
         return ("null", -1) if argument == "stdin" else ("capture", -1)
     if value is INHERIT:
-        value = ("stdin", "stdout", "stderr").index(argument)
+        # As it is, also where it is of no use: nohup leaves a stdin that cannot be read.
+        return _descriptor(("stdin", "stdout", "stderr").index(argument), argument, inherited=True)
     if value == STDOUT and argument != "stderr":
         raise ValueError(f"{argument}: STDOUT is for stderr only")
     return _descriptor(value, argument)
 
 
-def _descriptor(value: Any, argument: str) -> tuple[str, int]:
+def _descriptor(value: Any, argument: str, inherited: bool = False) -> tuple[str, int]:
     if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "fileno")):
         kind = type(value).__name__
         raise TypeError(f"{argument} must be PIPE, DEVNULL, INHERIT, a descriptor or a file, not {kind}")
@@ -323,7 +324,8 @@ def _descriptor(value: Any, argument: str) -> tuple[str, int]:
         flags = fcntl.fcntl(number, fcntl.F_GETFL)
     except (OSError, OverflowError) as error:
         raise ValueError(f"{argument}: {number} is not an open descriptor") from error
-    _check_direction(flags, number, argument)
+    if not inherited:
+        _check_direction(flags, number, argument)
     # A terminal is opened read-write: whoever has it as output can read the keyboard and write escape sequences.
     return ("terminal" if os.isatty(number) else "fd", number)
 

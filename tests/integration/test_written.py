@@ -205,6 +205,13 @@ def test_sockets_and_pipes_are_open_for_what_they_are(rootfs: Path) -> None:
         os.close(write)
 
 
+def test_what_is_inherited_is_as_it_is(rootfs: Path) -> None:
+    """nohup leaves a stdin that is open for writing only."""
+    script = f"import pycontainer as pc; print(pc.run(['true'], image={str(rootfs)!r}, stdin=pc.INHERIT).returncode)"
+    argv = ["sh", "-c", 'exec "$@" 0> /dev/null', "sh", *worlds.python(script)]
+    assert subprocess.run(argv, capture_output=True, text=True, check=False).stdout == "0\n"
+
+
 # ---- limits that two words set, or that are lifted ---------------------------------------------------------------
 
 
