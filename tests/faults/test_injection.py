@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,3 +164,42 @@ def one_start(pen: Pen, host: Host, rule: str) -> str:
         raise AssertionError(f"{rule}: no answer within {PATIENCE} s") from None
     assert not (left := pen.left({host.child.pid, host.keeper})), f"{rule}: {answer}: {left}"
     return answer
+
+
+# ---- a start that takes too long ---------------------------------------------------------------------------------
+
+LATE = 13_000_000  # microseconds: beyond the ten seconds of each deadline
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        # The keeper does not come to its exec, or who clones it does not come to its end: rust/src/sys/host.rs.
+        (f"execveat:delay_enter={LATE}:when=1", "typed SetupError: start the keeper: Connection timed out"),
+        (f"exit_group:delay_enter={LATE}:when=1", "typed SetupError: start the keeper: Connection timed out"),
+        # It has been executed, and does not answer the first message: rust/src/spawn/keeper.rs.
+        (f"recvmsg:delay_enter={LATE}:when=1", "typed SetupError: wait for the keeper: it does not answer"),
+    ],
+    ids=["exec", "clone", "hello"],
+)
+def test_a_keeper_that_is_not_there_in_time_is_given_up(pen: Pen, rootfs: Path, rule: str, said: str) -> None:
+    """Within the deadline, not when it comes; who was late never comes, and the next call starts another one."""
+    host = Host(pen, rootfs)
+    begun = time.monotonic()
+    answer = one_start(pen, host, rule)
+    assert answer.startswith(said)
+    assert 9 <= time.monotonic() - begun < LATE / 1e6
+    assert host.keeper == 0
+    assert host.run("plain") == "right"
+    host.end()
+    assert not pen.left()
+
+
+def test_a_keeper_that_is_stopped_at_its_start_is_woken(pen: Pen, rootfs: Path) -> None:
+    """At a call that nobody else on the road makes."""
+    host = Host(pen, rootfs)
+    begun = time.monotonic()
+    assert one_start(pen, host, "epoll_ctl:signal=STOP:when=1") == "right"
+    assert 5 <= time.monotonic() - begun < 9
+    host.end()
+    assert not pen.left()

@@ -17,7 +17,7 @@ import pycontainer as pc
 import requirements
 import worlds
 from probing import PROGRAM
-from programs.loads import MIB, Load
+from programs.loads import MIB, Load, schedulers
 from pycontainer import IoLimit, Limits, Reason
 
 pytest_plugins = ["programs.loads"]
@@ -212,12 +212,6 @@ def test_version_1_does_not_hold_io_and_says_so(load: Load) -> None:
         load("exit", 0, limits=Limits(io={device: IoLimit(read_bps="1MiB")}))
 
 
-def schedulers() -> list[Path]:
-    """Of the disks that are hardware and not a drive with a medium."""
-    disks = [path for path in Path("/sys/block").iterdir() if (path / "device").exists()]
-    return [path / "queue/scheduler" for path in disks if (path / "removable").read_text().strip() == "0"]
-
-
 @pytest.mark.requires("controller:io")
 @pytest.mark.refuses("limits.io_weight")
 def test_io_weight_is_refused_where_a_disk_is_not_divided_by_weight(load: Load) -> None:
@@ -228,17 +222,6 @@ def test_io_weight_is_refused_where_a_disk_is_not_divided_by_weight(load: Load) 
     with pytest.raises(pc.NotSupported, match=r"io_weight.*bfq"):
         load("exit", 0, limits=Limits(io_weight=10))
     assert load("exit", 0, limits=Limits(io_weight=10), degrade=["io_weight"]).enforced["io_weight"].state == "missing"
-
-
-@pytest.fixture
-def bfq() -> Iterator[None]:
-    """Every disk of an emulated machine under the scheduler that knows weights, for the moment of the test."""
-    before = {file: file.read_text().split("[")[1].split("]")[0] for file in schedulers()}
-    for file in before:
-        file.write_text("bfq")
-    yield
-    for file, name in before.items():
-        file.write_text(name)
 
 
 IN_A_NEW_INTERPRETER = """

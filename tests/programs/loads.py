@@ -1,4 +1,4 @@
-"""A pytest plugin for the tests of limits: load.c compiled once, an image with it, and a watch on the host."""
+"""A pytest plugin for the tests of limits: load.c compiled once, an image with it, a watch on the host, its disks."""
 
 from __future__ import annotations
 
@@ -99,3 +99,20 @@ class Heartbeat:
 def heartbeat() -> Iterator[Heartbeat]:
     with Heartbeat() as beating:
         yield beating
+
+
+def schedulers() -> list[Path]:
+    """Of the disks that are hardware and not a drive with a medium."""
+    disks = [path for path in Path("/sys/block").iterdir() if (path / "device").exists()]
+    return [path / "queue/scheduler" for path in disks if (path / "removable").read_text().strip() == "0"]
+
+
+@pytest.fixture
+def bfq() -> Iterator[None]:
+    """Every disk of an emulated machine under the scheduler that knows weights, for the moment of the test."""
+    before = {file: file.read_text().split("[")[1].split("]")[0] for file in schedulers()}
+    for file in before:
+        file.write_text("bfq")
+    yield
+    for file, name in before.items():
+        file.write_text(name)
