@@ -215,7 +215,7 @@ fn program_file() -> Result<OwnedFd> {
 /// Two clones and an execveat, which only a filter or an old kernel refuses.
 fn not_started(errno: sys::Errno) -> Error {
     match errno.0 {
-        1 | 38 => super::explain::unsupported("keeper", probe::namespaces(errno.0)),
+        1 | 38 => super::explain::no_namespaces("keeper", errno.0),
         errno => Error::setup("start the keeper", errno),
     }
 }
@@ -226,8 +226,8 @@ fn refused(mode: &Privileges, step: u16, errno: i32) -> Error {
         Privileges::Privileged => Error::setup(format!("start the keeper: {}", describe(step)), errno),
         _ if step == wire::step::GID_MAP => Error::unsupported("user_namespace", cause, causes::ONE_ID.fix),
         _ => {
-            let cause = probe::namespaces(errno);
-            Error::unsupported("user_namespace", format!("{}: {}", describe(step), cause.why), cause.fix)
+            let (cause, fix) = probe::namespaces(errno);
+            Error::unsupported("user_namespace", format!("{}: {cause}", describe(step)), fix)
         }
     }
 }
