@@ -302,10 +302,15 @@ def architecture(name: str) -> str | None:
     return None if platform.machine() == name else f"this machine is {platform.machine()}"
 
 
+def emulated() -> str | None:
+    """The machine is thrown away after the run, so its settings are ours to change."""
+    return None if pace.PACE > 1 else "this machine's settings are not ours to change"
+
+
 def scheduler(name: str) -> str | None:
     """Every disk can have this I/O scheduler, and may: only an emulated machine's are ours to change."""
-    if pace.PACE == 1:
-        return "this machine's disks are not ours to schedule"
+    if reason := emulated():
+        return reason
     files = [path for path in Path("/sys/block").glob("vd*/queue/scheduler")]
     return None if files and all(name in path.read_text() for path in files) else f"no disk can have {name}"
 
@@ -345,7 +350,7 @@ PLAIN: dict[str, Callable[[], str | None]] = {
     "cgroup2": cgroup2, "hybrid": hybrid, "delegated": delegated, "subuid": subuid, "idmap": idmap, "ids": ids,
     "landlock": landlock, "ptrace": ptrace, "loop": loop, "swap": swap, "docker": docker, "seams": seams,
     "tmpfs-upper": tmpfs_upper, "one-id": one_id, "plain-user": plain_user, "disk": disk, "no-swap": no_swap,
-    "pen": pen,
+    "pen": pen, "emulated": emulated,
     "seccomp.json": lambda: existing("/usr/share/containers/seccomp.json"),
 }  # fmt: skip
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {

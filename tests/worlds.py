@@ -78,11 +78,21 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-c", code, *words]
 
 
-def report(argv: list[str], **options: Any) -> dict[str, dict[str, str]]:
+Report = dict[str, dict[str, str]]
+# What doctor() said in each world of the test that runs now: a mark that claims a change is compared with it.
+SEEN: list[Report] = []
+
+
+def seen(report: Report) -> Report:
+    SEEN.append(report)
+    return report
+
+
+def report(argv: list[str], **options: Any) -> Report:
     """What doctor() says in that world."""
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=100, **options)
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return seen(json.loads(done.stdout.splitlines()[-1]))
 
 
 def filtered(call: str, errno: int, argument: tuple[int, int] | None = None) -> dict[str, dict[str, str]]:

@@ -55,9 +55,10 @@ NATIVE: dict[str, Cause] = {
         "end some containers, or raise sysctl user.max_*_namespaces",
     ),
     "nested": (
-        "this process is inside a container, whose engine refuses new namespaces",
+        "this process seems to be inside a container, whose engine refuses new namespaces",
         "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
-        "--security-opt systempaths=unconfined",
+        "--security-opt systempaths=unconfined; in a container of ours security="
+        'Security(seccomp="unconfined", landlock=False, masked_paths=(), readonly_paths=())',
     ),
     "userns_refused": (
         "the kernel refuses new user namespaces (EPERM), as a security module or a chroot does",
@@ -113,10 +114,6 @@ DOCTOR: dict[str, Cause] = {
     "hybrid": (
         "the controllers are on cgroup v1 (hybrid), which cannot hold memory_high, io and pressure as v2 does",
         "boot with systemd.unified_cgroup_hierarchy=1",
-    ),
-    "no_group": (
-        "no control group can be made for a container",
-        "systemd-run --user --scope -p Delegate=yes COMMAND; or run as root",
     ),
 }
 

@@ -174,7 +174,7 @@ def _shell(script: str) -> list[str]:
 def _of_a_run(plain: _Trial, facts: dict[str, Any]) -> Iterator[Guarantee]:
     for name in OF_A_RUN:
         if plain.result is None:
-            why = CAUSES.get(facts["user_namespace"] or "") if name == "user_namespace" else None
+            why = facts["user_namespace"] if name == "user_namespace" else None
             yield _missing(name, why or plain.cause or ("no container starts here", ""))
             continue
         row = plain.result.enforced[name]
@@ -331,7 +331,7 @@ def _cgroup(plain: _Trial) -> Guarantee:
     if row is None:
         memory = trial.result.enforced.get("memory") if trial.result else None
         cause = (memory.why, memory.fix) if memory and memory.why else trial.cause
-        return _missing("cgroup", cause or CAUSES["no_group"])
+        return _missing("cgroup", cause or ("no group shows in a container's /proc", ""))
     if row.state == "held" and trial.result and "v1" in trial.result.enforced["memory"].by:
         return Guarantee("cgroup", "degraded", row.by, *CAUSES["hybrid"])
     return row

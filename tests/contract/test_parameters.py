@@ -6,9 +6,6 @@ A mark alone is a claim: what the marked test does is read from its source (sour
 from __future__ import annotations
 
 import inspect
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,6 @@ import pycontainer as pc
 sys.path.insert(0, str(Path(__file__).parent))
 import sources
 
-TESTS = Path(__file__).parent.parent
-CHECKOUT = TESTS.parent
 Marks = dict[str, dict[str, Any]]
 SPACES = {"run": pc.run, "limits": pc.Limits, "security": pc.Security}
 # Values that no container can have yet: what is shown is that they are refused, never ignored.
@@ -31,29 +26,6 @@ POSITIONAL = {"run.args"}
 
 def parameters() -> list[str]:
     return [f"{space}.{name}" for space, owner in SPACES.items() for name in inspect.signature(owner).parameters]
-
-
-@pytest.fixture(scope="module")
-def marks(tmp_path_factory: pytest.TempPathFactory) -> Marks:
-    """{"parameter": {"run.env": [tests]}, "refuses": ..., "tests": {test: facts}}, as pytest collects them."""
-    target = tmp_path_factory.mktemp("marks") / "marks.json"
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environ = {**os.environ, "PYTHONPATH": path, "MARKS_TO": str(target)}
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--collect-only",
-        "-q",
-        "-p",
-        "marks",
-        "-p",
-        "no:cacheprovider",
-        "tests/integration",
-    ]
-    done = subprocess.run(argv, check=False, cwd=CHECKOUT, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(target.read_text())
 
 
 def test_there_is_something_to_count() -> None:

@@ -13,6 +13,7 @@ import house
 import probing
 import pycontainer as pc
 import worlds
+from pycontainer import _causes
 
 
 @pytest.fixture(scope="session")
@@ -21,11 +22,37 @@ def probe_root(rootfs: Path, probe: Path, scratch: Path) -> Path:
     return probing.root_with_probe(rootfs, probe, scratch / "probe-root")
 
 
+@pytest.fixture(scope="session")
+def healthy() -> pc.Report:
+    """What doctor() says of this machine as it is."""
+    return pc.doctor()
+
+
+@pytest.fixture(autouse=True)
+def what_is_taken(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test with the mark `takes` has seen each row that it names in two states, and heard its cause."""
+    marks = list(request.node.iter_markers("takes"))
+    worlds.SEEN.clear()
+    if not marks:
+        yield
+        return
+    reports = [request.getfixturevalue("healthy").to_dict()]
+    yield
+    reports += worlds.SEEN
+    for mark in marks:
+        unchanged = [name for name in mark.args if len({report[name]["state"] for report in reports}) == 1]
+        assert not unchanged, f"no world of this test changed {unchanged}"
+        if cause := mark.kwargs.get("cause"):
+            said = {row["why"] for report in reports for name, row in report.items() if name in (mark.args or report)}
+            assert any(_causes.CAUSES[cause][0] in why for why in said), (cause, said)
+
+
 @pytest.fixture
 def plain_user(scratch: Path) -> Iterator[worlds.PlainUser]:
     """Makes the words that run code as the plain user with a subuid range, with a copy of the package for him."""
     place = scratch / "for-the-plain-user"
     shutil.copytree(Path(pc.__file__).parent, place / "pycontainer", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(worlds.__file__, place)
     subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
     interpreter = house.python_for_user()
     assert interpreter, "requires plain-user"

@@ -6,9 +6,8 @@ import io
 import os
 import pickle
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,16 +15,11 @@ import pycontainer as pc
 import worlds
 from pycontainer import _causes, _doctor
 from pycontainer._native import core
-from worlds import PlainUser
 
-EPERM, ENOSYS, EOPNOTSUPP, EACCES = 1, 38, 95, 13
-TIOCGPTPEER, NOFILE = 0x5441, 7
+EPERM, ENOSYS, EOPNOTSUPP = 1, 38, 95
+TIOCGPTPEER = 0x5441
 OF_A_RUN = _doctor.OF_A_RUN
-
-
-@pytest.fixture(scope="module")
-def healthy() -> pc.Report:
-    return pc.doctor()
+takes = pytest.mark.takes
 
 
 # ---- the report --------------------------------------------------------------------------------------------------
@@ -93,21 +87,28 @@ def test_a_machine_without_the_native_module_is_a_report() -> None:
 
 # ---- behind an outer filter --------------------------------------------------------------------------------------
 
-# (call, errno, argument, the row that changes, what its cause must say)
+
+def refused(call: str, errno: int, name: str, cause: str, step: str = "", argument: Any = None) -> Any:
+    """A call that is answered by an errno, the row that changes, the cause, and what that is said of."""
+    why, marks = step + _causes.CAUSES[cause][0], takes(name, cause=cause)
+    return pytest.param(call, errno, argument, name, why, id=f"{call}-{errno}-{name}", marks=marks)
+
+
 FILTERS = [
-    ("clone3", ENOSYS, None, "user_namespace", "clone3 answers ENOSYS"),
-    ("clone3", EPERM, None, "user_namespace", "clone3 answers EPERM"),
-    ("clone3", ENOSYS, None, "keeper", "clone3 answers ENOSYS"),
-    ("clone3", EPERM, None, "namespace:pid", "clone3 answers EPERM"),
-    ("openat2", ENOSYS, None, "system_calls", "openat2 answers ENOSYS"),
-    ("setns", EPERM, None, "system_calls", "setns answers EPERM"),
-    ("unshare", EPERM, None, "system_calls", "unshare answers EPERM"),
-    ("seccomp", EPERM, None, "seccomp", "load the seccomp filter: this process runs under a seccomp filter"),
-    ("capset", EPERM, None, "capabilities", "this process runs under a seccomp filter"),
-    ("pivot_root", EPERM, None, "root", "pivot_root: this process runs under a seccomp filter"),
-    ("landlock_create_ruleset", ENOSYS, None, "landlock", "an outer seccomp filter refuses Landlock"),
-    ("landlock_create_ruleset", EOPNOTSUPP, None, "landlock", "Landlock is built in and not switched on"),
-    ("ioctl", EPERM, (1, TIOCGPTPEER), "terminal", "this process runs under a seccomp filter"),
+    refused("clone3", ENOSYS, "user_namespace", "clone3_enosys"),
+    refused("clone3", EPERM, "user_namespace", "clone3_eperm"),
+    refused("clone3", ENOSYS, "keeper", "clone3_enosys"),
+    refused("clone3", EPERM, "namespace:pid", "clone3_eperm"),
+    refused("openat2", ENOSYS, "system_calls", "outer_filter", "openat2 answers ENOSYS: "),
+    refused("setns", EPERM, "system_calls", "outer_filter", "setns answers EPERM: "),
+    refused("unshare", EPERM, "system_calls", "outer_filter", "unshare answers EPERM: "),
+    refused("seccomp", EPERM, "seccomp", "outer_filter", "load the seccomp filter: "),
+    refused("capset", EPERM, "capabilities", "outer_filter"),
+    refused("pivot_root", EPERM, "root", "outer_filter", "pivot_root: "),
+    refused("landlock_create_ruleset", ENOSYS, "landlock", "landlock_filtered"),
+    refused("landlock_create_ruleset", EOPNOTSUPP, "landlock", "landlock_off"),
+    refused("landlock_create_ruleset", 0, "landlock", "no_landlock"),  # "ABI 0": an errno of 0 is an answer
+    refused("ioctl", EPERM, "terminal", "outer_filter", argument=(1, TIOCGPTPEER)),
 ]
 
 
@@ -143,6 +144,7 @@ def test_no_other_row_changes(
     assert changed == {name}
 
 
+@takes("user_namespace", cause="unshare_refused")
 @pytest.mark.requires("userns", "user")
 def test_a_plain_user_whose_unshare_is_refused_is_told_so() -> None:
     row = worlds.filtered("unshare", EPERM)["user_namespace"]
@@ -154,7 +156,13 @@ def test_a_plain_user_whose_unshare_is_refused_is_told_so() -> None:
 
 
 @pytest.mark.requires("root", "userns")
-@pytest.mark.parametrize("kind", ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=takes(f"namespace:{kind}", cause=f"max_{kind}_namespaces"))
+        for kind in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+    ],
+)
 def test_a_kind_of_namespace_of_which_there_may_be_none(kind: str) -> None:
     row = worlds.without(kind)[f"namespace:{kind}"]
     assert row["state"] == "missing"
@@ -172,6 +180,7 @@ def test_root_of_another_user_namespace_is_a_plain_user(healthy: pc.Report) -> N
     assert {name for name in OF_A_RUN if seen[name]["state"] != "held"} == set()
 
 
+@takes("user_namespace", cause="chroot")
 @pytest.mark.requires("root", "userns")
 def test_a_chroot_is_named(scratch: Path) -> None:
     place = scratch / "chroot"
@@ -189,10 +198,18 @@ def test_a_chroot_is_named(scratch: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why", "fix"),
     [
-        ("mount --bind /dev/null /proc/cpuinfo", "mount proc on /proc: the kernel refuses a fresh /proc", "unmask=ALL"),
-        ("mount -t tmpfs none /sys/kernel", "mount sysfs on /sys: the kernel refuses a fresh /sys", "remount,rw /sys"),
+        pytest.param(
+            "mount --bind /dev/null /proc/cpuinfo",
+            "mount proc on /proc: the kernel refuses a fresh /proc", "unmask=ALL",
+            marks=takes("masked_paths", cause="masked_proc"),
+        ),
+        pytest.param(
+            "mount -t tmpfs none /sys/kernel",
+            "mount sysfs on /sys: the kernel refuses a fresh /sys", "remount,rw /sys",
+            marks=takes("masked_paths", cause="masked_sys"),
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_masked_kernel_file_system_is_named(change: str, why: str, fix: str) -> None:
     row = worlds.private(change)["masked_paths"]
     assert row["state"] == "missing"
@@ -200,6 +217,7 @@ def test_a_masked_kernel_file_system_is_named(change: str, why: str, fix: str) -
     assert fix in row["fix"]
 
 
+@takes("idmapped_mounts", cause="no_idmap")
 @pytest.mark.requires("root", "userns", "idmap")
 def test_a_file_system_that_cannot_be_idmapped_is_named(healthy: pc.Report) -> None:
     assert healthy["idmapped_mounts"].state == "held"
@@ -210,6 +228,7 @@ def test_a_file_system_that_cannot_be_idmapped_is_named(healthy: pc.Report) -> N
     assert {name for name in healthy if seen[name]["state"] != healthy[name].state} == {"idmapped_mounts"}
 
 
+@takes("keeper", cause="memfd_noexec")
 @pytest.mark.requires("root", "userns", "kernel>=6.3")
 def test_memfds_that_cannot_be_executed_are_named() -> None:
     inner = shlex.join(worlds.python(worlds.DOCTOR))
@@ -220,103 +239,6 @@ def test_memfds_that_cannot_be_executed_are_named() -> None:
     assert row["state"] == ("degraded" if packaged else "missing")
     assert "sysctl vm.memfd_noexec is 2" in row["why"]
     assert "vm.memfd_noexec=1" in row["fix"]
-
-
-# ---- control groups ----------------------------------------------------------------------------------------------
-
-V1 = {
-    "memory": {"memory", "oom_group"},
-    "cpu": {"cpus", "cpu_weight"},
-    "cpuset": {"cpuset"},
-    "blkio": {"io"},
-}
-
-
-@pytest.mark.requires("root", "userns", "hybrid")
-@pytest.mark.parametrize("controller", sorted(V1))
-def test_a_read_only_hierarchy_takes_its_limits_and_is_named(healthy: pc.Report, controller: str) -> None:
-    place = f"/sys/fs/cgroup/{controller}"
-    seen = worlds.private(f"mount -o remount,bind,ro {place}")
-    changed = {name for name in healthy if seen[name]["state"] != healthy[name].state}
-    changed -= {"swap"}  # held all the same where the machine has none
-    assert changed == V1[controller] | ({"cgroup"} if controller == "memory" else set())
-    for name in V1[controller]:
-        assert "is mounted read-only" in seen[name]["why"], name
-        assert "remount,rw" in seen[name]["fix"], name
-
-
-@pytest.mark.requires("root", "userns", "hybrid")
-def test_a_hierarchy_that_is_not_mounted(healthy: pc.Report) -> None:
-    seen = worlds.private("umount /sys/fs/cgroup/pids")
-    # The bound on tasks is the user namespace's own then.
-    assert seen["pids"]["by"] == "the user namespace's own task limit"
-    seen = worlds.private("umount /sys/fs/cgroup/memory")
-    assert seen["memory"]["state"] == "missing"
-    assert "memory" in seen["memory"]["why"]
-
-
-@pytest.mark.requires("root", "userns", "hybrid")
-def test_without_the_unified_hierarchy_there_is_no_kill_freeze_or_pressure(healthy: pc.Report) -> None:
-    seen = worlds.private("umount /sys/fs/cgroup/unified")
-    for name in ("kill", "freeze", "pressure"):
-        assert healthy[name].state == "held"
-        assert seen[name]["state"] == "missing"
-        assert seen[name]["why"]
-
-
-@pytest.mark.requires("userns", "hybrid")
-@pytest.mark.requires("root")
-def test_hybrid_groups_are_named(healthy: pc.Report) -> None:
-    assert healthy["cgroup"].state == "degraded"
-    assert "cgroup v1 (hybrid)" in healthy["cgroup"].why
-    assert healthy["memory_high"].state == "missing"
-
-
-@pytest.mark.requires("userns", "user", "hybrid")
-def test_a_plain_user_without_groups_is_told_what_to_do(healthy: pc.Report) -> None:
-    assert healthy["memory"].state == "missing"
-    assert "is not writable for uid" in healthy["memory"].why
-    assert "Delegate=yes" in healthy["memory"].fix
-
-
-# ---- what the machine gives this user ----------------------------------------------------------------------------
-
-
-@pytest.mark.requires("userns")
-def test_cap_sys_resource_is_what_the_kernel_says(healthy: pc.Report) -> None:
-    code = (
-        "import resource as r; soft, hard = r.getrlimit(r.RLIMIT_MSGQUEUE)\n"
-        "r.setrlimit(r.RLIMIT_MSGQUEUE, (hard - 1, hard - 1)); r.setrlimit(r.RLIMIT_MSGQUEUE, (hard - 1, hard))"
-    )
-    held = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
-    assert healthy["cap_sys_resource"].state == ("held" if held else "missing")
-    assert held or "lacks CAP_SYS_RESOURCE" in healthy["cap_sys_resource"].why
-
-
-@pytest.mark.requires("root", "userns", "plain-user", "program:newuidmap")
-def test_a_plain_user_has_a_range(plain_user: PlainUser) -> None:
-    seen = worlds.report(plain_user(worlds.DOCTOR))
-    assert seen["subuid"]["state"] == "held"
-    assert seen["subuid"]["by"] == "newuidmap, 65537 ids"
-
-
-@pytest.mark.requires("root", "userns", "plain-user", "program:newuidmap")
-@pytest.mark.parametrize(
-    ("change", "why", "fix"),
-    [
-        ("mount --bind /dev/null $(command -v newuidmap)", "newuidmap and newgidmap are not installed", "uidmap"),
-        ("mount --bind /dev/null /etc/subuid", "no range in /etc/subuid", "--add-subuids"),
-        ("mount --bind /bin/false $(command -v newuidmap)", "newuidmap cannot use this user's range", "set-user-ID"),
-    ],
-)
-def test_what_takes_the_range_is_named(plain_user: PlainUser, change: str, why: str, fix: str) -> None:
-    seen = worlds.private(change, plain_user(worlds.DOCTOR))
-    assert seen["subuid"]["state"] == "degraded"
-    assert why in seen["subuid"]["why"]
-    assert fix in seen["subuid"]["fix"]
-    # One id is enough for a container.
-    assert seen["user_namespace"]["state"] == "held"
-    assert seen["user_namespace"]["by"].endswith("1 id")
 
 
 # ---- the decisions that no machine at hand can show --------------------------------------------------------------

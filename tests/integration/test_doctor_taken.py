@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import Any
 
 import pytest
 
 import pycontainer as pc
 import worlds
-from pycontainer import _doctor
 from worlds import PlainUser
 
 pytestmark = pytest.mark.requires("userns")
@@ -19,35 +17,14 @@ EPERM = 1
 SET_NO_NEW_PRIVS = (0, 38)  # prctl's first word
 # personality(2): the kernel says that it is 2.6.x, and the engine believes it (arch/x86/entry, override_release).
 OLD_KERNEL = "import ctypes; ctypes.CDLL(None).personality(0x0020000)\n"
-# What is our own doing, in our own processes: a machine where it does not work has no keeper, and no container starts.
-NOTHING_TAKES_AWAY = {
-    "wall_time": "a deadline of the keeper's poll; the kill is the one that ends every container",
-    "output": "the reader in this process counts what it has read",
-}
-# Rows whose machine is in test_doctor.py or here.
-TAKEN = {
-    *(f"namespace:{kind}" for kind in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")),
-    "user_namespace", "keeper", "system_calls", "seccomp", "capabilities", "root", "landlock", "terminal",
-    "masked_paths", "idmapped_mounts", "subuid", "cap_sys_resource", "cgroup", "memory", "memory_high", "oom_group",
-    "cpus", "cpu_weight", "cpuset", "pids", "io", "kill", "freeze", "pressure",
-    "no_new_privileges", "upper", "disk", "rlimits", "oom_score_adj", "cpu_time", "swap", "io_weight",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def healthy() -> pc.Report:
-    return pc.doctor()
+takes = pytest.mark.takes
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     return {name for name in before if before[name]["state"] != after[name]["state"]}
 
 
-def test_every_row_has_a_machine_where_it_changes_or_a_reason() -> None:
-    assert set(_doctor._all_names()) == TAKEN | set(NOTHING_TAKES_AWAY)
-    assert not TAKEN & set(NOTHING_TAKES_AWAY)
-
-
+@takes("no_new_privileges")
 def test_no_new_privileges(healthy: pc.Report) -> None:
     """A container that cannot promise it does not start: the cause is its step's, in every row."""
     assert healthy["no_new_privileges"].state == "held"
@@ -57,6 +34,7 @@ def test_no_new_privileges(healthy: pc.Report) -> None:
         assert "set no_new_privs: this process runs under a seccomp filter" in row["why"]
 
 
+@takes("rlimits")
 @pytest.mark.requires("root")
 @pytest.mark.parametrize("most", [48, 63])
 def test_rlimits(healthy: pc.Report, most: int) -> None:
@@ -69,6 +47,7 @@ def test_rlimits(healthy: pc.Report, most: int) -> None:
     assert "ulimit -H" in seen["rlimits"]["fix"]
 
 
+@takes("upper", "disk")
 @pytest.mark.requires("root", "plain-user", "kernel>=6.6")
 def test_upper_and_disk_of_a_plain_user_on_an_old_kernel(plain_user: PlainUser) -> None:
     before = worlds.report(plain_user(worlds.DOCTOR))
@@ -81,6 +60,7 @@ def test_upper_and_disk_of_a_plain_user_on_an_old_kernel(plain_user: PlainUser) 
     assert "a plain user's in-memory layer needs Linux 6.6" in seen["disk"]["why"]
 
 
+@takes("upper")
 @pytest.mark.requires("root", "plain-user", "kernel>=6.6")
 def test_upper_where_the_store_cannot_be_written_either(plain_user: PlainUser) -> None:
     store = "import os; os.environ['PYCONTAINER_STORE'] = '/proc/store'\n"
@@ -90,6 +70,7 @@ def test_upper_where_the_store_cannot_be_written_either(plain_user: PlainUser) -
     assert "/proc/store" in row["why"]
 
 
+@takes("disk")
 def test_disk_where_the_shell_that_fills_it_may_not(healthy: pc.Report) -> None:
     """RLIMIT_FSIZE ends the probe before the layer is full: what was tried and not seen is not held."""
     assert healthy["disk"].state == "held"
@@ -99,19 +80,22 @@ def test_disk_where_the_shell_that_fills_it_may_not(healthy: pc.Report) -> None:
     assert seen["disk"]["why"] == "tried and not kept: status -25, signaled"  # SIGXFSZ
 
 
+@takes("oom_score_adj", "cap_sys_resource", cause="no_sys_resource")
 @pytest.mark.requires("root", "cap:SYS_RESOURCE")
+@pytest.mark.vm
 def test_oom_score_adj_below_what_a_privileged_process_set() -> None:
     """With the capability 1000 becomes the least (oom_score_adj_min), and without it nobody gets below again."""
     raise_it = "open('/proc/self/oom_score_adj', 'w').write('1000')\n"
     drop = "import os, ctypes; ctypes.CDLL(None).prctl(24, 24, 0, 0, 0)\n"  # PR_CAPBSET_DROP, CAP_SYS_RESOURCE
     words = worlds.python(worlds.DOCTOR)
-    row = worlds.report(worlds.python(f"{raise_it}{drop}os.execv({words[0]!r}, {words!r})"))["oom_score_adj"]
-    assert row["state"] == "missing"
-    assert "CAP_SYS_RESOURCE" in row["why"] + row["fix"]
+    seen = worlds.report(worlds.python(f"{raise_it}{drop}os.execv({words[0]!r}, {words!r})"))
+    for name in ("oom_score_adj", "cap_sys_resource"):
+        assert seen[name]["state"] == "missing", name
+        assert "CAP_SYS_RESOURCE" in seen[name]["why"] + seen[name]["fix"], name
 
 
 @pytest.mark.requires("seams")
-@pytest.mark.parametrize("name", ["oom_score_adj", "rlimits"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=takes(name)) for name in ("oom_score_adj", "rlimits")])
 def test_a_limit_that_was_not_set_is_noticed(healthy: pc.Report, name: str) -> None:
     """The engine's own step left out: doctor looks at what came of it."""
     assert healthy[name].state == "held"
@@ -120,32 +104,22 @@ def test_a_limit_that_was_not_set_is_noticed(healthy: pc.Report, name: str) -> N
     assert "tried and not kept" in seen[name]["why"]
 
 
-@pytest.mark.requires("root", "hybrid")
-def test_cpu_time_without_a_clock_of_the_tree(healthy: pc.Report) -> None:
-    assert healthy["cpu_time"].state == "held"
-    seen = worlds.private(
-        "umount /sys/fs/cgroup/unified; umount /sys/fs/cgroup/cpuacct /sys/fs/cgroup/cpu,cpuacct || :"
-    )
-    assert seen["cpu_time"]["state"] in ("missing", "degraded")
-    assert seen["cpu_time"]["why"]
+@takes("root", cause="no_overlay")
+@pytest.mark.requires("root", "ptrace")
+def test_a_kernel_without_overlay() -> None:
+    """The keeper's third fsopen: after the skeleton of Image.host() and the writable layer comes the root."""
+    inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsopen:error=ENODEV:when=3"]
+    row = worlds.report([*inject, *worlds.python(worlds.DOCTOR)])["root"]
+    assert (row["state"], row["why"]) == ("missing", "this kernel has no overlay file system")
+    assert row["fix"] == "modprobe overlay"
 
 
-@pytest.mark.requires("root", "cgroup1:memory")
-def test_swap_without_accounting_on_a_machine_that_swaps(tmp_path: Any) -> None:
-    """Version 1 without memsw: without swap there is nothing to bound, with swap there is nothing that could."""
-    if os.path.exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"):
-        assert pc.doctor()["swap"].state == "held"
-        return
-    fake = tmp_path / "swaps"
-    fake.write_text("Filename Type Size Used Priority\n/swap file 1024 0 -2\n")
-    row = worlds.private(f"mount --bind {fake} /proc/swaps")["swap"]
+@takes("namespace:uts", cause="namespaces_full")
+@pytest.mark.requires("root")
+def test_no_room_for_one_more_namespace() -> None:
+    """One may be, and there is one: no limit is 0, and yet the kernel says ENOSPC."""
+    new_uts = "ctypes.CDLL(None).unshare(0x4000000)\nopen('/proc/sys/user/max_uts_namespaces', 'w').write('1')"
+    row = worlds.report(worlds.python(f"{worlds.FULL_USER_NAMESPACE}\n{new_uts}\n{worlds.DOCTOR}"))["namespace:uts"]
     assert row["state"] == "missing"
-    assert "swap" in row["why"]
-
-
-@pytest.mark.requires("root", "hybrid")
-def test_io_weight_is_what_the_disk_s_scheduler_says(healthy: pc.Report) -> None:
-    """Version 1 divides a disk by weight under bfq only: the machine itself decides."""
-    done = subprocess.run(["sh", "-c", "cat /sys/block/*/queue/scheduler"], check=False, capture_output=True, text=True)
-    assert (healthy["io_weight"].state == "held") == ("[bfq]" in done.stdout)
-    assert bool(healthy["io_weight"].why) == (healthy["io_weight"].state != "held")
+    assert "no room for more namespaces" in row["why"]
+    assert "user.max_*_namespaces" in row["fix"]

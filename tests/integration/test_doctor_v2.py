@@ -14,10 +14,13 @@ import groups
 import house
 import pycontainer as pc
 import worlds
+from programs.loads import schedulers
 
 pytestmark = [pytest.mark.vm, pytest.mark.requires("cgroup2", "userns")]
 BY_GROUP = {"memory", "memory_high", "oom_group", "cpus", "cpu_weight", "cpuset", "cpu_time", "io"}
 TOP = Path("/sys/fs/cgroup")
+pytest_plugins = ["programs.loads"]
+takes = pytest.mark.takes
 Reports = Callable[[Path], dict[str, dict[str, str]]]
 
 
@@ -32,6 +35,7 @@ def test_a_group_that_we_may_fill_holds_every_limit() -> None:
         assert seen[name].state == "held", name
 
 
+@takes(*sorted(BY_GROUP - {"cpu_time"}))
 @pytest.mark.requires("root")
 def test_a_read_only_hierarchy_takes_its_limits_and_is_named() -> None:
     seen = worlds.private(f"mount -o remount,bind,ro {TOP}")
@@ -40,6 +44,32 @@ def test_a_read_only_hierarchy_takes_its_limits_and_is_named() -> None:
         assert "is mounted read-only" in seen[name]["why"], name
         assert "remount,rw" in seen[name]["fix"], name
     assert seen["pids"]["by"] == "the user namespace's own task limit"
+
+
+@takes("swap")
+@pytest.mark.requires("root", "swap")
+def test_swap_that_nothing_bounds(tmp_path: Path) -> None:
+    fake = tmp_path / "swaps"
+    fake.write_text("Filename Type Size Used Priority\n/swap file 1024 0 -2\n")
+    assert pc.doctor()["swap"].state == "held"
+    row = worlds.private(f"mount --bind {fake} /proc/swaps; mount -o remount,bind,ro {TOP}")["swap"]
+    assert row["state"] == "missing"
+    assert "is mounted read-only" in row["why"]
+
+
+@takes("io_weight")
+@pytest.mark.requires("root", "cgroup2:io", "scheduler:bfq")
+@pytest.mark.usefixtures("bfq")
+def test_io_weight_where_one_disk_is_not_divided() -> None:
+    """The fixture has put all of them under bfq, and gives each back what it had."""
+    doctor = worlds.python(worlds.DOCTOR)
+    assert worlds.report(doctor)["io_weight"]["state"] == "held"
+    scheduler = schedulers()[0]
+    scheduler.write_text("none")
+    row = worlds.report(doctor)["io_weight"]
+    assert row["state"] == "missing"
+    assert row["why"] == f"nothing divides {scheduler.parents[1].name} by weight"
+    assert "echo bfq" in row["fix"]
 
 
 @pytest.fixture

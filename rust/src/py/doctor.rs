@@ -10,11 +10,10 @@ pub fn probe_host(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let answers = py.detach(probe::everything);
     let facts = PyDict::new(py);
     facts.set_item("calls", answers.calls)?;
-    facts.set_item("user_namespace", answers.user_namespace.map(|cause| cause.name))?;
+    facts.set_item("user_namespace", answers.user_namespace)?;
     facts.set_item("sys_resource", answers.sys_resource)?;
     facts.set_item("landlock", answers.landlock)?;
     facts.set_item("memfd", answers.memfd)?;
-    facts.set_item("nested", answers.nested)?;
     facts.set_item("subuid", answers.subuid)?;
     let running = engine::running();
     facts.set_item("root", running.as_ref().map(|engine| engine.is_root()))?;

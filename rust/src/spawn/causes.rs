@@ -64,8 +64,8 @@ causes! {
         "the kernel has no room for more namespaces: a limit of user.max_*_namespaces, or 32 levels of nesting",
         "end some containers, or raise sysctl user.max_*_namespaces";
     NESTED = "nested":
-        "this process is inside a container, whose engine refuses new namespaces",
-        "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined";
+        "this process seems to be inside a container, whose engine refuses new namespaces",
+        "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined; in a container of ours security=Security(seccomp=\"unconfined\", landlock=False, masked_paths=(), readonly_paths=())";
     USERNS_REFUSED = "userns_refused":
         "the kernel refuses new user namespaces (EPERM), as a security module or a chroot does",
         "look for its reason: dmesg | grep -i -e apparmor -e selinux -e userns";

@@ -64,6 +64,12 @@ pub fn unsupported(requirement: &str, cause: &Cause) -> Error {
     Error::unsupported(requirement, cause.why, cause.fix)
 }
 
+/// New namespaces were refused with this errno.
+pub fn no_namespaces(requirement: &str, errno: i32) -> Error {
+    let (cause, fix) = probe::namespaces(errno);
+    Error::unsupported(requirement, cause, fix)
+}
+
 fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
     let idmap = label.starts_with("idmap");
     if idmap && matches!(errno, EINVAL | EPERM | EOPNOTSUPP) {
@@ -87,7 +93,7 @@ fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
 fn inside(label: String, errno: i32) -> Error {
     let note = match (label.as_str(), errno) {
         (label, ENOSPC) if label.starts_with("unshare ") => {
-            return unsupported("user_namespace", probe::namespaces(errno));
+            return no_namespaces("user_namespace", errno);
         }
         (label, EPERM) if label.starts_with("mount proc") => {
             return with_note(label, errno, Some(&causes::MASKED_PROC.note()));
@@ -112,7 +118,7 @@ fn inside(label: String, errno: i32) -> Error {
 fn cloning(ended: &Ended) -> Error {
     let (text, note) = match (ended.phase, ended.step) {
         (_, step::CLONE) if matches!(ended.errno, ENOSYS | ENOSPC | EUSERS | EPERM) => {
-            return unsupported("user_namespace", probe::namespaces(ended.errno));
+            return no_namespaces("user_namespace", ended.errno);
         }
         (_, step::CLONE) => ("clone3 of the new namespaces", None),
         (_, step::UID_MAP) => ("write the maps of the user namespace", None),

@@ -218,7 +218,7 @@ fn not_started(errno: sys::Errno) -> Error {
         38 if let Some(call) = probe::lacking().filter(|call| call.name != "clone3") => {
             Error::unsupported("keeper", call.why, call.fix)
         }
-        1 | 38 => super::explain::unsupported("keeper", probe::namespaces(errno.0)),
+        1 | 38 => super::explain::no_namespaces("keeper", errno.0),
         errno => Error::setup("start the keeper", errno),
     }
 }
@@ -229,9 +229,8 @@ fn refused(mode: &Privileges, step: u16, errno: i32) -> Error {
         Privileges::Privileged => Error::setup(format!("start the keeper: {}", describe(step)), errno),
         _ if step == wire::step::GID_MAP => Error::unsupported("user_namespace", cause, causes::ONE_ID.fix),
         _ => {
-            let cause = probe::namespaces(errno);
-            let (why, fix) =
-                probe::lacking().map_or((cause.why.to_string(), cause.fix.to_string()), |call| (call.why, call.fix));
+            let (why, fix) = probe::namespaces(errno);
+            let (why, fix) = probe::lacking().map_or((why, fix.to_string()), |call| (call.why, call.fix));
             Error::unsupported("user_namespace", format!("{}: {why}", describe(step)), fix)
         }
     }

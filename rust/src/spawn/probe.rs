@@ -24,8 +24,18 @@ const LIMITS: [(&str, &Cause); 8] = [
     ("uts", &causes::NO_UTS_NAMESPACES),
 ];
 
-/// Why clone3 or unshare of new namespaces came back with `errno`.
-pub fn namespaces(errno: i32) -> &'static Cause {
+/// Why clone3 or unshare of new namespaces came back with `errno`, and the cure. Where it may be an outer container's doing, that is
+/// said too, and the cure is the one for all walls of its engine: behind the filter there are more.
+pub fn namespaces(errno: i32) -> (String, &'static str) {
+    let cause = reason(errno);
+    let filtered = [causes::CLONE3_ENOSYS, causes::CLONE3_EPERM, causes::UNSHARE_REFUSED, causes::OUTER_FILTER];
+    if filtered.contains(cause) && nested() {
+        return (format!("{}; {}", cause.why, causes::NESTED.why), causes::NESTED.fix);
+    }
+    (cause.why.into(), cause.fix)
+}
+
+fn reason(errno: i32) -> &'static Cause {
     match errno {
         ENOSYS => &causes::CLONE3_ENOSYS,
         ENOSPC | EUSERS => spent().unwrap_or(&causes::NAMESPACES_FULL),
@@ -85,11 +95,11 @@ pub fn under_filter() -> bool {
     status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
 }
 
-/// The marks that container engines leave: docker, podman, and systemd's convention (container_interface).
-pub fn nested() -> bool {
-    ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"]
-        .iter()
-        .any(|path| std::path::Path::new(path).exists())
+/// The marks that container engines leave: docker, podman, systemd's convention (container_interface), and our own PID 1.
+fn nested() -> bool {
+    let marks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
+    marks.iter().any(|path| std::path::Path::new(path).exists())
+        || std::fs::read("/proc/1/comm").is_ok_and(|name| name == b"pycontainer\n")
 }
 
 /// Why a step was refused that has no note of its own: a call that is not there, or (most likely) somebody's filter.
@@ -140,13 +150,12 @@ pub struct Answers {
     /// (name, first kernel, answer) of each system call that the road needs.
     pub calls: Vec<(&'static str, (u32, u32), i32)>,
     /// Why a user namespace cannot be had; None where it was entered and used.
-    pub user_namespace: Option<&'static Cause>,
+    pub user_namespace: Option<(String, &'static str)>,
     pub sys_resource: bool,
     /// The ABI, or a negative errno.
     pub landlock: i32,
     /// The errno of an executable memfd.
     pub memfd: i32,
-    pub nested: bool,
     /// (newuidmap and newgidmap are there, this user has a range of both kinds).
     pub subuid: (bool, bool),
 }
@@ -171,7 +180,6 @@ pub fn everything() -> Answers {
         sys_resource: sys_resource == Some(0),
         landlock: sys::security::landlock_abi().map_or_else(|errno| -errno.0, |abi| abi as i32),
         memfd: sys::host::sealed_program(super::keeper::PROGRAM).err().map_or(0, |errno: Errno| errno.0),
-        nested: nested(),
         subuid: engine::subordinate_ids(),
     }
 }
@@ -195,8 +203,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_refusal_is_told_apart() {
-        assert_eq!(namespaces(ENOSYS).name, "clone3_enosys");
-        assert!(["namespaces_full"].contains(&namespaces(ENOSPC).name) || spent().is_some());
+        assert_eq!(reason(ENOSYS).name, "clone3_enosys");
+        assert!(["namespaces_full"].contains(&reason(ENOSPC).name) || spent().is_some());
     }
 
     #[test]
