@@ -24,7 +24,7 @@ NUMBERS = {
     "capset": 126 if X86 else 91, "ioctl": 16 if X86 else 29, "landlock_create_ruleset": 444, "clone3": 435,
     "openat2": 437, "pivot_root": 155 if X86 else 41, "prctl": 157 if X86 else 167, "prlimit64": 302 if X86 else 261,
     "seccomp": 317 if X86 else 277, "setns": 308 if X86 else 268, "unshare": 272 if X86 else 97,
-    "fsopen": 430, "memfd_create": 319 if X86 else 279,
+    "fsopen": 430, "fsconfig": 431, "memfd_create": 319 if X86 else 279,
 }  # fmt: skip
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 NR_SET_NO_NEW_PRIVS, NR_SET_SECCOMP, MODE_FILTER = 38, 22, 2
