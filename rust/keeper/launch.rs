@@ -204,7 +204,8 @@ impl Drop for Score {
     }
 }
 
-/// Namespaces of others that the container shall share: entered by this single-threaded process for the moment of the clone.
+/// Namespaces of others that the container shall share: entered by this single-threaded process for the moment of the clone. A
+/// keeper that stayed in one would make all later containers there.
 struct Joined {
     home: [(i32, u64); 8],
     count: usize,
@@ -217,6 +218,8 @@ impl Joined {
             let kind = kind as u32 as u64;
             let home = fs::openat(AT_FDCWD, own_namespace(kind), O_RDONLY, 0)
                 .map_err(at(phase::CLONE, step::JOIN_NAMESPACE))?;
+            // A plain user's keeper has no power over where it was started: refused now, while nothing has changed.
+            process::setns(home.raw(), kind).map_err(at(phase::CLONE, step::NO_WAY_BACK))?;
             process::setns(fd, kind).map_err(at(phase::CLONE, step::JOIN_NAMESPACE))?;
             joined.home[joined.count] = (home.release(), kind);
             joined.count += 1;
@@ -228,7 +231,9 @@ impl Joined {
 impl Drop for Joined {
     fn drop(&mut self) {
         for (fd, kind) in &self.home[..self.count] {
-            let _ = process::setns(*fd, *kind);
+            if process::setns(*fd, *kind).is_err() {
+                process::exit_group(71); // EX_OSERR; the host reports a keeper that died
+            }
             fs::close(*fd);
         }
     }

@@ -174,6 +174,8 @@ pub mod step {
     pub const NPROC: u16 = 13;
     pub const SOCKET: u16 = 14;
     pub const TOO_MANY: u16 = 15;
+    /// A namespace of the keeper's own that it could leave and not enter again.
+    pub const NO_WAY_BACK: u16 = 16;
     pub const RLIMIT: u16 = 20;
     pub const USER: u16 = 21;
     pub const GROUP: u16 = 22;
