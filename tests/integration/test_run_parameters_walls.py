@@ -53,6 +53,7 @@ def test_a_namespace_can_be_the_host_s(inside: Probe, name: str) -> None:
     assert seen.result.enforced[f"namespace:{name}"].state == "held"
 
 
+@pytest.mark.requires("pen")
 def test_the_pid_namespace_of_the_host_shows_its_processes_read_only(inside: Probe) -> None:
     seen = inside(f"path=/proc/{os.getpid()}", namespaces={"pid": "host"})
     assert shared(seen) == {"pid"}
