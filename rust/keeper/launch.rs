@@ -9,7 +9,7 @@ use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, net};
-use crate::wire::{Decimal, Head, flag, phase, role, step};
+use crate::wire::{Decimal, Head, flag, phase, record, role, step};
 
 /// Where the host left this process's own /proc/self/oom_score_adj open.
 const OOM_SCORE: i32 = 5;
@@ -75,6 +75,11 @@ fn release(plan: &Plan<'_>, launched: &Launched, rootless: bool) -> Outcome<()> 
         stand_in = map(plan, launched, rootless).map_err(at(phase::CLONE, step::UID_MAP))?;
     }
     own_streams(plan)?;
+    if plan.head.has(flag::PID1) {
+        // The command may shed its death signal (prctl, a change of ids, set-id bits): then the host ends it, if not we.
+        net::send(plan.fds.report, &[record::FIRST], &[launched.pidfd.raw()], MSG_DONTWAIT)
+            .map_err(at(phase::CLONE, step::RELEASE))?;
+    }
     net::send(launched.control.raw(), &[1], &[], 0).map_err(at(phase::CLONE, step::RELEASE))?;
     drop(stand_in); // its end takes a moment, in which the container is under way already
     Ok(())

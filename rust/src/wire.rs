@@ -212,6 +212,8 @@ pub mod record {
     pub const EVIDENCE: u8 = 8;
     /// Of PID 1 to the host: all other processes have ended and were reaped.
     pub const GONE: u8 = 9;
+    /// One descriptor: the pidfd of a command that is PID 1, for a host that outlives its keeper.
+    pub const FIRST: u8 = 10;
 }
 
 /// How far a container came.
