@@ -86,6 +86,11 @@ NATIVE: dict[str, Cause] = {
         "this user namespace has one id, 0",
         "give this user a range in /etc/subuid and /etc/subgid and install newuidmap (package uidmap)",
     ),
+    "no_way_back": (
+        "who enters another namespace must be able to come back, and this process has no power over its own "
+        "(CAP_SYS_ADMIN in the first user namespace)",
+        "run as root",
+    ),
     "no_sys_resource": (
         "this process lacks CAP_SYS_RESOURCE: hard limits cannot be raised, oom_score_adj not lowered",
         "run it with that capability: docker run --cap-add SYS_RESOURCE, or AmbientCapabilities=CAP_SYS_RESOURCE",

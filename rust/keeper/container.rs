@@ -17,6 +17,8 @@ pub struct Container {
     pub killed: bool,
     /// In a pid namespace of its own, whose PID 1 is ours: it can end everything inside by itself.
     pub own_pids: bool,
+    /// In one of somebody else's: what its first process leaves behind is ended by its group's kill file.
+    pub shares_pids: bool,
     pub id: u64,
     pub flags: u32,
     pub pid: i32,
@@ -120,7 +122,8 @@ impl Table {
         entry.next_cpu_check = NEVER;
         entry.next_oom_check = NEVER;
         entry.kill_at = NEVER;
-        entry.own_pids = head.clone_flags & CLONE_NEWPID != 0 && !head.has(flag::PID1);
+        entry.shares_pids = head.clone_flags & CLONE_NEWPID == 0;
+        entry.own_pids = !entry.shares_pids && !head.has(flag::PID1);
         self.count += 1;
         Ok(index)
     }

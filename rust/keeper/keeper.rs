@@ -244,11 +244,14 @@ impl Keeper {
         }
     }
 
-    /// PID 1 is dead, and with it everything inside: say how it went, and forget it.
+    /// PID 1 is dead, and with it everything inside (where it was none of the kernel's, by the kill file): say how it went, forget it.
     fn bury(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
         // Without waiting: whatever brought us here, the keeper never blocks on a container.
         let Ok((1.., status, usage)) = process::wait4(container.pid, WALL | WNOHANG) else { return };
+        if container.shares_pids {
+            kill_group(container);
+        }
         if container.cause == cause::NONE && oom::lost_one(container) {
             // The end was quicker than our look, but not than the killer.
             container.cause = cause::MEMORY;
@@ -298,8 +301,12 @@ pub fn become_privileged() -> core::result::Result<(), (u16, Errno)> {
 }
 
 fn kill_now(container: &Container) {
+    kill_group(container);
+    let _ = process::pidfd_send_signal(container.pidfd, SIGKILL);
+}
+
+fn kill_group(container: &Container) {
     if container.cgroup_kill >= 0 {
         let _ = fs::write(container.cgroup_kill, b"1");
     }
-    let _ = process::pidfd_send_signal(container.pidfd, SIGKILL);
 }

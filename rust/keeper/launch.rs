@@ -9,7 +9,7 @@ use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, net};
-use crate::wire::{Decimal, Head, flag, phase, role, step};
+use crate::wire::{Decimal, Head, flag, phase, record, role, step};
 
 /// Where the host left this process's own /proc/self/oom_score_adj open.
 const OOM_SCORE: i32 = 5;
@@ -75,6 +75,11 @@ fn release(plan: &Plan<'_>, launched: &Launched, rootless: bool) -> Outcome<()> 
         stand_in = map(plan, launched, rootless).map_err(at(phase::CLONE, step::UID_MAP))?;
     }
     own_streams(plan)?;
+    if plan.head.has(flag::PID1) {
+        // The command may shed its death signal (prctl, a change of ids, set-id bits): then the host ends it, if not we.
+        net::send(plan.fds.report, &[record::FIRST], &[launched.pidfd.raw()], MSG_DONTWAIT)
+            .map_err(at(phase::CLONE, step::RELEASE))?;
+    }
     net::send(launched.control.raw(), &[1], &[], 0).map_err(at(phase::CLONE, step::RELEASE))?;
     drop(stand_in); // its end takes a moment, in which the container is under way already
     Ok(())
@@ -204,7 +209,8 @@ impl Drop for Score {
     }
 }
 
-/// Namespaces of others that the container shall share: entered by this single-threaded process for the moment of the clone.
+/// Namespaces of others that the container shall share: entered by this single-threaded process for the moment of the clone. A
+/// keeper that stayed in one would make all later containers there.
 struct Joined {
     home: [(i32, u64); 8],
     count: usize,
@@ -217,6 +223,8 @@ impl Joined {
             let kind = kind as u32 as u64;
             let home = fs::openat(AT_FDCWD, own_namespace(kind), O_RDONLY, 0)
                 .map_err(at(phase::CLONE, step::JOIN_NAMESPACE))?;
+            // A plain user's keeper has no power over where it was started: refused now, while nothing has changed.
+            process::setns(home.raw(), kind).map_err(at(phase::CLONE, step::NO_WAY_BACK))?;
             process::setns(fd, kind).map_err(at(phase::CLONE, step::JOIN_NAMESPACE))?;
             joined.home[joined.count] = (home.release(), kind);
             joined.count += 1;
@@ -228,7 +236,9 @@ impl Joined {
 impl Drop for Joined {
     fn drop(&mut self) {
         for (fd, kind) in &self.home[..self.count] {
-            let _ = process::setns(*fd, *kind);
+            if process::setns(*fd, *kind).is_err() {
+                process::exit_group(71); // EX_OSERR; the host reports a keeper that died
+            }
             fs::close(*fd);
         }
     }

@@ -66,29 +66,25 @@ fn finish(context: &Fd, overlay: &Overlay<'_>) -> Result<Fd> {
 }
 
 /// A child that shares our descriptors, but has a mount namespace of its own, attaches the layers there, makes the overlay, and
-/// leaves its descriptor in our table. The kernel keeps private copies of the layers, and the namespace ends with the child.
+/// leaves it in our table, under a number that is taken before: its exit status has room for an error and for nothing else. The
+/// kernel keeps private copies of the layers, and the namespace ends with the child.
 fn attached_for_a_moment(overlay: &Overlay<'_>) -> Result<Fd> {
+    let reserved = fs::dup_above(overlay.upper, 3)?;
     let pid = match process::clone_copy(CLONE_FILES | CLONE_NEWNS, None)? {
-        Cloned::Child => process::exit_group(match in_private_namespace(overlay) {
-            Ok(fd) => fd,
-            Err(errno) => -errno.0,
-        } as u8 as i32),
+        Cloned::Child => {
+            let made = in_private_namespace(overlay).and_then(|made| fs::dup_onto(made.raw(), reserved.raw(), true));
+            process::exit_group(made.err().map_or(0, |errno| errno.0));
+        }
         Cloned::Parent { pid, .. } => pid,
     };
-    let (_, status, _) = process::wait4(pid, WALL)?;
-    collect(status)
-}
-
-/// The child's status is a descriptor number (0 to 127) or an error, negative as a byte.
-fn collect(status: i32) -> Result<Fd> {
-    if status & 0x7f != 0 {
-        return Err(Errno::CHILD);
+    match process::wait4(pid, WALL)?.1 {
+        0 => Ok(reserved),
+        status if status & 0x7f != 0 => Err(Errno::CHILD),
+        status => Err(Errno(status >> 8 & 0xff)),
     }
-    let code = (status >> 8) as u8 as i8;
-    if code < 0 { Err(Errno(-(code as i32))) } else { Ok(Fd::own(code as i32)) }
 }
 
-fn in_private_namespace(overlay: &Overlay<'_>) -> Result<i32> {
+fn in_private_namespace(overlay: &Overlay<'_>) -> Result<Fd> {
     mount::make_root_private()?;
     let scratch = scratch_root()?;
     let mut lowerdir = [0u8; 256];
@@ -107,10 +103,7 @@ fn in_private_namespace(overlay: &Overlay<'_>) -> Result<i32> {
     set(c"lowerdir", CStr::from_bytes_until_nul(&lowerdir).map_err(|_| Errno::NAMETOOLONG)?)?;
     set(c"upperdir", beneath_upper(overlay.upper_name, &mut [0; 128])?)?;
     set(c"workdir", beneath_upper(overlay.work_name, &mut [0; 128])?)?;
-    let made = finish(&context, overlay)?;
-    // The parent learns the number from an exit status, which has room for 7 bits.
-    let low = fs::dup_above(made.raw(), 3)?;
-    if low.raw() > 127 { Err(Errno::NFILE) } else { Ok(low.release()) }
+    finish(&context, overlay)
 }
 
 /// An empty tmpfs over this namespace's root, as working directory: layers get short relative names in it.

@@ -175,6 +175,8 @@ pub mod step {
     pub const NPROC: u16 = 13;
     pub const SOCKET: u16 = 14;
     pub const TOO_MANY: u16 = 15;
+    /// A namespace of the keeper's own that it could leave and not enter again.
+    pub const NO_WAY_BACK: u16 = 16;
     pub const RLIMIT: u16 = 20;
     pub const USER: u16 = 21;
     pub const GROUP: u16 = 22;
@@ -213,6 +215,8 @@ pub mod record {
     pub const EVIDENCE: u8 = 8;
     /// Of PID 1 to the host: all other processes have ended and were reaped.
     pub const GONE: u8 = 9;
+    /// One descriptor: the pidfd of a command that is PID 1, for a host that outlives its keeper.
+    pub const FIRST: u8 = 10;
 }
 
 /// How far a container came.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,7 @@ def test_a_namespace_can_be_the_host_s(inside: Probe, name: str) -> None:
     assert seen.result.enforced[f"namespace:{name}"].state == "held"
 
 
+@pytest.mark.requires("pen")
 def test_the_pid_namespace_of_the_host_shows_its_processes_read_only(inside: Probe) -> None:
     seen = inside(f"path=/proc/{os.getpid()}", namespaces={"pid": "host"})
     assert shared(seen) == {"pid"}
@@ -87,6 +91,49 @@ def test_a_namespace_can_be_that_of_a_process(inside: Probe) -> None:
         os.waitpid(pid, 0)
         for fd in (*ready, *wait):
             os.close(fd)
+
+
+@pytest.fixture
+def neighbour(rootfs: Path) -> Iterator[int]:
+    """The pid, here, of the command of another container of this interpreter's."""
+    marker = f"neighbour-{os.getpid()}"
+    read, write = os.pipe()
+    argv = ["sh", "-c", "read line", marker]
+    thread = threading.Thread(target=pc.run, args=(argv,), kwargs={"image": rootfs, "stdin": read, "hostname": "other"})
+    thread.start()
+    found: list[int] = []
+    deadline = time.monotonic() + 30
+    while not found and time.monotonic() < deadline:
+        found = [int(name) for name in filter(str.isdigit, os.listdir("/proc")) if marker in command_of(name)]
+        time.sleep(0.02)
+    assert found, "the command did not appear in /proc"
+    yield found[0]
+    os.close(write)
+    thread.join(30)
+    os.close(read)
+
+
+def command_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+@pytest.mark.requires("user")
+@pytest.mark.refuses("run.namespaces")
+@pytest.mark.parametrize("name", ["cgroup", "ipc", "pid", "time", "uts"])
+def test_a_plain_user_s_keeper_goes_nowhere_from_where_it_could_not_return(
+    neighbour: int, rootfs: Path, name: str
+) -> None:
+    """It has the power to enter: that namespace belongs to its own user namespace. Where it came from does not."""
+    assert inode(neighbour, name) != inode("self", name)
+    with pytest.raises(pc.NotSupported, match=r"must be able to come back.*run as root|cgroup\.kill"):
+        pc.run(["true"], image=rootfs, namespaces={name: neighbour})
+    if name != "pid":
+        done = pc.run(["readlink", f"/proc/self/ns/{name}"], image=rootfs, namespaces={name: "host"}, text=True)
+        assert done.stdout.strip() == os.readlink(f"/proc/self/ns/{name}")
+    assert pc.run(["true"], image=rootfs, check=True).enforced["namespace:pid"].state == "held"
 
 
 @parameter("run.security", "security.capabilities")

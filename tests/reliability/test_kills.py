@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pen import Pen, children
+from pen import PRELUDE, Pen, children
 
 from pace import patience
 
@@ -113,13 +113,18 @@ import os, sys, threading, time
 import pycontainer as pc
 from pycontainer import _core
 image = sys.argv[1]
+ARGV = ["sh", "-c", "sleep 0.2; exit 7"]
+# A change of ids clears the signal of the keeper's death, and what goes into the background has none. Both would
+# outlive the test's patience.
 KINDS = [
-    ({}, 0), ({"limits": pc.Limits(memory="64MiB", pids=50, cpus=1)}, 0), ({"upper": "disk"}, 0),
-    ({"pid1": True}, 0), ({"tty": True}, 0), ({"input": b"x" * 300_000}, 0),
+    ({}, ARGV), ({"limits": pc.Limits(memory="64MiB", pids=50, cpus=1)}, ARGV), ({"upper": "disk"}, ARGV),
+    ({"pid1": True}, ARGV), ({"tty": True}, ARGV), ({"input": b"x" * 300_000}, ARGV),
+    ({"pid1": True}, ["busybox", "su", "worker", "-c", "sleep 4; exit 7"]),
+    ({"namespaces": {"pid": "host"}}, ["sh", "-c", "sleep 4 >/dev/null 2>&1 & sleep 0.2; exit 7"]),
 ]
-def one(kind, answers):
+def one(kind, argv, answers):
     try:
-        r = pc.run(["sh", "-c", "sleep 0.2; exit 7"], image=image, **kind)
+        r = pc.run(argv, image=image, **kind)
         answers.append(f"{r.returncode} {r.reason}")
     except pc.SetupError as error:
         answers.append("keeper" if "keeper" in str(error) else f"setup {error}")
@@ -128,7 +133,7 @@ def one(kind, answers):
 pc.run(["true"], image=image)
 for line in sys.stdin:
     answers = []
-    threads = [threading.Thread(target=one, args=(kind, answers)) for kind, _ in KINDS]
+    threads = [threading.Thread(target=one, args=(*kind, answers)) for kind in KINDS]
     print(_core.keeper_pid()[0], flush=True)
     for t in threads: t.start()
     for t in threads: t.join()
@@ -225,6 +230,29 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+SHED_AND_STAY = """
+print(keeper[0], flush=True)
+pc.run(["busybox", "su", "worker", "-c", "echo up; exec sleep 60"], image=image, pid1=True, stdout=1)
+"""
+
+
+def test_killing_the_interpreter_and_the_keeper_of_a_command_that_shed_its_signal(pen: Pen, rootfs: Path) -> None:
+    """Nobody is left to end it but the next engine, which finds its group."""
+    child = pen.start(PRELUDE + SHED_AND_STAY, rootfs)
+    assert child.stdout is not None
+    keeper = int(child.stdout.readline())
+    assert child.stdout.readline() == "up\n"
+    os.kill(keeper, signal.SIGSTOP)  # so that it cannot do what it does when its host dies
+    child.kill()
+    child.wait()
+    os.kill(keeper, signal.SIGKILL)
+    time.sleep(0.5)
+    assert [name for pid in pen.processes() if (name := cmdline(pid)).startswith(b"sleep")], "there is nothing to end"
+    pen.run(PRELUDE, rootfs, timeout=60)
+    assert not pen.left()
+    child.communicate()
 
 
 # The interpreter is gone, and the process waits in an exit handler of the C library until its stdin is closed.

@@ -29,6 +29,7 @@ pub struct Groups {
     rows: Vec<Guarantee>,
     pub(super) writes: Vec<Write>,
     oom_event: bool,
+    killed_as_one: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,8 @@ impl Groups {
         let draft = plan::plan(&tree.seats, &tree.machine, limits)?;
         let (members, rows, oom_event) = (Vec::new(), draft.rows, draft.oom_event);
         let (tree, name, writes) = (Arc::clone(tree), name.to_owned(), draft.writes);
-        let mut groups = Groups { tree, name, members, rows, writes, oom_event };
+        let killed_as_one = limits.killed_as_one;
+        let mut groups = Groups { tree, name, members, rows, writes, oom_event, killed_as_one };
         let made = draft.needed.into_iter().try_for_each(|controller| groups.join(controller));
         let made = made.and_then(|()| groups.write(limits));
         match made {
@@ -229,9 +231,21 @@ impl Groups {
             .or_else(|| open(Controller::Cpuacct, "cpuacct.usage", CpuFormat::UsageNsec))
     }
 
-    /// cgroup.kill (Linux 5.14), open for writing.
-    pub fn kill_file(&self) -> Option<OwnedFd> {
-        self.counted(Controller::Unified)?.1.file("cgroup.kill", OFlags::WRONLY).ok()
+    /// cgroup.kill (Linux 5.14), open for writing; None where nothing needs it and there is none.
+    pub fn kill_file(&self) -> Result<Option<OwnedFd>> {
+        let Some((_, directory)) = self.counted(Controller::Unified) else {
+            return Ok(None);
+        };
+        match (directory.file("cgroup.kill", OFlags::WRONLY), self.killed_as_one) {
+            (Ok(file), _) => Ok(Some(file)),
+            (Err(Errno::NOENT), None) => Ok(None),
+            (Err(Errno::NOENT), Some(what)) => {
+                Err(plan::not_killed(what, &Missing::new("this kernel has no such file", "Linux 5.14 or later")))
+            }
+            (Err(errno), _) => {
+                Err(Error::setup_at("open", format!("{}/cgroup.kill", directory.path), errno.raw_os_error()))
+            }
+        }
     }
 
     /// Removes every group; the first error is told after all have been tried. Their processes must be gone.

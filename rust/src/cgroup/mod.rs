@@ -81,6 +81,8 @@ pub struct Limits {
     pub oom_group: Option<bool>,
     /// A cgroup2 group is wanted for kill, freeze and pressure, if there can be one; no error without.
     pub unified: bool,
+    /// What only cgroup.kill can end as one, by the name under which it is refused where there is none.
+    pub killed_as_one: Option<&'static str>,
     /// Names of limits that may be held badly or not at all, instead of being refused.
     pub degrade: Vec<String>,
     /// Of tests: limits whose files are left as they are. Otherwise empty.

@@ -93,10 +93,19 @@ pub(super) fn plan<'a>(seats: &'a [Seat], machine: &'a Machine, limits: &'a Limi
     cpuset::plan(&mut draft)?;
     pids::plan(&mut draft)?;
     io::plan(&mut draft)?;
-    if limits.unified && draft.version(Controller::Unified).is_some() {
+    if let (Some(what), Seat::Missing(missing)) = (limits.killed_as_one, draft.seat(Controller::Unified)) {
+        return Err(not_killed(what, missing));
+    }
+    if (limits.unified || limits.killed_as_one.is_some()) && draft.version(Controller::Unified).is_some() {
         draft.needed.insert(Controller::Unified);
     }
     Ok(draft)
+}
+
+/// What no file of the caller's can make up for, so that `degrade` has no say in it.
+pub(super) fn not_killed(what: &str, missing: &Missing) -> Error {
+    let cause = format!("only cgroup.kill ends all of its processes, and {}", missing.cause);
+    Error::unsupported(what, cause, &missing.fix)
 }
 
 impl Draft<'_> {
@@ -181,6 +190,7 @@ mod tests {
             io_weight: Some(100),
             oom_group: Some(true),
             unified: true,
+            killed_as_one: None,
             degrade: Vec::new(),
             unwritten: Vec::new(),
         }
@@ -244,5 +254,19 @@ mod tests {
     fn a_wish_for_the_unified_group_never_fails() {
         let (machine, limits) = (stage::machine(), Limits { unified: true, ..Limits::default() });
         assert!(plan(&stage::nothing(), &machine, &limits).unwrap().needed.is_empty());
+    }
+
+    #[test]
+    fn what_only_the_kill_file_ends_is_refused_without_one_whatever_may_be_degraded() {
+        let degrade = vec!["x".into()];
+        let (machine, limits) = (stage::machine(), Limits { killed_as_one: Some("x"), degrade, ..Limits::default() });
+        let (name, cause) = stage::refused(&stage::nothing(), &machine, &limits);
+        assert_eq!(
+            (name.as_str(), cause.as_str()),
+            ("x", "only cgroup.kill ends all of its processes, and no cgroup2")
+        );
+        let seats = stage::seats(Version::V1);
+        let draft = plan(&seats, &machine, &limits).unwrap();
+        assert_eq!(draft.needed, BTreeSet::from([Controller::Unified]));
     }
 }

@@ -91,7 +91,7 @@ fn the_kill_file_ends_the_whole_tree() {
     let groups = Groups::create(&place, &name(), &Limits { unified: true, ..Limits::default() }).unwrap();
     assert!(groups.into_cgroup().is_some() && groups.mask().count_ones() == 1);
     let tree = Inside::start(&groups, "sleep 60 & sleep 60");
-    rustix::io::write(groups.kill_file().unwrap(), b"1").unwrap();
+    rustix::io::write(groups.kill_file().unwrap().unwrap(), b"1").unwrap();
     let begin = Instant::now();
     assert_eq!(tree.end().0, Some(9));
     assert!(begin.elapsed() < Duration::from_secs(5));
@@ -154,7 +154,7 @@ fn a_busy_group_is_an_error_and_stays() {
     };
     let groups = Groups::create(&place, &name(), &Limits { unified: true, ..Limits::default() }).unwrap();
     let inside = Inside::start(&groups, "exec sleep 60");
-    let (kill, name) = (groups.kill_file().unwrap(), groups.name().to_owned());
+    let (kill, name) = (groups.kill_file().unwrap().unwrap(), groups.name().to_owned());
     let (hierarchy, _) = place.tree.seats[Controller::Unified as usize].at().unwrap();
     assert!(matches!(groups.remove(), Err(Error::Setup { .. })));
     rustix::io::write(kill, b"1").unwrap();
@@ -261,7 +261,8 @@ fn every_fd_closes_on_exec() {
     let limits =
         Limits { memory: Some(Cap::Value(16 * MIB)), pids: Some(Cap::Value(9)), cpu_time: true, ..Limits::default() };
     let groups = Groups::create(&place, &name(), &limits).unwrap();
-    let (event, clock, kill) = (groups.oom_event().unwrap(), groups.cpu_clock().unwrap(), groups.kill_file().unwrap());
+    let (event, clock) = (groups.oom_event().unwrap(), groups.cpu_clock().unwrap());
+    let kill = groups.kill_file().unwrap().unwrap();
     let mut fds: Vec<_> = groups.procs().into_iter().chain(groups.into_cgroup()).chain(place.parents()).collect();
     fds.extend([clock.fd.as_fd(), kill.as_fd()].into_iter().chain(event.as_ref().map(|(event, _)| event.as_fd())));
     for fd in fds {

@@ -90,6 +90,9 @@ causes! {
     ONE_ID = "one_id":
         "this user namespace has one id, 0",
         "give this user a range in /etc/subuid and /etc/subgid and install newuidmap (package uidmap)";
+    NO_WAY_BACK = "no_way_back":
+        "who enters another namespace must be able to come back, and this process has no power over its own (CAP_SYS_ADMIN in the first user namespace)",
+        "run as root";
     NO_SYS_RESOURCE = "no_sys_resource":
         "this process lacks CAP_SYS_RESOURCE: hard limits cannot be raised, oom_score_adj not lowered",
         "run it with that capability: docker run --cap-add SYS_RESOURCE, or AmbientCapabilities=CAP_SYS_RESOURCE";

@@ -129,6 +129,8 @@ fn cloning(ended: &Ended) -> Error {
         (_, step::OOM_SCORE) => ("set oom_score_adj", None),
         (_, step::BECOME_ROOT) => ("become the container's root", None),
         (_, step::JOIN_NAMESPACE) => ("join a namespace", None),
+        (_, step::NO_WAY_BACK) if ended.errno == EPERM => return unsupported("namespaces", &causes::NO_WAY_BACK),
+        (_, step::NO_WAY_BACK) => ("make sure of the way back from a namespace", None),
         (_, step::TOO_MANY) => ("keep one more container", Some("too many live containers in this process")),
         (_, step::NPROC) => ("bound the number of tasks", None),
         (_, step::RANGE) => ("take the uid of the container's range", None),

@@ -9,11 +9,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// Built by build.rs from rust/keeper.
 pub static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pycontainer-keeper"));
 /// After so long it is woken, after as long again it is given up.
-const ANSWER_WITHIN_SECONDS: i64 = 5;
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ESRCH: i32 = 3;
 const EMFILE: i32 = 24;
 const ETIMEDOUT: i32 = 110;
 
@@ -90,16 +92,20 @@ impl Keeper {
         }
     }
 
-    /// Until there is something to read from `from`, or the keeper has ended.
+    /// Until there is something to read from `from`, or the keeper has ended. However many signals come meanwhile.
     fn await_answer(&self, from: BorrowedFd<'_>) -> Result<()> {
         let mut fds = [PollFd::new(&from, PollFlags::IN), PollFd::new(&self.pidfd, PollFlags::IN)];
-        let time = Timespec { tv_sec: ANSWER_WITHIN_SECONDS, tv_nsec: 0 };
         for _ in 0..2 {
-            match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&time))) {
-                Ok(0) => self.wake(),
-                Ok(_) => return Ok(()),
-                Err(errno) => return Err(("wait for the keeper", errno).into()),
+            let deadline = Instant::now() + ANSWER_WITHIN;
+            loop {
+                match poll(&mut fds, Some(&left_until(deadline))) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    Ok(0) => break,
+                    Ok(_) => return Ok(()),
+                    Err(errno) => return Err(("wait for the keeper", errno).into()),
+                }
             }
+            self.wake();
         }
         Err(Error::setup("wait for the keeper: it does not answer", ETIMEDOUT))
     }
@@ -174,10 +180,21 @@ impl Keeper {
     }
 
     pub fn is_alive(&self) -> bool {
-        // A dying process closes its descriptors, this one's before those of any container, and shows in its pidfd later.
+        self.outlives(Duration::ZERO)
+    }
+
+    /// Whether it lives, and is not about to be dead: a dying process closes its descriptors, in no certain order (`task_work_run`),
+    /// and shows in its pidfd last.
+    pub fn outlives(&self, time: Duration) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.control, PollFlags::empty())];
-        // Even a poll that does not wait is interrupted by a signal that has just come: that says nothing of the keeper.
-        matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default()))), Ok(0))
+        let deadline = Instant::now() + time;
+        loop {
+            // Even a poll that does not wait is interrupted by a signal that has just come: that says nothing of the keeper.
+            match poll(&mut fds, Some(&left_until(deadline))) {
+                Err(rustix::io::Errno::INTR) => {}
+                seen => return matches!(seen, Ok(0)),
+            }
+        }
     }
 }
 
@@ -246,10 +263,37 @@ fn describe(step: u16) -> &'static str {
     }
 }
 
-/// Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so the count starts after its last parenthesis.
+/// The rest of a wait that a signal interrupted.
+fn left_until(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now());
+    Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as _ }
+}
+
+/// Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so the count starts after its last parenthesis. ESRCH for one
+/// that has ended: where nobody reaps (the first process of a container often does not) it is a zombie for ever.
 pub fn start_time(pid: i32) -> std::io::Result<u64> {
     let text = std::fs::read(format!("/proc/{pid}/stat"))?;
     let text = String::from_utf8_lossy(&text);
-    let field = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok());
-    field.ok_or_else(|| std::io::Error::from_raw_os_error(71))
+    let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    match (fields.next(), fields.nth(18).and_then(|field| field.parse().ok())) {
+        (Some("Z" | "X"), _) => Err(std::io::Error::from_raw_os_error(ESRCH)),
+        (_, Some(start)) => Ok(start),
+        _ => Err(std::io::Error::from_raw_os_error(71)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+    #[test]
+    fn one_that_has_ended_and_that_nobody_has_reaped_is_not_there() {
+        assert!(start_time(std::process::id() as i32).is_ok());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id() as i32;
+        waitid(WaitId::Pid(Pid::from_raw(pid).unwrap()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert_eq!(start_time(pid).unwrap_err().raw_os_error(), Some(ESRCH));
+        child.wait().unwrap();
+    }
 }

@@ -19,8 +19,11 @@ pub fn of_groups(engine: &Engine, spec: &Spec) -> cgroup::Limits {
     limits.degrade = spec.degrade.clone();
     limits.unwritten = seams::unwritten();
     limits.cpu_time = spec.limits.cpu_time.is_some();
-    // Without a pid namespace of its own only cgroup.kill reaches all of a container.
-    limits.unified = limits.unified || spec.spaces.pid != Space::New;
+    // A command that is PID 1 can shed the signal of its keeper's death: where the host dies too, the next engine's sweep ends it.
+    limits.unified = spec.pid1;
+    // Without a pid namespace of its own the end of its first process ends nothing else.
+    let shares_pids = spec.spaces.pid != Space::New && !seams::skips("namespace:pid");
+    limits.killed_as_one = shares_pids.then_some("namespaces['pid']");
     limits.pids = match limits.pids {
         // A plain user's bound is the user namespace's own, which needs no group.
         Some(_) if engine.facts.rootless && !engine.place.has_pids() => None,

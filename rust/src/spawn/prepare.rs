@@ -322,7 +322,7 @@ fn add_groups(groups: &Groups, descriptors: &mut Descriptors, kept: &mut Kept) -
     let (event, control) = groups.oom_event()?.unzip();
     keep(role::OOM_CONTROL, control);
     keep(role::OOM_EVENT, event);
-    keep(role::CGROUP_KILL, groups.kill_file());
+    keep(role::CGROUP_KILL, groups.kill_file()?);
     keep(role::CPU_USAGE, groups.cpu_clock().map(|clock| clock.fd));
     Ok(())
 }

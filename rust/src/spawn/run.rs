@@ -18,6 +18,7 @@ use crate::wire::{self, Ended, Reader, cause, outcome, record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Asked when a signal came, and now and then: true ends the run.
 pub type Interrupted<'a> = &'a mut dyn FnMut() -> bool;
@@ -30,10 +31,13 @@ const LAST_TICK: u64 = 1024;
 const OVERDUE: u64 = 1000;
 /// Milliseconds for the keeper to bury a container that this call gives up.
 const GIVE_UP: u64 = 5000;
+/// How long a keeper that has closed a socket may take to be seen dead.
+const DYING: Duration = Duration::from_millis(500);
 /// As much as a pipe can hold (fs.pipe-max-size, unless root raised it).
 const PIPE_MAX: usize = 1 << 20;
 const MILLISECOND: u64 = 1_000_000;
 const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 
 pub fn run(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
     to_the_end(spec, interrupted).map_err(explain::completed)
@@ -53,6 +57,8 @@ struct Live<'a> {
     spec: &'a Spec,
     id: u64,
     report: Ours,
+    /// Of a command that is PID 1: its pidfd.
+    first: Option<Ours>,
     streams: Streams,
     prepared: Prepared,
     groups: Option<Groups>,
@@ -87,6 +93,7 @@ impl<'a> Live<'a> {
             spec,
             id: parts.id,
             report: parts.report,
+            first: None,
             streams: parts.streams,
             prepared,
             groups: parts.groups,
@@ -178,10 +185,10 @@ impl Live<'_> {
 
     fn serve(&mut self, index: usize) -> Result<()> {
         match index {
-            0 => self.hear(),
+            0 => self.hear().map(drop),
             1 if self.ended.is_none() => {
                 // Its last words may have come together with its end.
-                self.hear()?;
+                while self.hear()? {}
                 if self.ended.is_none() { Err(super::keeper::died()) } else { Ok(()) }
             }
             2 | 3 => self.read(index - 2).map(drop),
@@ -193,39 +200,34 @@ impl Live<'_> {
         }
     }
 
-    /// One record of the keeper (or of PID 1: the terminal).
-    fn hear(&mut self) -> Result<()> {
+    /// One record of the keeper (or of PID 1: the terminal); false where none is here.
+    fn hear(&mut self) -> Result<bool> {
         let mut message = [0u8; wire::EVIDENCE_MAX + 1024];
         let received = match sys::net::receive(self.report.as_raw_fd(), &mut message, sys::constants::MSG_DONTWAIT) {
             Ok(received) if received.length > 0 => received,
-            Err(sys::Errno(4 | 11)) => return Ok(()),
+            Err(sys::Errno(4 | 11)) => return Ok(false),
             Err(errno) => return Err(Error::setup("hear from the keeper", errno.0)),
-            Ok(_) if self.engine.keeper.is_alive() => return Err(super::keeper::mute()),
+            Ok(_) if self.engine.keeper.outlives(DYING) => return Err(super::keeper::mute()),
             Ok(_) => return Err(super::keeper::died()),
         };
         let mut from = Reader::new(&message[..received.length]);
-        match from.u8() {
-            Some(record::TERMINAL) if received.fd_count == 1 => {
-                let master = sys::host::adopt(received.fds[0]);
-                self.streams.take_terminal(master, self.spec)
-            }
-            Some(record::TERMINAL) => Err(Error::setup("receive the terminal", 24)), // no descriptor was free for it
-            Some(record::GONE) => {
-                self.counters = self.groups.as_ref().map(Groups::counters);
-                Ok(())
-            }
-            Some(record::EVIDENCE) => {
-                self.evidence.absorb(from.rest());
-                Ok(())
-            }
-            Some(record::ENDED) => {
+        let descriptor = (received.fd_count == 1).then(|| sys::host::adopt(received.fds[0]));
+        match (from.u8(), descriptor) {
+            (Some(record::TERMINAL), Some(master)) => self.streams.take_terminal(master, self.spec)?,
+            (Some(record::FIRST), Some(pidfd)) => self.first = Some(Ours::new(pidfd)),
+            // No descriptor was free for it.
+            (Some(record::TERMINAL), None) => return Err(Error::setup("receive the terminal", EMFILE)),
+            (Some(record::FIRST), None) => return Err(Error::setup("receive the container's first process", EMFILE)),
+            (Some(record::GONE), _) => self.counters = self.groups.as_ref().map(Groups::counters),
+            (Some(record::EVIDENCE), _) => self.evidence.absorb(from.rest()),
+            (Some(record::ENDED), _) => {
                 let ended = Ended::read(&mut from).ok_or_else(|| Error::setup("read the keeper's record", 71))?;
                 self.evidence.absorb(from.bytes().unwrap_or_default());
                 self.ended = Some(ended);
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(true)
     }
 
     /// One read; false where there is nothing more for now.
@@ -289,8 +291,7 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// Ends a container whose outcome this call cannot wait for. True where the keeper has buried it; where the keeper is dead, PID 1
-    /// ends with it a moment later.
+    /// Ends a container whose outcome this call cannot wait for. True where the keeper has buried it.
     fn give_up(&mut self) -> bool {
         let deadline = sys::process::now() + GIVE_UP * MILLISECOND;
         if self.engine.keeper.kill(self.id, cause::KILLED).is_err() {
@@ -301,12 +302,35 @@ impl Live<'_> {
                 [PollFd::new(&self.report, PollFlags::IN), PollFd::new(self.engine.keeper.pidfd(), PollFlags::IN)];
             let time = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             let _ = poll(&mut fds, Some(&time));
-            // A mute end: the keeper has refused it, so there is nothing to bury.
-            if self.hear().is_err() {
-                return self.engine.keeper.is_alive();
+            match self.hear() {
+                Ok(_) | Err(Error::Setup { errno: EMFILE, .. }) => {}
+                // A mute end: the keeper has refused it, so there is nothing to bury.
+                Err(_) => return self.engine.keeper.is_alive(),
             }
         }
         self.ended.is_some()
+    }
+
+    /// The keeper is dead. Our PID 1 ends with it a moment later; a command that is PID 1, or that is in no pid namespace of its own,
+    /// may go on. True where it is known that nothing does.
+    fn end_alone(&mut self) -> bool {
+        if self.engine.keeper.is_alive() {
+            return false;
+        }
+        while self.hear().unwrap_or(false) {} // the pidfd may be among what the keeper had sent
+        if let Some(Ok(Some(kill))) = self.groups.as_ref().map(Groups::kill_file) {
+            let _ = rustix::io::write(kill, b"1");
+        }
+        let Some(first) = &self.first else { return false };
+        let _ = rustix::process::pidfd_send_signal(first, rustix::process::Signal::KILL);
+        let deadline = sys::process::now() + GIVE_UP * MILLISECOND;
+        while sys::process::now() < deadline {
+            let time = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            if matches!(poll(&mut [PollFd::new(first, PollFlags::IN)], Some(&time)), Ok(1..)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Counters after the reap and before the rmdir; everything that was made is removed, whatever went wrong.
@@ -317,7 +341,7 @@ impl Live<'_> {
             return Err(waited.err().unwrap_or_else(super::keeper::died));
         }
         let given_up = waited.is_err() && self.ended.is_none();
-        let buried = !given_up || self.give_up();
+        let buried = !given_up || self.give_up() || self.end_alone();
         let counters = self.counters.take().or_else(|| self.groups.as_ref().map(Groups::counters));
         let mut counters = counters.unwrap_or_default();
         // Our own PID 1 is none of the container's tasks.
