@@ -301,5 +301,8 @@ fn kill_now(container: &Container) {
     if container.cgroup_kill >= 0 {
         let _ = fs::write(container.cgroup_kill, b"1");
     }
-    let _ = process::pidfd_send_signal(container.pidfd, SIGKILL);
+    // Refused, its time limits would not hold. The number is its own until it is reaped here.
+    if process::pidfd_send_signal(container.pidfd, SIGKILL).is_err() {
+        let _ = process::kill(container.pid, SIGKILL);
+    }
 }

@@ -176,8 +176,9 @@ impl Keeper {
     pub fn is_alive(&self) -> bool {
         // A dying process closes its descriptors, this one's before those of any container, and shows in its pidfd later.
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.control, PollFlags::empty())];
-        // Even a poll that does not wait is interrupted by a signal that has just come: that says nothing of the keeper.
-        matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default()))), Ok(0))
+        // Even a poll that does not wait is interrupted by a signal that has just come: like every error of a poll, that says
+        // nothing of the keeper. A dead one answers the next message with EPIPE.
+        !matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default()))), Ok(1..))
     }
 }
 
