@@ -35,6 +35,7 @@ TYPED = ("noxfile.py", "tools", "benchmarks")
 # Everything is ten to twenty times slower there: a tenth of the repetitions, always. The image is thrown away.
 VM_PYTEST = ("--timeout=600", "-p", "no:cacheprovider", "--quick")
 VM_PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
+RELIABILITY_PYTEST = ("-s", "--timeout=3600")
 
 
 def options_of(session: nox.Session) -> tuple[bool, list[str]]:
@@ -308,14 +309,28 @@ def run_pages(session: nox.Session, stage: house.Stage, as_user: list[str]) -> l
 
 @nox.session
 def reliability(session: nox.Session) -> None:
-    """Thousands of runs, kills at random times, floods and bombs; prints its counts. --quick: a tenth of them."""
+    """Thousands of runs, kills at random times, floods and bombs; prints its counts. --quick: a tenth of them.
+
+    As root then a tenth of them as a plain user too, in a group that is delegated to that one, and tests/faults, which
+    want such a group.
+    """
     quick, words = options_of(session)
     system_packages(session, "tests")
-    stage = staged(session, house.Stage("reliability"), sys.executable, wheel(session))
-    words = words or ["tests/reliability", "-s", "--timeout=3600"]
-    command = house.pytest_command(stage, *words, *(["--quick"] if quick else []))
-    if run_staged(session, stage, "reliability", command):
-        session.error("tests/reliability failed")
+    built = wheel(session)
+    stage = staged(session, house.Stage("reliability"), sys.executable, built)
+    command = house.pytest_command(
+        stage, *(words or ["tests/reliability", *RELIABILITY_PYTEST]), *(["--quick"] if quick else [])
+    )
+    failed = run_staged(session, stage, "reliability", command)
+    if IS_ROOT:
+        stage = staged(session, house.Stage("reliability-user", house.USER), create_user(session), built)
+        words = words or ["tests/reliability", "tests/faults", *RELIABILITY_PYTEST]
+        environ = [f"{name}={value}" for name, value in passed_on().items()]
+        command = [sys.executable, "tools/delegate.py", house.USER, *environ, "--"]
+        command += house.pytest_command(stage, *words, "--quick")
+        failed += run_staged(session, stage, "reliability-user", command)
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
 
 
 @nox.session

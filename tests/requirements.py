@@ -91,24 +91,37 @@ def own_group() -> Path | None:
 
 
 def pen() -> str | None:
-    """A group of the unified hierarchy can be made and entered: as root anywhere, else where one was delegated."""
-    return unified() if os.geteuid() == 0 else delegated()
+    """A group of the unified hierarchy can be made and entered: as root anywhere, else beside our own. With cgroup v2
+    alone it is to hold limits too.
+    """
+    if os.geteuid() == 0:
+        return unified()
+    return delegated() if cgroup2() is None else beside_ours()
 
 
 def delegated() -> str | None:
     """A group above ours that we may fill, with at least memory and pids in it; ours is a leaf of it."""
     group = own_group()
-    if group is None or group.parent == group or not (group.parent / "cgroup.procs").exists():
-        return "this process sits in the root group"
+    if group is None or (reason := beside_ours()):
+        return reason if group else unified()
+    have = set((group.parent / "cgroup.controllers").read_text().split())
+    lacking = {"memory", "pids"} - have
+    return f"{group.parent} was not given {', '.join(sorted(lacking))}" if lacking else None
+
+
+def beside_ours() -> str | None:
+    """A group can be made beside ours, and a process of ours moved into it."""
+    group = own_group()
+    if group is None or not (group.parent / "cgroup.procs").exists():
+        return unified() or "this process sits in the root group"
     probe = group.parent / f"probe-{os.getpid()}"
     try:
         probe.mkdir()
     except OSError as error:
         return f"cannot make a group beside {group}: {error.strerror}"
     probe.rmdir()
-    have = set((group.parent / "cgroup.controllers").read_text().split())
-    lacking = {"memory", "pids"} - have
-    return f"{group.parent} was not given {', '.join(sorted(lacking))}" if lacking else None
+    entered = os.access(group.parent / "cgroup.procs", os.W_OK)
+    return None if entered else f"{group.parent} is not ours to move processes in"
 
 
 def subuid() -> str | None:
@@ -385,4 +398,4 @@ def kind() -> str:
     groups = "v2" if cgroup2() is None else "hybrid" if hybrid() is None else "v1"
     if os.geteuid() == 0:
         return f"root-{groups}"
-    return f"{'delegated' if groups == 'v2' and delegated() is None else 'user'}-{groups}"
+    return f"{'delegated' if pen() is None else 'user'}-{groups}"

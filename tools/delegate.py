@@ -2,20 +2,38 @@
 
     delegate.py USER [NAME=VALUE...] -- COMMAND...
 
-For root, on a machine with cgroup2 alone. The group is user.slice/user-UID.slice/tests; the command sits in its group
-`leaf`, since a group with processes cannot hand controllers on. The environment is USER's own and each NAME=VALUE.
+For root. The group is user.slice/user-UID.slice/tests of the unified hierarchy, which on a hybrid machine has no
+controllers; the command sits in its group `leaf`, since a group with processes cannot hand controllers on. The
+environment is USER's own and each NAME=VALUE. Afterwards the groups that it made are removed, as far as they are empty.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 HANDED_OVER = ("", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control")  # cgroups(7), "delegation"
+
+
+def hierarchy() -> Path:
+    """Where the unified hierarchy is mounted: on /sys/fs/cgroup, or on a hybrid machine below it."""
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return Path(next(row[1] for row in rows if row[2] == "cgroup2"))
+
+
+def own_group(top: Path) -> Path:
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return top / next(line[3:].lstrip("/") for line in lines if line.startswith("0::"))
+
+
+def enter(group: Path) -> None:
+    (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def hand_on(group: Path) -> None:
@@ -25,36 +43,48 @@ def hand_on(group: Path) -> None:
     (group / "cgroup.subtree_control").write_text(words)
 
 
-def delegated_group(uid: int, gid: int) -> Path:
-    """Make the user's group and, as the user's own, its `leaf`; returns the leaf."""
-    group = CGROUP / "user.slice" / f"user-{uid}.slice" / "tests"
-    for parent in (CGROUP, group.parent.parent, group.parent):
-        parent.mkdir(exist_ok=True)
-        hand_on(parent)
-    group.mkdir(exist_ok=True)
+@contextlib.contextmanager
+def delegated_group(top: Path, uid: int, gid: int) -> Iterator[Path]:
+    """The user's group and, as the user's own, its `leaf`, which it yields."""
+    group = top / "user.slice" / f"user-{uid}.slice" / "tests"
     leaf = group / "leaf"
-    leaf.mkdir(exist_ok=True)
-    for owned in (group, leaf):
-        for name in HANDED_OVER:
-            os.chown(owned / name, uid, gid)
-    return leaf
+    made = [path for path in (group.parent.parent, group.parent, group, leaf) if not path.exists()]
+    try:
+        for parent in (top, group.parent.parent, group.parent):
+            parent.mkdir(exist_ok=True)
+            hand_on(parent)
+        for owned in (group, leaf):
+            owned.mkdir(exist_ok=True)
+            for name in HANDED_OVER:
+                os.chown(owned / name, uid, gid)
+        yield leaf
+    finally:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     split = argv.index("--")
     (name, *settings), command = argv[:split], argv[split + 1 :]
     entry = pwd.getpwnam(name)
-    leaf = delegated_group(entry.pw_uid, entry.pw_gid)
-    (leaf / "cgroup.procs").write_text(str(os.getpid()))
     environ = {"HOME": entry.pw_dir, "USER": name, "LOGNAME": name, "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
     environ |= dict(setting.split("=", 1) for setting in settings)
-    os.initgroups(name, entry.pw_gid)
-    os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-    os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-    os.execvpe(command[0], command, environ)
+    groups = os.getgrouplist(name, entry.pw_gid)
+    top = hierarchy()
+    before = own_group(top)
+    with delegated_group(top, entry.pw_uid, entry.pw_gid) as leaf:
+        enter(leaf)
+        try:
+            done = subprocess.run(
+                command, check=False, env=environ, user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups
+            )
+        finally:
+            enter(before)
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 
 if __name__ == "__main__":
     if "--" not in sys.argv[2:]:
         sys.exit(__doc__)
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,7 @@ use crate::plan::Plan;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, WordArray};
-use crate::sys::{Errno, Result, memory, security};
+use crate::sys::{Errno, Result, errno::retry, memory, security};
 use crate::users::{HOME_MAX, Identity};
 use crate::wire::{Reader, flag, role, step};
 use core::ffi::CStr;
@@ -274,9 +274,10 @@ fn drop_everything(command: &Command<'_>) -> Step<()> {
 fn end_with_keeper(lifeline: i32) -> Step<()> {
     process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0).map_err(at(step::RELEASE))?;
     let mut fds = [process::PollFd { fd: lifeline, events: 0, revents: 0 }];
-    match process::poll(&mut fds, 0) {
+    match retry(|| process::poll(&mut fds, 0)) {
         Ok(0) => Ok(()),
-        _ => process::exit_group(1), // it died before
+        Ok(_) => process::exit_group(1), // it died before
+        Err(errno) => Err((step::RELEASE, errno)), // no word of the command's: its exit status would be taken for one
     }
 }
 

@@ -302,7 +302,10 @@ pub fn become_privileged() -> core::result::Result<(), (u16, Errno)> {
 
 fn kill_now(container: &Container) {
     kill_group(container);
-    let _ = process::pidfd_send_signal(container.pidfd, SIGKILL);
+    // Refused, its time limits would not hold. The number is its own until it is reaped here.
+    if process::pidfd_send_signal(container.pidfd, SIGKILL).is_err() {
+        let _ = process::kill(container.pid, SIGKILL);
+    }
 }
 
 fn kill_group(container: &Container) {

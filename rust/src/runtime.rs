@@ -1,7 +1,9 @@
 //! The directories that engines of one user share: private, made on first use.
 
 use crate::error::{Error, Result};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// $XDG_RUNTIME_DIR/pycontainer, or one in /run (root) or /tmp (a user without a session), always of mode 0700 and the user's own.
@@ -33,11 +35,7 @@ pub fn make_private_directory(path: &Path) -> Result<()> {
     let fail = |error: std::io::Error| {
         Error::setup_at("make directory", path.display().to_string(), error.raw_os_error().unwrap_or(5))
     };
-    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(fail(error)),
-    }
+    create(path).map_err(fail)?;
     let seen = std::fs::symlink_metadata(path).map_err(fail)?;
     if !seen.is_dir() || seen.uid() != rustix::process::geteuid().as_raw() || seen.mode() & 0o022 != 0 {
         let note = Some("it must be a directory of this user that nobody else can write to".to_string());
@@ -49,4 +47,26 @@ pub fn make_private_directory(path: &Path) -> Result<()> {
         });
     }
     Ok(())
+}
+
+fn create(path: &Path) -> std::io::Result<()> {
+    match (std::fs::DirBuilder::new().mode(0o700).create(path), path.parent()) {
+        (Ok(()), _) => unmask(path),
+        (Err(error), _) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        (Err(error), Some(parent)) if error.kind() == std::io::ErrorKind::NotFound && !parent.exists() => {
+            create(parent)?;
+            create(path)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The host's umask may have kept from us what we have just made. By its descriptor: the name may lie where others can change it.
+fn unmask(path: &Path) -> std::io::Result<()> {
+    if std::fs::symlink_metadata(path)?.mode() & 0o700 == 0o700 {
+        return Ok(());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::open(path, flags, Mode::empty())?;
+    std::fs::set_permissions(format!("/proc/self/fd/{}", made.as_raw_fd()), std::fs::Permissions::from_mode(0o700))
 }

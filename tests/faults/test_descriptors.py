@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from pen import Pen
 
-pytestmark = [pytest.mark.requires("root", "unified"), pytest.mark.leaks_by_design, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.requires("pen"), pytest.mark.leaks_by_design, pytest.mark.timeout(300)]
 
 # Free numbers are counted, not the limit alone: the kernel refuses the first number at or above the soft limit.
 PROGRAM = """
 import os, resource, sys, time
 import pycontainer as pc
+from pen import limited
 from pycontainer import _core
 image, warm = sys.argv[1], sys.argv[2] == "warm"
 KINDS = {
-    "plain": {}, "limited": {"limits": pc.Limits(memory="64MiB", pids=20, cpus=1)}, "disk": {"upper": "disk"},
+    "plain": {}, "limited": limited(memory="64MiB", pids=20, cpus=1), "disk": {"upper": "disk"},
     "terminal": {"tty": True}, "files": {"files": {"/in/f": b"x"}, "input": b"y"},
 }
 _core.seccomp_program(0, False)

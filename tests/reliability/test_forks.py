@@ -9,7 +9,7 @@ import pytest
 from pen import Pen
 
 pytestmark = [
-    pytest.mark.requires("root", "unified"),
+    pytest.mark.requires("pen"),
     pytest.mark.leaks_by_design,
     pytest.mark.timeout(1800),
 ]
@@ -28,7 +28,7 @@ def work(number):
         i += 1
         begin = time.monotonic()
         r = pc.run(["sh", "-c", "cat; echo $0", f"{number}.{i}"], image=image, input=b"in ", text=False,
-                   limits=pc.Limits(pids=50) if number % 2 else pc.Limits())
+                   **limited(pids=50) if number % 2 else {})
         took = time.monotonic() - begin
         runs[0] += 1
         slowest[0] = max(slowest[0], took)
@@ -140,7 +140,7 @@ pid = os.fork()
 if pid == 0:
     try:
         assert _core.keeper_pid() is None
-        r = pc.run(["sh", "-c", "echo copy"], image=image, limits=pc.Limits(pids=20))
+        r = pc.run(["sh", "-c", "echo copy"], image=image, **limited(pids=20))
         assert r.stdout == b"copy\\n", r
         assert _core.keeper_pid() != keeper
         grandchild = os.fork()
@@ -177,7 +177,7 @@ def handler(*_):
 signal.signal(signal.SIGUSR1, handler)
 threading.Timer(0.3, lambda: os.kill(parent, signal.SIGUSR1)).start()
 try:
-    r = pc.run(["sh", "-c", "echo a; sleep 1; echo b"], image=image, upper="disk", limits=pc.Limits(pids=20))
+    r = pc.run(["sh", "-c", "echo a; sleep 1; echo b"], image=image, upper="disk", **limited(pids=20))
 except (KeyError, pc.StateError) as error:
     assert os.getpid() != parent
     assert pc.run(["sh", "-c", "echo copy"], image=image).stdout == b"copy\\n"

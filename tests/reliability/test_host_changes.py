@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pen import Pen
 
-pytestmark = [pytest.mark.requires("root", "unified"), pytest.mark.leaks_by_design]
+pytestmark = [pytest.mark.requires("pen"), pytest.mark.leaks_by_design]
 
 IDENTITY = """
 os.environ["HOME"] = os.environ["XDG_DATA_HOME"] = os.environ["PYCONTAINER_STORE"] = "/nonexistent"
@@ -25,7 +25,7 @@ while os.path.exists(f"/proc/{keeper[0]}"):
 """
 
 
-@pytest.mark.requires("userns")
+@pytest.mark.requires("root", "userns")
 def test_a_host_that_drops_its_ids_gets_another_keeper(pen: Pen, rootfs: Path) -> None:
     pen.tried(IDENTITY, rootfs)
 
@@ -46,7 +46,7 @@ assert seen[0].stdout == b"end\\n" and other.stdout == b"other\\n"
 """
 
 
-@pytest.mark.requires("userns")
+@pytest.mark.requires("root", "userns")
 def test_a_run_that_began_before_the_change_ends_well(pen: Pen, rootfs: Path) -> None:
     pen.tried(IN_FLIGHT, rootfs)
 
@@ -72,3 +72,31 @@ assert _core.keeper_pid() == keeper
 
 def test_directory_umask_and_limits_travel_in_the_plan(pen: Pen, rootfs: Path) -> None:
     pen.tried(SETTINGS, rootfs)
+
+
+# From the first use on: the store, the skeleton of Image.host(), an archive's directory are made under it.
+STRICT = """
+import os, subprocess, sys
+import pycontainer as pc
+image, umask, archive = sys.argv[1], int(sys.argv[2], 8), os.environ["PYCONTAINER_STORE"] + "/image.tar"
+subprocess.run(["tar", "-C", image, "-cf", archive, "."], check=True)
+os.environ["PYCONTAINER_STORE"] += "/not/there/yet"
+os.umask(umask)
+other = {"user": 65534} if os.geteuid() == 0 else {}
+r = pc.run(["sh", "-c", "cat /etc/passwd; stat -c %a / /etc /etc/ssl"], **other)
+assert r.stdout.split()[-3:] == [b"755"] * 3 and not r.stderr, r
+for options in ({"upper": "disk"}, {"files": {"/in/file": b"data"}}):
+    r = pc.run(["sh", "-c", "echo x >/x; stat -c %a / /x"], image=image, **options)
+    assert r.stdout.split() == [b"755", b"644"], r
+if not umask & 0o700:  # without his own bits a plain user unpacks nothing, and is told so
+    r = pc.run(["stat", "-c", "%a", "/bin"], image=pc.Image.from_archive(archive))
+    assert r.stdout == b"755\\n", r
+assert os.umask(0) == umask
+"""
+
+
+@pytest.mark.requires("path:/etc/ssl")
+@pytest.mark.parametrize("umask", ["077", "777"])
+def test_a_umask_of_the_host_s_takes_nothing_from_the_containers(pen: Pen, rootfs: Path, umask: str) -> None:
+    pen.run(STRICT, rootfs, umask, timeout=60)
+    assert not pen.left()

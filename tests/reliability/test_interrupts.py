@@ -12,7 +12,7 @@ import pytest
 from pen import Pen
 
 pytestmark = [
-    pytest.mark.requires("root", "unified"),
+    pytest.mark.requires("pen"),
     pytest.mark.leaks_by_design,
     pytest.mark.timeout(3600),
 ]
@@ -24,7 +24,7 @@ import pycontainer as pc
 from pycontainer import _core
 image, count = sys.argv[1], int(sys.argv[2])
 KINDS = [
-    {}, {"limits": pc.Limits(memory="64MiB", pids=20)}, {"upper": "disk"}, {"tty": True}, {"input": b"x" * 200_000},
+    {}, pen.limited(memory="64MiB", pids=20), {"upper": "disk"}, {"tty": True}, {"input": b"x" * 200_000},
     {"pid1": True},
 ]
 pc.run(["true"], image=image)
@@ -101,7 +101,7 @@ import pen
 import pycontainer as pc
 from pycontainer import _core
 image, count = sys.argv[1], int(sys.argv[2])
-KINDS = [{}, {"limits": pc.Limits(memory="64MiB", pids=20)}, {"upper": "disk"}, {"tty": True}, {"pid1": True}]
+KINDS = [{}, pen.limited(memory="64MiB", pids=20), {"upper": "disk"}, {"tty": True}, {"pid1": True}]
 pc.run(["true"], image=image)
 keeper, late = _core.keeper_pid(), 0.0
 for i in range(count):

@@ -24,12 +24,13 @@ pytestmark = [
 BUSY = """
 import itertools, os, sys, threading
 import pycontainer as pc
+from pen import limited
 image = sys.argv[1]
 KINDS = [
     {},
-    {"limits": pc.Limits(memory="64MiB", pids=50, cpus=1)},
+    limited(memory="64MiB", pids=50, cpus=1),
     {"upper": "disk"},
-    {"pid1": True, "limits": pc.Limits(pids=50)},
+    {"pid1": True, **limited(pids=50)},
 ]
 ENDLESS = ["sh", "-c", "while :; do echo x > /f; rm /f; done"]
 COMMANDS = [["true"], ["sh", "-c", "sleep 0.05"], ["sh", "-c", "sleep 9 & sleep 9"], ENDLESS]
@@ -112,12 +113,13 @@ SERVED = """
 import os, sys, threading, time
 import pycontainer as pc
 from pycontainer import _core
+from pen import limited
 image = sys.argv[1]
 ARGV = ["sh", "-c", "sleep 0.2; exit 7"]
 # A change of ids clears the signal of the keeper's death, and what goes into the background has none. Both would
 # outlive the test's patience.
 KINDS = [
-    ({}, ARGV), ({"limits": pc.Limits(memory="64MiB", pids=50, cpus=1)}, ARGV), ({"upper": "disk"}, ARGV),
+    ({}, ARGV), (limited(memory="64MiB", pids=50, cpus=1), ARGV), ({"upper": "disk"}, ARGV),
     ({"pid1": True}, ARGV), ({"tty": True}, ARGV), ({"input": b"x" * 300_000}, ARGV),
     ({"pid1": True}, ["busybox", "su", "worker", "-c", "sleep 4; exit 7"]),
     ({"namespaces": {"pid": "host"}}, ["sh", "-c", "sleep 4 >/dev/null 2>&1 & sleep 0.2; exit 7"]),

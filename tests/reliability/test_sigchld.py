@@ -114,7 +114,7 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.requires("root", "unified")
+@pytest.mark.requires("pen")
 @pytest.mark.leaks_by_design
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,7 +168,7 @@ for _ in range(3):
 """
 
 
-@pytest.mark.requires("root", "unified")
+@pytest.mark.requires("pen")
 @pytest.mark.leaks_by_design
 def test_a_subreaper_is_not_left_with_the_zombie_of_a_keeper(pen: Pen, rootfs: Path) -> None:
     pen.run(SUBREAPER, rootfs, timeout=60)

@@ -61,7 +61,7 @@ assert not wrong, (len(wrong), wrong[:3])
 """
 
 
-@pytest.mark.requires("root", "unified")
+@pytest.mark.requires("pen")
 @pytest.mark.leaks_by_design
 @pytest.mark.timeout(1200)
 def test_sixty_four_threads_among_noise(

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::mount::host::{DIRECTORIES, ETC, GROUP, HOSTS, PASSWD, mounted_below, outermost};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 /// Room for a generous /etc; what is not used costs nothing.
@@ -56,8 +56,14 @@ fn give(path: &Path, owner: u32) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Of mode 0755 whatever the host's umask is, like the files: who reads them inside is nobody to it.
 fn make_directories(path: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), make_directories)?;
+    std::fs::create_dir(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
 }
 
 /// /bin -> usr/bin and its like, as this machine has them.

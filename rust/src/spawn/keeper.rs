@@ -189,10 +189,11 @@ impl Keeper {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.control, PollFlags::empty())];
         let deadline = Instant::now() + time;
         loop {
-            // Even a poll that does not wait is interrupted by a signal that has just come: that says nothing of the keeper.
+            // Even a poll that does not wait is interrupted by a signal that has just come: like every error of a poll, that says
+            // nothing of the keeper. A dead one answers the next message with EPIPE.
             match poll(&mut fds, Some(&left_until(deadline))) {
                 Err(rustix::io::Errno::INTR) => {}
-                seen => return matches!(seen, Ok(0)),
+                seen => return !matches!(seen, Ok(1..)),
             }
         }
     }

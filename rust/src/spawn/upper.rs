@@ -82,6 +82,7 @@ pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&s
 }
 
 fn fill(path: &Path, owner: u32, directories: &[(String, u32)]) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?; // the host's umask may have taken it from us
     directories.iter().try_for_each(|(name, mode)| directory(&path.join(name), owner, *mode))
 }
 
