@@ -65,7 +65,6 @@ ONLY_SO = "namespaces['pid']: only cgroup.kill ends all of its processes, and"
 
 
 @pytest.mark.requires("root", "hybrid")
-@pytest.mark.refuses("run.namespaces")
 def test_where_no_group_could_end_it_it_is_refused_with_the_cure() -> None:
     command = shlex.join(worlds.python(REFUSED))
     script = f"umount /sys/fs/cgroup/unified; exec {command}"
