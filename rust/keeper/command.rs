@@ -276,7 +276,7 @@ fn end_with_keeper(lifeline: i32) -> Step<()> {
     let mut fds = [process::PollFd { fd: lifeline, events: 0, revents: 0 }];
     match retry(|| process::poll(&mut fds, 0)) {
         Ok(0) => Ok(()),
-        Ok(_) => process::exit_group(1), // it died before
+        Ok(_) => process::exit_group(1),           // it died before
         Err(errno) => Err((step::RELEASE, errno)), // no word of the command's: its exit status would be taken for one
     }
 }
@@ -349,7 +349,9 @@ fn change_ids(command: &Command<'_>) -> Step<()> {
         process::setgroups(&who.groups[..who.group_count]).map_err(at(step::SETGROUPS))?;
     }
     process::setresgid(who.gid).map_err(at(step::SETGID))?;
-    process::setresuid(who.uid).map_err(at(step::SETUID))
+    process::setresuid(who.uid).map_err(at(step::SETUID))?;
+    crate::pid1::stay_undumpable(); // this memory is PID 1's until exec
+    Ok(())
 }
 
 /// Beneath the root and through no magic link: a working directory cannot lead out (CVE-2024-21626).

@@ -3,10 +3,10 @@
 use crate::inside::State;
 use crate::plan::Plan;
 use crate::procfs;
-use crate::sys::Result;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process;
+use crate::sys::{Errno, Result};
 use crate::users::GROUPS_MAX;
 use crate::wire::{Reader, Write, evidence as section, inside as op};
 use crate::witness;
@@ -122,7 +122,7 @@ fn holds(kind: u8, path: &CStr, state: &State<'_>) -> bool {
     match fs::openat2(state.root, path, O_PATH | O_NOFOLLOW, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS) {
         Ok(fd) if kind == op::MASK => is_masked(fd.raw()),
         Ok(fd) => fs::fstatfs(fd.raw()).is_ok_and(|seen| seen.flags as u64 & ST_RDONLY != 0),
-        Err(_) => true,
+        Err(errno) => matches!(errno, Errno::NOENT | Errno::NOTDIR), // not there, as when it was to be covered
     }
 }
 

@@ -78,6 +78,7 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
         return Err(in_command(command::become_it(&command)));
     }
     let pid = command.start().map_err(in_command)?;
+    stay_undumpable();
     let started = process::now();
     if plan.head.has(flag::REPORT_START) {
         let _ = net::send(inside.control.raw(), &[record::STARTED], &[], 0);
@@ -124,7 +125,14 @@ fn become_root(plan: &Plan<'_>) -> crate::sys::Result<()> {
         process::setgroups(&[])?;
     }
     process::setresgid(0)?;
-    process::setresuid(0)
+    process::setresuid(0)?;
+    stay_undumpable();
+    Ok(())
+}
+
+/// A change of ids makes a process what sysctl fs.suid_dumpable says, and its sibling in the same memory too.
+pub fn stay_undumpable() {
+    let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
 }
 
 /// Mount descriptors, group files and the report socket have done their work; the command must not see them.

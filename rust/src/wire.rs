@@ -85,6 +85,8 @@ pub mod flag {
 
 /// Mounts that the keeper makes, detached, into numbered slots.
 pub mod outside {
+    /// How many there can be in one container.
+    pub const SLOTS: usize = 64;
     pub const TMPFS: u8 = 1;
     pub const TREE: u8 = 2;
     pub const LAYER_FD: u8 = 3;

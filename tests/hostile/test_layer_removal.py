@@ -64,3 +64,20 @@ def test_the_keeper_removes_it_when_the_interpreter_was_killed(store: Path, left
     deadline = time.monotonic() + patience(10)
     while os.listdir(store / "uppers") and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+@pytest.mark.requires("root")
+def test_an_engine_in_another_pid_namespace_leaves_live_layers_alone(store: Path) -> None:
+    """It sees no keeper of this one's, and took the layer for a leftover: two containers that share a store."""
+    environment = {**os.environ, "PYCONTAINER_STORE": str(store)}
+    late = "time.sleep(2); open('late', 'w').close(); print(os.listdir('.'))"
+    argv = [sys.executable, "-c", PRELUDE + PROGRAM, "-", "open('early', 'w').close()"]
+    with subprocess.Popen([*argv, late], stdout=subprocess.PIPE, env=environment, text=True) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == "1\n"
+        elsewhere = ["unshare", "--pid", "--fork", "--mount-proc", *argv, ""]
+        assert "[0, " in subprocess.run(elsewhere, env=environment, check=True, capture_output=True, text=True).stdout
+        seen, result = host.stdout.read().splitlines()
+    assert "early" in seen
+    assert "late" in seen
+    assert result.startswith("[0, ")

@@ -210,3 +210,14 @@ assert _core.keeper_pid() is None
 def test_a_plain_user_cannot_have_the_owners_of_this_machine_mapped() -> None:
     with pytest.raises(pc.NotSupported, match=r"writable=True.*root only.*Mount\.overlay"):
         pc.run(["true"], image=pc.Image.host(writable=True))
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "overlay"])
+def test_more_mounts_than_a_container_can_have_are_refused_by_name(rootfs: Path, kind: str) -> None:
+    """The keeper had refused the plan without a word of why."""
+    make = {"tmpfs": Mount.tmpfs, "overlay": lambda target: Mount.overlay(rootfs, target)}[kind]
+    some, many = ([make(f"/tmp/{index}") for index in range(count)] for count in (12, 300))
+    script = "ls /tmp | wc -l"
+    assert pc.run(["sh", "-c", script], image=rootfs, mounts=some, text=True).stdout == "12\n"
+    with pytest.raises(ValueError, match=r"^mounts: 300 of them"):
+        pc.run(["true"], image=rootfs, mounts=many)

@@ -81,6 +81,8 @@ pub struct Layout {
     pub inside: Vec<u8>,
     pub outside_labels: Vec<String>,
     pub inside_labels: Vec<String>,
+    /// Mounts that the keeper makes.
+    pub slots: usize,
 }
 
 pub fn describe(spec: Wanted<'_>, facts: &Facts, sources: &Sources) -> Layout {
@@ -93,9 +95,10 @@ pub fn describe(spec: Wanted<'_>, facts: &Facts, sources: &Sources) -> Layout {
         build.container();
     }
     build.groups(Moment::Last);
+    let slots = build.outside.slots;
     let (outside, outside_labels) = build.outside.finish();
     let (inside, inside_labels) = build.inside.finish();
-    Layout { outside, inside, outside_labels, inside_labels }
+    Layout { outside, inside, outside_labels, inside_labels, slots }
 }
 
 impl Upper {

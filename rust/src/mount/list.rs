@@ -41,7 +41,8 @@ impl View {
 pub struct Outside {
     pub bytes: Vec<u8>,
     pub labels: Vec<String>,
-    slots: u8,
+    /// How many slots the list uses; more than the keeper has are refused before they are sent.
+    pub slots: usize,
 }
 
 impl Outside {
@@ -53,7 +54,7 @@ impl Outside {
 
     pub fn new_slot(&mut self) -> u8 {
         self.slots += 1;
-        self.slots - 1
+        (self.slots - 1) as u8 // of a list that is refused any number will do
     }
 
     pub fn tmpfs(&mut self, size: u64, inodes: u64, mode: u32, attributes: u64, label: &str) -> u8 {

@@ -9,6 +9,7 @@ use super::streams::Streams;
 use crate::cgroup::{CpuFormat, Groups};
 use crate::error::{Error, Result};
 use crate::gate::{self, Ours};
+use crate::mount::layout::Layout;
 use crate::security::ids::Range;
 use crate::security::maps::Maps;
 use crate::sys;
@@ -120,12 +121,24 @@ impl Order<'_> {
         let head = self.prepared.head(self.engine, self.spec, self.id, flags, &self.ids);
         let command = plan::command(self.spec, limits::hard_limit, self.prepared.one_id_pids(self.engine, self.spec));
         let layout = self.prepared.layout(self.spec);
+        refuse_too_many(self.spec, &layout)?;
         let body = plan::encode(&head, &descriptors, self.name, &self.ids, &layout, &command);
         let sent = deliver(self.engine, &body, descriptors);
         drop(held);
         self.prepared.remember(layout);
         sent
     }
+}
+
+fn refuse_too_many(spec: &Spec, layout: &Layout) -> Result<()> {
+    const MOST: usize = wire::outside::SLOTS;
+    if layout.slots <= MOST {
+        return Ok(());
+    }
+    let (asked, count) = (spec.mounts.len(), layout.slots);
+    let message =
+        format!("mounts: {asked} of them make {count} of one container, which can have {MOST} (an overlay is three)");
+    Err(Error::Value(message))
 }
 
 /// One message where it fits, else the plan in a sealed memfd as the last descriptor.

@@ -369,7 +369,9 @@ impl Live<'_> {
             return Err(self.prepared.explain(self.spec, &ended));
         }
         let killed_by_us = !matches!(ended.cause, cause::NONE | cause::MEMORY);
-        if ended.outcome == outcome::DIED && self.evidence.status.is_empty() && !killed_by_us {
+        // Of a command that is PID 1 the keeper's evidence may be that of the one that was killed on its way to exec.
+        let never_ran = self.spec.pid1 || self.evidence.status.is_empty();
+        if ended.outcome == outcome::DIED && never_ran && !killed_by_us {
             return Err(explain::died_in_set_up(&ended, counters.oom_kills.unwrap_or(0) > 0));
         }
         let [stdout, stderr] = std::mem::take(&mut self.streams.captured);

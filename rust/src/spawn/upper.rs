@@ -2,9 +2,10 @@
 
 use super::disk::quota::Project;
 use crate::error::{Error, Result};
+use crate::gate::Ours;
 use crate::sys::Errno;
 use crate::{removal, runtime, sys};
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -21,6 +22,8 @@ pub struct UpperDirectory {
     path: PathBuf,
     /// What bounds it, where a limit was asked for.
     project: Option<Project>,
+    /// Locked as long as this process may use it: an engine in another pid namespace sees no keeper of ours.
+    _lock: Option<Ours>,
 }
 
 pub fn place() -> PathBuf {
@@ -53,8 +56,11 @@ pub fn make(
         Error::setup_at("make the writable layer", path.display().to_string(), error.raw_os_error().unwrap_or(5))
     };
     std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(fail)?;
-    let mut made = UpperDirectory { path: path.clone(), project: None };
-    let filled = made.bind(store, bytes).and_then(|()| fill(&path, owner, directories).map_err(fail));
+    let mut made = UpperDirectory { path: path.clone(), project: None, _lock: None };
+    let locked = lock(&path, FlockOperation::NonBlockingLockShared).map_err(fail);
+    let locked = locked.map(|held| made._lock = Some(Ours::new(held)));
+    let filled =
+        locked.and_then(|()| made.bind(store, bytes)).and_then(|()| fill(&path, owner, directories).map_err(fail));
     match filled.and_then(|()| made.project.as_ref().zip(bytes).map_or(Ok(()), |(project, bytes)| project.limit(bytes)))
     {
         Ok(()) => Ok(made),
@@ -65,7 +71,15 @@ pub fn make(
     }
 }
 
-/// Removes the layers for whose keeper (pid, start time) `alive` says no: that one and its host died at once. Returns how many.
+/// The directory, locked as long as its descriptor is open (flock(2)).
+fn lock(path: &Path, how: FlockOperation) -> std::io::Result<OwnedFd> {
+    let directory = rustix::fs::open(path, PARENT.union(OFlags::NOFOLLOW), rustix::fs::Mode::empty())?;
+    rustix::fs::flock(&directory, how)?;
+    Ok(directory)
+}
+
+/// Removes the layers for whose keeper (pid, start time) `alive` says no and that nobody has locked: that one and its host died at
+/// once. Returns how many.
 pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&str)) -> usize {
     let mut found = 0;
     for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
@@ -73,8 +87,10 @@ pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&s
         if owner.is_none_or(|(pid, start)| alive(pid, start)) {
             continue;
         }
+        let Ok(held) = lock(&entry.path(), FlockOperation::NonBlockingLockExclusive) else { continue };
         found += 1;
-        if let Some(left) = (UpperDirectory { path: entry.path(), project: None }).remove(false) {
+        let left = UpperDirectory { path: entry.path(), project: None, _lock: Some(Ours::new(held)) };
+        if let Some(left) = left.remove(false) {
             resists(&left.to_string_lossy());
         }
     }

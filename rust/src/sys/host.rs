@@ -101,9 +101,15 @@ fn clone_and_wait(start: &Start) -> Result<()> {
     };
     let at = start as *const Start as *mut u8;
     // SAFETY: `start` and its stacks live until both clones are gone, or for ever (see the deadline).
-    let pid =
-        check(unsafe { arch::clone3_onto_stack((&raw const args).cast(), size_of::<CloneArgs>(), intermediate, at) })?
-            as i32;
+    let cloned =
+        check(unsafe { arch::clone3_onto_stack((&raw const args).cast(), size_of::<CloneArgs>(), intermediate, at) });
+    let pid = match cloned {
+        Ok(pid) => pid as i32,
+        Err(errno) => {
+            start.errno.store(errno.0, Ordering::Release); // nobody uses this memory
+            return Ok(());
+        }
+    };
     // A late clone would go on with numbers of descriptors that are somebody else's by then: with this pending it never does.
     wait_until_clear(&start.intermediate_here).inspect_err(|_| {
         let _ = super::process::kill(pid, SIGKILL);
