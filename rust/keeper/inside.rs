@@ -164,9 +164,6 @@ fn join_groups(plan: &Plan<'_>) -> Result<()> {
 /// Unshared after the last group was joined: earlier, the host's own path would show inside (v1).
 fn cgroup_namespace(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     let grouped = plan.fds.into_cgroup >= 0 || plan.fds.with_role(role::JOIN_CGROUP).next().is_some();
-    if plan.head.skips(flag::SKIP_CGROUP_NAMESPACE) {
-        return Ok(());
-    }
     // Whichever /proc is at hand: before ROOT the keeper's, afterwards the container's.
     let (proc, path) = if state.proc >= 0 { (state.proc, c"self/cgroup") } else { (AT_FDCWD, c"/proc/self/cgroup") };
     if grouped && let Ok(file) = fs::openat(proc, path, O_RDONLY, 0) {

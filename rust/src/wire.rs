@@ -75,7 +75,6 @@ pub mod flag {
     pub const SKIP_LANDLOCK: u32 = 1 << 26;
     pub const SKIP_CAPABILITIES: u32 = 1 << 27;
     pub const SKIP_MASKS: u32 = 1 << 28;
-    pub const SKIP_CGROUP_NAMESPACE: u32 = 1 << 29;
     pub const SKIP_JOIN: u32 = 1 << 30;
     pub const SKIP_PIVOT: u32 = 1 << 31;
     pub const SKIP_DETACH: u32 = 1 << 23;

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import house
 import pycontainer as pc
 import worlds
 from pycontainer import _causes
@@ -101,16 +102,19 @@ SYSCTL = Path("/proc/sys/kernel/unprivileged_userns_clone")
 
 @takes("user_namespace", cause="userns_sysctl")
 @pytest.mark.requires("root", "plain-user", "emulated", f"path:{SYSCTL}")
-@pytest.mark.vm
-def test_debian_s_own_setting(plain_user: PlainUser) -> None:
+def test_debian_s_own_setting(plain_user: PlainUser, scratch: Path) -> None:
     """The kernel's own refusal, and its cure; of a machine that is ours to change."""
-    assert worlds.report(plain_user(worlds.DOCTOR))["user_namespace"]["state"] == "held"
+    store = Path(tempfile.mkdtemp(prefix="store-", dir=scratch))  # its root carries no layers
+    shutil.chown(store, house.USER)
+    doctor = plain_user(f"import os; os.environ['PYCONTAINER_STORE'] = {str(store)!r}\n{worlds.DOCTOR}")
+    assert worlds.report(doctor)["user_namespace"]["state"] == "held"
     before = SYSCTL.read_text()
     SYSCTL.write_text("0")
     try:
-        row = worlds.report(plain_user(worlds.DOCTOR))["user_namespace"]
+        row = worlds.report(doctor)["user_namespace"]
     finally:
         SYSCTL.write_text(before)
+        shutil.rmtree(store)
     assert (row["state"], row["why"]) == ("missing", "sysctl kernel.unprivileged_userns_clone is 0")
     assert row["fix"] == "sysctl -w kernel.unprivileged_userns_clone=1"
 

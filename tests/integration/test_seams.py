@@ -19,7 +19,7 @@ import pycontainer as pc
 from programs.loads import schedulers
 
 pytest_plugins = ["programs.loads"]
-pytestmark = [pytest.mark.requires("seams"), pytest.mark.vm]
+pytestmark = pytest.mark.requires("seams")
 
 SCRIPT = """
 import json, os, sys
@@ -31,8 +31,12 @@ for line in sys.stdin:
     if "io" in limits:
         limits["io"] = {disk: pc.IoLimit(**rates) for disk, rates in limits["io"].items()}
     said["mounts"] = [pc.Mount.bind(path, path, read_only=True) for path in said.pop("binds", [])]
-    result = pc.run(["/bin/true"], image=sys.argv[1], limits=pc.Limits(**limits), security=security, **said)
-    print(json.dumps({name: [row.state, row.by, row.why] for name, row in result.enforced.items()}), flush=True)
+    try:
+        result = pc.run(["/bin/true"], image=sys.argv[1], limits=pc.Limits(**limits), security=security, **said)
+    except pc.Error as error:
+        print(json.dumps({"error": repr(error)}), flush=True)
+    else:
+        print(json.dumps({name: [row.state, row.by, row.why] for name, row in result.enforced.items()}), flush=True)
 """
 Rows = dict[str, list[str]]
 
@@ -52,7 +56,9 @@ class Runs:
         print(json.dumps([seams, said]), file=self.child.stdin, flush=True)
         line = self.child.stdout.readline()
         assert line, self.child.communicate()[1]
-        return json.loads(line)
+        rows = json.loads(line)
+        assert "error" not in rows, rows["error"]
+        return rows
 
     def end(self) -> None:
         _, err = self.child.communicate(timeout=60)

@@ -5,7 +5,7 @@ use super::spec::{Space, Spaces, UserSpace};
 use crate::security::maps::Line;
 use crate::wire::flag;
 
-const STEPS: [(&str, u32); 11] = [
+const STEPS: [(&str, u32); 10] = [
     ("seccomp", flag::SKIP_SECCOMP),
     ("no_new_privileges", flag::SKIP_NO_NEW_PRIVS),
     ("landlock", flag::SKIP_LANDLOCK),
@@ -14,7 +14,6 @@ const STEPS: [(&str, u32); 11] = [
     ("readonly_paths", flag::SKIP_READ_ONLY),
     ("pivot_root", flag::SKIP_PIVOT),
     ("detach_old_root", flag::SKIP_DETACH),
-    ("namespace:cgroup", flag::SKIP_CGROUP_NAMESPACE),
     ("cgroup", flag::SKIP_JOIN),
     ("idmapped_mounts", flag::SKIP_IDMAP),
 ];
@@ -40,6 +39,7 @@ pub fn flags() -> u32 {
 /// A namespace that was asked for and is not made: the rest of the road takes the host's, as it does where that is asked for.
 pub fn spaces(mut said: Spaces) -> Spaces {
     let kinds = [
+        ("namespace:cgroup", &mut said.cgroup),
         ("namespace:ipc", &mut said.ipc),
         ("namespace:net", &mut said.net),
         ("namespace:pid", &mut said.pid),
