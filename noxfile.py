@@ -248,7 +248,7 @@ def vm(session: nox.Session) -> None:
     try:
         session.run(
             "python", "tools/vm.py", "--disk", str(image), "--at", str(stage.path), "--results", str(results),
-            "--timeout", "1500" if quick else "10000", "--", "sh", str(script),
+            "--timeout", "2100" if quick else "10000", "--", "sh", str(script),
         )  # fmt: skip
     finally:
         image.unlink()
