@@ -27,7 +27,7 @@ X86, ROOT = platform.machine() == "x86_64", os.geteuid() == 0
 # What a run makes once its engine is there. A call that no run makes any more fails the test, and so does a new one.
 HOST = [
     "socketpair", "sendmsg", "recvmsg", "pipe2", "fcntl", "ppoll", "openat", "mkdirat", "statx", "newfstatat",
-    "unlinkat", "memfd_create", "write", "read", "getdents64", "lseek", "prlimit64",
+    "unlinkat", "memfd_create", "write", "read", "getdents64", "lseek", "prlimit64", "flock",
     *(["open", "mkdir", "readlink", "chmod"] if X86 else ["readlinkat", "fchmodat"]),
     *(["chown" if X86 else "fchownat"] if ROOT else ["fchmodat"]),
     *(["eventfd2"] if ROOT and requirements.cgroup2() else []),  # groups of version 1
