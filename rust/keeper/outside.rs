@@ -7,8 +7,7 @@ use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{Errno, Result};
-use crate::wire::outside::{self as op, SLOTS};
-use crate::wire::{Decimal, Reader, flag, idmap, mapped};
+use crate::wire::{Decimal, Reader, SLOTS, flag, idmap, mapped, outside as op};
 use core::ffi::CStr;
 
 /// Detached mounts under way: owned ones are closed with this, borrowed ones (cached layers) are not.

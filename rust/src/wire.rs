@@ -11,6 +11,9 @@ pub use format::{Decimal, Fixed, Reader, Write};
 /// A message is at most this long; a longer plan travels in a memfd (kind `SPAWN_FILE`).
 pub const MESSAGE_MAX: usize = 64 * 1024;
 
+/// Mounts that the keeper makes for one container.
+pub const SLOTS: usize = 64;
+
 /// Requests of the host.
 pub mod request {
     pub const HELLO: u8 = 1;
@@ -84,8 +87,6 @@ pub mod flag {
 
 /// Mounts that the keeper makes, detached, into numbered slots.
 pub mod outside {
-    /// How many there can be in one container.
-    pub const SLOTS: usize = 64;
     pub const TMPFS: u8 = 1;
     pub const TREE: u8 = 2;
     pub const LAYER_FD: u8 = 3;

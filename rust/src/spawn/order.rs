@@ -131,7 +131,7 @@ impl Order<'_> {
 }
 
 fn refuse_too_many(spec: &Spec, layout: &Layout) -> Result<()> {
-    const MOST: usize = wire::outside::SLOTS;
+    const MOST: usize = wire::SLOTS;
     if layout.slots <= MOST {
         return Ok(());
     }
