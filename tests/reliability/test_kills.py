@@ -64,7 +64,6 @@ ENDINGS = {
 IN_VM = {"exec", "exit"}
 
 
-@pytest.mark.vm
 def test_killing_the_interpreter(
     pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]
 ) -> None:
@@ -168,7 +167,6 @@ class Served:
         assert self.child.returncode == 0, err
 
 
-@pytest.mark.vm
 def test_killing_the_keeper(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
     rounds, served, seen = times(300), Served(pen, rootfs), {"keeper": 0, "7 exited": 0}
     for i in rounds:
@@ -204,7 +202,6 @@ def cmdline(pid: int) -> bytes:
         return b""
 
 
-@pytest.mark.vm
 def test_killing_pid_1(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
     rounds, served, seen = times(100), Served(pen, rootfs), {"killed": 0, "7 exited": 0, "setup": 0}
     for i in rounds:
