@@ -61,7 +61,6 @@ ENDINGS = {
     "exception": "raise SystemError('the end')",
     "SIGTERM": "os.kill(os.getpid(), 15); time.sleep(9)",
 }
-IN_VM = {"exec", "exit"}
 
 
 def test_killing_the_interpreter(
@@ -83,7 +82,7 @@ def test_killing_the_interpreter(
     tell(f"{len(rounds)} kills, all gone after at most {longest:.2f} s")
 
 
-@pytest.mark.parametrize("ending", [pytest.param(e, marks=pytest.mark.vm) if e in IN_VM else e for e in ENDINGS])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_other_ends_of_the_interpreter(
     pen: Pen, rootfs: Path, ending: str, times: Callable[[int], range], tell: Callable[[str], None]
 ) -> None:
