@@ -55,9 +55,11 @@ pub fn make(
     let fail = |error: std::io::Error| {
         Error::setup_at("make the writable layer", path.display().to_string(), error.raw_os_error().unwrap_or(5))
     };
+    let private = std::fs::Permissions::from_mode(0o700);
     std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(fail)?;
     let mut made = UpperDirectory { path: path.clone(), project: None, _lock: None };
-    let locked = lock(&path, FlockOperation::NonBlockingLockShared).map_err(fail);
+    let ours = std::fs::set_permissions(&path, private); // the host's umask may have taken it from us
+    let locked = ours.and_then(|()| lock(&path, FlockOperation::NonBlockingLockShared)).map_err(fail);
     let locked = locked.map(|held| made._lock = Some(Ours::new(held)));
     let filled =
         locked.and_then(|()| made.bind(store, bytes)).and_then(|()| fill(&path, owner, directories).map_err(fail));
@@ -98,7 +100,6 @@ pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&s
 }
 
 fn fill(path: &Path, owner: u32, directories: &[(String, u32)]) -> std::io::Result<()> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?; // the host's umask may have taken it from us
     directories.iter().try_for_each(|(name, mode)| directory(&path.join(name), owner, *mode))
 }
 
