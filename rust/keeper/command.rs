@@ -259,7 +259,7 @@ fn end_with_keeper(lifeline: i32) -> Step<()> {
     let mut fds = [process::PollFd { fd: lifeline, events: 0, revents: 0 }];
     match retry(|| process::poll(&mut fds, 0)) {
         Ok(0) => Ok(()),
-        Ok(_) => process::exit_group(1), // it died before
+        Ok(_) => process::exit_group(1),           // it died before
         Err(errno) => Err((step::RELEASE, errno)), // no word of the command's: its exit status would be taken for one
     }
 }
