@@ -1,4 +1,4 @@
-"""An interpreter under test, and strace on it or on its keeper: which system calls a run makes, and errors put into them.
+"""An interpreter under test, and strace on it or its keeper: which system calls a run makes, errors put into them.
 
 Needs the pen; ends only what it started.
 """
