@@ -178,7 +178,7 @@ def test_control_of_cve_2025_52565_the_pty_s_name_in_the_image_is_bound_instead(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("target", ["/etc/hosts", "/etc/hostname", "/a/b/c/new", "/.dockerenv"])
 def test_cve_2025_24965_file_through_a_link(fresh_rootfs: Path, canary: Path, target: str, way: str) -> None:
-    """Also CVE-2024-5154, CVE-2022-4122, and CVE-2026-87766 (a parent several levels up is the link)."""
+    """Also CVE-2024-5154, CVE-2022-4122, CVE-2022-4123, and CVE-2026-87766 (a parent several levels up is the link)."""
     first = fresh_rootfs / target.split("/")[1]
     put_link(first, links_out(canary)[way])
     try:
