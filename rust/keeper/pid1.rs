@@ -60,6 +60,9 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     let _ = process::setsid();
     let mut state = inside::State::new(plan, inside.slots);
     inside::run(plan, &mut state)?;
+    if plan.head.skips(flag::SWAP_COVERED) {
+        swap(state.root).map_err(failed(step::RELEASE))?;
+    }
     if !plan.head.skips(flag::SKIP_MASKS | flag::SKIP_READ_ONLY)
         && let Some(index) = evidence::uncovered(plan, &state)
     {
@@ -85,6 +88,13 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     }
     command.close_streams();
     supervise(inside.control.raw(), pid, started, &mut report, plan, &state)
+}
+
+/// Test-only: what another container that shares a directory may do between the covering and the look.
+fn swap(root: i32) -> crate::sys::Result<()> {
+    fs::renameat2(root, c"seam/one", root, c"seam/aside")?;
+    fs::renameat2(root, c"seam/two", root, c"seam/one")?;
+    fs::renameat2(root, c"seam/aside", root, c"seam/two")
 }
 
 fn put_exit(report: &mut impl Write, is_pid2: u8, status: i32, started: u64, ended: u64) {

@@ -83,6 +83,8 @@ pub mod flag {
     pub const SKIP_DETACH: u32 = 1 << 23;
     pub const SKIP_READ_ONLY: u32 = 1 << 22;
     pub const SKIP_IDMAP: u32 = 1 << 21;
+    /// Test-only too: /seam/one and /seam/two change their names when all is covered.
+    pub const SWAP_COVERED: u32 = 1 << 20;
 }
 
 /// Mounts that the keeper makes, detached, into numbered slots.

@@ -18,6 +18,7 @@ from typing import Any
 
 import pycontainer as pc
 
+RENAMEAT2 = {"x86_64": 316, "aarch64": 276}[os.uname().machine]
 EPERM, ENOENT, EACCES, EINVAL, ENOSYS = 1, 2, 13, 22, 38
 # What an attack in Python begins with: raw system calls that answer with a negative errno, as the kernel does.
 PRELUDE = """

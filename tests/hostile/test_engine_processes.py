@@ -181,10 +181,9 @@ def test_cve_2025_23266_environment_never_reaches_the_engine() -> None:
     assert not [environ for environ in seen if b"evil" in environ]
 
 
-@pytest.mark.requires("root", "controller:memory", "controller:pids")
-def test_cve_2025_47291_in_our_group_in_every_controller() -> None:
-    """Read from outside while it runs: the group is ours for each controller that holds a limit, also with a user
-    namespace.
+def groups_of_a_run() -> list[tuple[tuple[str, ...], dict[str, str]]]:
+    """For each process of a run with limits, read from outside while it runs: the controllers that hold them, and the
+    group that it is in for each.
     """
     limits = pc.Limits(memory="256MiB", pids=50, cpus=1)
     found: dict[str, str] = {}
@@ -204,8 +203,27 @@ def test_cve_2025_47291_in_our_group_in_every_controller() -> None:
     pc.run(["/bin/sh", "-c", "sleep 1; : hostile-marker"], limits=limits, check=True)
     watcher.join()
     assert found
+    seen = []
     for text in found.values():
         rows = [line.split(":", 2) for line in text.splitlines()]
         groups = {name: path for _, controllers, path in rows for name in controllers.split(",")}
-        names = ("memory", "pids", "cpu") if "memory" in groups else ("",)  # version 2: one group for all
+        # Version 2: one group for all.
+        seen.append((("memory", "pids", "cpu") if "memory" in groups else ("",), groups))
+    return seen
+
+
+@pytest.mark.requires("root", "controller:memory", "controller:pids")
+def test_cve_2025_47291_in_our_group_in_every_controller() -> None:
+    """The group is ours for each controller that holds a limit, also with a user namespace."""
+    for names, groups in groups_of_a_run():
         assert all("/pycontainer-" in groups[name] for name in names), groups
+
+
+@pytest.mark.requires("root", "seams", "cgroup1:memory", "cgroup1:pids")
+def test_control_of_cve_2025_47291_a_group_that_was_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the joining left out the same look finds them in this process's own groups. On version 2 there is nothing to
+    leave out: clone3 makes the process in its group.
+    """
+    monkeypatch.setenv("PYCONTAINER_SEAM", "cgroup")
+    for names, groups in groups_of_a_run():
+        assert not any("/pycontainer-" in groups[name] for name in names), groups

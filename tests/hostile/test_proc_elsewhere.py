@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +15,8 @@ import pytest
 
 import pycontainer as pc
 import worlds
-from hostile.attacks import put_link, shell
+from hostile.attacks import RENAMEAT2, put_link, shell
+from hostile.careless import led_astray
 
 OWN = ["proc", "sys", "dev"]
 SYSCTLS = ["net/ipv4/ping_group_range", "net/ipv4/ip_unprivileged_port_start"]
@@ -106,7 +107,6 @@ while done < goal:
     done += 100
 print(done)
 """
-RENAMEAT2 = {"x86_64": 316, "aarch64": 276}[os.uname().machine]
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def test_cve_2025_52881_swapped_while_sysctls_are_written(
     fresh_rootfs: Path, canary: Path, times: Callable[[int], range], name: str, kind: str
 ) -> None:
     """Also CVE-2025-62596: sysctls, maps and scores go through descriptors of our own procfs. A start sees the
-    directory or is refused; never is anything written behind a link or into a decoy.
+    directory or is refused; never is anything written behind a link or into a decoy. The control is the next test.
     """
     if kind == "link":
         put_link(fresh_rootfs / "other", canary)
@@ -152,6 +152,17 @@ def test_cve_2025_52881_swapped_while_sysctls_are_written(
     assert seen["ran"], seen
     decoys = [path for path in (fresh_rootfs / "other").rglob("*") if kind == "directory" and path.is_file()]
     assert {path.read_text() for path in decoys} <= {"decoy\n"}
+
+
+def test_control_of_cve_2025_52881_a_careless_peer_writes_where_the_link_leads(shared: Path, scratch: Path) -> None:
+    """The same swapper, and somebody who looks at a directory and then writes a setting in it by name."""
+    outside = scratch / "outside-of-52881"
+    for directory in (shared / "d/x", outside / "x"):
+        directory.mkdir(parents=True)
+    put_link(shared / "other", outside)
+    with swapper(shared, "d", 10**9):
+        assert led_astray("write", shared, outside) > 0
+    shutil.rmtree(outside)
 
 
 # ---- row 12: who writes to a procfs, and where -------------------------------------------------------------------

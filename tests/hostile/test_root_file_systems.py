@@ -164,10 +164,21 @@ def test_cve_2025_52565_console_of_the_image(fresh_rootfs: Path, canary: Path, n
     assert rows[1:] == ["88", "/dev/pts/0"], done
 
 
+def test_control_of_cve_2025_52565_the_pty_s_name_in_the_image_is_bound_instead(
+    fresh_rootfs: Path, canary: Path
+) -> None:
+    """What a careless engine binds onto the console: whatever /dev/pts/0 of the image leads to."""
+    (fresh_rootfs / "dev/pts").mkdir(parents=True, exist_ok=True)
+    put_link(fresh_rootfs / "dev/pts/0", canary / "file")
+    (fresh_rootfs / "dev/console").write_text("")
+    script = 'mount --bind "$1/dev/pts/0" "$1/dev/console"; cat "$1/dev/console"'
+    assert without_engine(script, str(fresh_rootfs)) == "secret of the host\n"
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("target", ["/etc/hosts", "/etc/hostname", "/a/b/c/new", "/.dockerenv"])
 def test_cve_2025_24965_file_through_a_link(fresh_rootfs: Path, canary: Path, target: str, way: str) -> None:
-    """Also CVE-2024-5154, CVE-2022-4122, and CVE-2026-87766 (a parent several levels up is the link)."""
+    """Also CVE-2024-5154, CVE-2022-4122, CVE-2022-4123, and CVE-2026-87766 (a parent several levels up is the link)."""
     first = fresh_rootfs / target.split("/")[1]
     put_link(first, links_out(canary)[way])
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -39,12 +41,11 @@ TMPFS, PROC, SYSFS = 0x01021994, 0x9FA0, 0x62656572
 @pytest.mark.requires("kernel>=6.8")
 @BOTH
 def test_ghsa_3q8j_pf29_vwv8_walls_by_statmount(security: pc.Security) -> None:
-    """Also CVE-2020-8694 and GHSA-jq35-85cj-fj4p (row 126): each mask and each read-only path, as the kernel describes
-    it.
+    """Also CVE-2020-8694, GHSA-jq35-85cj-fj4p and GHSA-6fw5-f8r9-fgfm (row 126: /sys/devices/virtual/powercap,
+    /proc/interrupts, thermal_throttle): each mask and each read-only path, as the kernel describes it.
     """
-    import glob
-    import json
-
+    row_126 = {"/sys/devices/virtual/powercap", "/proc/interrupts"}
+    assert row_126 <= set(security.masked_paths)
     throttles = glob.glob("/sys/devices/system/cpu/cpu*/thermal_throttle")
     masked = [*security.masked_paths, *throttles]
     seen = inside(STATMOUNT, json.dumps([*masked, *security.readonly_paths]), security=security)
@@ -58,6 +59,15 @@ def test_ghsa_3q8j_pf29_vwv8_walls_by_statmount(security: pc.Security) -> None:
     assert len(directories) <= 1 or os.uname().release < "6.15"
     for path in security.readonly_paths:
         assert path not in seen or seen[path]["read_only"], path
+
+
+@pytest.mark.requires("kernel>=6.8", "seams")
+def test_control_of_ghsa_3q8j_pf29_vwv8_read_only_paths_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same look, with the step left out: not one of them is read-only by itself."""
+    monkeypatch.setenv("PYCONTAINER_SEAM", "readonly_paths")
+    seen = inside(STATMOUNT, json.dumps(pc.Security().readonly_paths))
+    assert len(seen) >= 4
+    assert not [path for path, facts in seen.items() if facts["read_only"]]
 
 
 @pytest.mark.requires("seams")
@@ -222,6 +232,17 @@ def test_cve_2022_0811_nothing_in_proc_sys_opens_for_writing(security: pc.Securi
     tried, opened = inside(WRITES, security=security)
     assert tried > 500
     assert opened == []
+
+
+@pytest.mark.requires("seams")
+def test_control_of_cve_2022_0811_without_the_read_only_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the owner of an IPC namespace may set, he could: the same sweep opens it. (The host's own sysctls belong to
+    the host's root, who is nobody in the container's user namespace.)
+    """
+    monkeypatch.setenv("PYCONTAINER_SEAM", "readonly_paths")
+    _, opened = inside(WRITES)
+    assert [path for path in opened if path.startswith("/proc/sys/")]
+    assert "/proc/sys/kernel/core_pattern" not in opened
 
 
 def test_cve_2022_0811_sysctls_of_the_container() -> None:

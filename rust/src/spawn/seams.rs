@@ -1,11 +1,11 @@
-//! Test-only switches: PYCONTAINER_SEAM names steps that are left out, to show that a test of them can fail. Without the feature
-//! `test-seams` nothing here reads the environment.
+//! Test-only switches: PYCONTAINER_SEAM names steps that are left out, to show that a test of them can fail, or one that an attacker
+//! would do at that moment. Without the feature `test-seams` nothing here reads the environment.
 
 use super::spec::{Space, Spaces, UserSpace};
 use crate::security::maps::Line;
 use crate::wire::flag;
 
-const STEPS: [(&str, u32); 10] = [
+const STEPS: [(&str, u32); 11] = [
     ("seccomp", flag::SKIP_SECCOMP),
     ("no_new_privileges", flag::SKIP_NO_NEW_PRIVS),
     ("landlock", flag::SKIP_LANDLOCK),
@@ -16,6 +16,7 @@ const STEPS: [(&str, u32); 10] = [
     ("detach_old_root", flag::SKIP_DETACH),
     ("cgroup", flag::SKIP_JOIN),
     ("idmapped_mounts", flag::SKIP_IDMAP),
+    ("swap_covered", flag::SWAP_COVERED),
 ];
 
 /// Built with the feature.
