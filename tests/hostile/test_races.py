@@ -196,7 +196,7 @@ def test_ghsa_3q8j_pf29_vwv8_read_only_path_is_swapped(
     below(shared)
     with swapping(shared, "d", len(times(SWAPS))) as swaps:
         enough = lambda seen: seen["ran"] > 9 and seen["refused"] > 0  # noqa: E731
-        seen = starts(rootfs, swaps, enough, mounts=[share], security=COVERED)
+        starts(rootfs, swaps, enough, mounts=[share], security=COVERED)
     assert swaps.total >= swaps.goal
     assert {path: path.read_text() for path in content} == content
     assert not list(shared.rglob("new"))
