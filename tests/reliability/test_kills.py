@@ -286,16 +286,21 @@ pc.run(["true"], image=image)
 keeper = _core.keeper_pid()
 def stop():
     os.kill(keeper[0], signal.SIGSTOP)
+    while not stopped():
+        time.sleep(0.001)
 def later(seconds, call, *words):
     threading.Timer(seconds, call, words).start()
 def stopped():
     return open(f"/proc/{keeper[0]}/stat").read().rsplit(")")[-1].split()[0] == "T"
 began = time.monotonic()
 try:
-    if ENDING == "answer":
+    if ENDING.startswith("answer"):
         stop()
         while not stopped():  # kill(2) does not wait for it
             time.sleep(0.001)
+        if ENDING == "answer-with-a-timer":  # of the host's, which interrupts each wait before it is over
+            signal.signal(signal.SIGALRM, lambda *_: None)
+            signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
         print("answer", pc.run(["true"]).returncode)
     else:
         later(0.5, stop)
@@ -315,7 +320,12 @@ assert pc.run(["true"], image=image).returncode == 0
 
 @pytest.mark.parametrize(
     ("ending", "said"),
-    [("timeout", ["True", "timeout timeout"]), ("interrupt", ["True", "interrupt"]), ("answer", ["answer 0"])],
+    [
+        ("timeout", ["True", "timeout timeout"]),
+        ("interrupt", ["True", "interrupt"]),
+        ("answer", ["answer 0"]),
+        ("answer-with-a-timer", ["answer 0"]),
+    ],
 )
 def test_a_keeper_that_was_stopped_goes_on_when_it_is_late(
     pen: Pen, rootfs: Path, ending: str, said: list[str]
