@@ -10,7 +10,7 @@ use crate::remove;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Credentials};
-use crate::sys::process;
+use crate::sys::process::{self, PollFd};
 use crate::sys::{Errno, Result, memory};
 use crate::wire::{self, Ended, Fixed, Reader, Write, cause, flag, outcome, record, request, step};
 
@@ -24,6 +24,9 @@ pub const UPPERS_MAX: usize = 8;
 const IDLE_MS: i32 = 1000;
 /// Nanoseconds for PID 1 to end everything inside.
 const GRACE: u64 = 500_000_000;
+/// Nanoseconds for all containers to die when the host is gone, before their directories are removed; and then again.
+const LAST_GRACE: u64 = 2_000_000_000;
+const LAST_PATIENCE: u64 = 30_000_000_000;
 
 /// What an id without a mapping reads as (/proc/sys/kernel/overflowuid, which nobody changes).
 const OVERFLOW_ID: u32 = 65534;
@@ -194,6 +197,7 @@ impl Keeper {
         if container.oom_event >= 0 {
             process::epoll_remove(self.epoll.raw(), container.oom_event);
         }
+        let _ = net::send(container.report, &[record::ENDING], &[], MSG_DONTWAIT);
     }
 
     /// The command runs: PID 1 said so, or became it (its end of the socket closed by exec).
@@ -282,15 +286,26 @@ impl Keeper {
 
     /// The host is gone: nothing of its containers stays.
     fn end_all(&mut self) {
-        for index in 0..self.table.top {
-            let Some(container) = self.table.get(index) else { continue };
-            kill_now(container);
+        self.table.live().for_each(|container| kill_now(container));
+        for patience in [LAST_GRACE, LAST_PATIENCE] {
+            let all = self.reap_until(process::now() + patience);
+            remove::ours(&self.places, &self.uppers);
+            if all {
+                return;
+            }
         }
-        for index in 0..self.table.top {
-            let Some(container) = self.table.get(index) else { continue };
-            let _ = process::wait4(container.pid, WALL);
+    }
+
+    /// True where all are dead. One that waits in the kernel, for a file system that does not answer, ends when that lets it go: it does
+    /// not keep what others have left.
+    fn reap_until(&mut self, deadline: u64) -> bool {
+        let mut all = true;
+        for container in self.table.live() {
+            let left = deadline.saturating_sub(process::now()).div_ceil(1_000_000);
+            let _ = process::poll(&mut [PollFd { fd: container.pidfd, events: POLLIN, revents: 0 }], left as i64);
+            all &= !matches!(process::wait4(container.pid, WALL | WNOHANG), Ok((0, ..)));
         }
-        remove::ours(&self.places, &self.uppers);
+        all
     }
 }
 

@@ -221,6 +221,8 @@ pub mod record {
     pub const GONE: u8 = 9;
     /// One descriptor: the pidfd of a command that is PID 1, for a host that outlives its keeper.
     pub const FIRST: u8 = 10;
+    /// The keeper has begun to end it.
+    pub const ENDING: u8 = 11;
 }
 
 /// How far a container came.

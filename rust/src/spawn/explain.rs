@@ -44,6 +44,13 @@ pub fn died_in_set_up(ended: &Ended, out_of_memory: bool) -> Error {
     Error::Setup { step: "set the container up".into(), path: None, errno, note: Some(note) }
 }
 
+/// Its processes were killed, and wait in the kernel for something that does not come.
+pub fn does_not_die() -> Error {
+    let note = "a process in it was killed and does not die: it waits for a device or a file system that does not answer (state D in ps); \
+                the keeper removes what is left when it does, or ends itself";
+    Error::Setup { step: "end the container".into(), path: None, errno: 110, note: Some(note.into()) }
+}
+
 fn with_note(step: impl Into<String>, errno: i32, note: Option<&str>) -> Error {
     let note = note.map(str::to_string).or_else(|| probe::refusal(errno));
     Error::Setup { step: step.into(), path: None, errno, note }

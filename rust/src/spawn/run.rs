@@ -31,6 +31,8 @@ const LAST_TICK: u64 = 1024;
 const OVERDUE: u64 = 1000;
 /// Milliseconds for the keeper to bury a container that this call gives up.
 const GIVE_UP: u64 = 5000;
+/// Milliseconds after which a container that was killed is taken for one that cannot die.
+const STUCK: u64 = 10_000;
 /// How long a keeper that has closed a socket may take to be seen dead.
 const DYING: Duration = Duration::from_millis(500);
 /// As much as a pipe can hold (fs.pipe-max-size, unless root raised it).
@@ -69,6 +71,10 @@ struct Live<'a> {
     held: Option<Vec<Guarantee>>,
     ended: Option<Ended>,
     killed: bool,
+    /// Nanoseconds of CLOCK_MONOTONIC after which what is being killed is not waited for any more.
+    patient_until: u64,
+    /// It was not: the keeper has to see to its end alone.
+    forsaken: bool,
     /// Nanoseconds of CLOCK_MONOTONIC after which the keeper should have ended it: if not, it has been stopped.
     overdue: u64,
     /// The process that started it; a forked copy (a signal handler's, in the middle of the wait) has no part in it.
@@ -103,6 +109,8 @@ impl<'a> Live<'a> {
             held: None,
             ended: None,
             killed: false,
+            patient_until: u64::MAX,
+            forsaken: false,
             overdue: overdue(spec),
             pid: std::process::id(),
         }
@@ -131,12 +139,14 @@ impl Live<'_> {
                 if now >= self.overdue {
                     self.engine.keeper.wake();
                 }
-                if !self.killed {
-                    let stop = interrupted();
-                    self.check_owner()?;
-                    if stop {
-                        self.kill(cause::KILLED)?;
-                    }
+                let stop = interrupted();
+                self.check_owner()?;
+                if now >= self.patient_until || (stop && self.killed) {
+                    self.forsaken = true;
+                    return Err(explain::does_not_die());
+                }
+                if stop {
+                    self.kill(cause::KILLED)?;
                 }
             }
             for index in ready.into_iter().flat_map(Ready::indices) {
@@ -219,6 +229,7 @@ impl Live<'_> {
             (Some(record::TERMINAL), None) => return Err(Error::setup("receive the terminal", EMFILE)),
             (Some(record::FIRST), None) => return Err(Error::setup("receive the container's first process", EMFILE)),
             (Some(record::GONE), _) => self.counters = self.groups.as_ref().map(Groups::counters),
+            (Some(record::ENDING), _) => self.be_patient(),
             (Some(record::EVIDENCE), _) => self.evidence.absorb(from.rest()),
             (Some(record::ENDED), _) => {
                 let ended = Ended::read(&mut from).ok_or_else(|| Error::setup("read the keeper's record", 71))?;
@@ -286,9 +297,15 @@ impl Live<'_> {
         if !self.killed {
             self.killed = true;
             self.overdue = sys::process::now() + OVERDUE * MILLISECOND;
+            self.be_patient();
             self.engine.keeper.kill(self.id, cause)?;
         }
         Ok(())
+    }
+
+    /// From now on it is being killed.
+    fn be_patient(&mut self) {
+        self.patient_until = self.patient_until.min(sys::process::now() + STUCK * MILLISECOND);
     }
 
     /// Ends a container whose outcome this call cannot wait for. True where the keeper has buried it.
@@ -341,7 +358,7 @@ impl Live<'_> {
             return Err(waited.err().unwrap_or_else(super::keeper::died));
         }
         let given_up = waited.is_err() && self.ended.is_none();
-        let buried = !given_up || self.give_up() || self.end_alone();
+        let buried = !given_up || (!self.forsaken && self.give_up()) || self.end_alone();
         let counters = self.counters.take().or_else(|| self.groups.as_ref().map(Groups::counters));
         let mut counters = counters.unwrap_or_default();
         // Our own PID 1 is none of the container's tasks.
@@ -355,9 +372,11 @@ impl Live<'_> {
             remove_groups(self.engine, groups);
         }
         self.prepared.remove_upper(self.engine, !buried);
-        // Ids that may still be in use are not given back: PID 1 holds their lock as long as it lives.
-        if let (Some(range), Some(pool), true) = (self.range.take(), self.engine.pool(), buried) {
-            pool.give_back(range);
+        // Ids that may still be in use are not given back: PID 1 holds their lock as long as it lives, or this process does for it.
+        match (self.range.take(), self.engine.pool()) {
+            (Some(range), Some(pool)) if buried => pool.give_back(range),
+            (Some(range), _) if self.spec.pid1 => std::mem::forget(range),
+            _ => {}
         }
         waited?;
         let ended = self.ended.ok_or_else(super::keeper::died)?;
