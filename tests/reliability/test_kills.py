@@ -286,7 +286,7 @@ pc.run(["true"], image=image)
 keeper = _core.keeper_pid()
 def stop():
     os.kill(keeper[0], signal.SIGSTOP)
-    while not stopped():
+    while not stopped():  # kill(2) does not wait for it
         time.sleep(0.001)
 def later(seconds, call, *words):
     threading.Timer(seconds, call, words).start()
@@ -296,8 +296,6 @@ began = time.monotonic()
 try:
     if ENDING.startswith("answer"):
         stop()
-        while not stopped():  # kill(2) does not wait for it
-            time.sleep(0.001)
         if ENDING == "answer-with-a-timer":  # of the host's, which interrupts each wait before it is over
             signal.signal(signal.SIGALRM, lambda *_: None)
             signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
