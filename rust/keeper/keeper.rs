@@ -42,6 +42,8 @@ pub struct Keeper {
     pub epoll: Fd,
     pub host: Credentials,
     pub rootless: bool,
+    /// The beginning of the names of what the host makes for its containers.
+    prefix: Fixed<{ remove::PREFIX_MAX }>,
     pub places: [i32; PLACES_MAX],
     /// Directories of writable layers on the disk.
     pub uppers: [i32; UPPERS_MAX],
@@ -74,6 +76,7 @@ fn start() -> Result<Keeper> {
         epoll,
         host: Credentials::default(),
         rootless: false,
+        prefix: Fixed::new(),
         places: [-1; PLACES_MAX],
         uppers: [-1; UPPERS_MAX],
         table: Table::create()?,
@@ -100,6 +103,9 @@ impl Keeper {
         let mut from = Reader::new(&self.message[..received.length]);
         let kind = from.u8().ok_or(Errno::PROTO)?;
         let mode = from.u8().ok_or(Errno::PROTO)?;
+        let prefix = from.bytes().ok_or(Errno::PROTO)?;
+        self.prefix.free().get_mut(..prefix.len()).ok_or(Errno::PROTO)?.copy_from_slice(prefix);
+        self.prefix.advance(prefix.len());
         if kind != request::HELLO || received.fd_count > PLACES_MAX {
             return Err(Errno::PROTO);
         }
@@ -289,7 +295,7 @@ impl Keeper {
         self.table.live().for_each(|container| kill_now(container));
         for patience in [LAST_GRACE, LAST_PATIENCE] {
             let all = self.reap_until(process::now() + patience);
-            remove::ours(&self.places, &self.uppers);
+            remove::ours(self.prefix.bytes(), &self.places, &self.uppers);
             if all {
                 return;
             }

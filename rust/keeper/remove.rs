@@ -5,20 +5,24 @@ use crate::sys::constants::*;
 use crate::sys::fs;
 use crate::sys::process;
 use crate::sys::{Errno, Result};
-use crate::wire::Decimal;
 use core::ffi::CStr;
 
 const ROUNDS: usize = 8;
 const HEAD: &[u8] = b"pycontainer-";
+/// HEAD and three numbers.
+pub const PREFIX_MAX: usize = 80;
 
-/// Every group and every writable layer that carries this keeper's pid: those of live containers, and what the host had made for
-/// one whose plan never came.
-pub fn ours(places: &[i32], uppers: &[i32]) {
+/// Every group and every writable layer whose name begins so: those of live containers, and what the host had made for one whose plan
+/// never came.
+pub fn ours(prefix: &[u8], places: &[i32], uppers: &[i32]) {
+    if !prefix.starts_with(HEAD) {
+        return; // it has not been said
+    }
     for place in places.iter().filter(|fd| **fd >= 0) {
-        each_of_ours(*place, |name| directory(*place, name));
+        each_of(prefix, *place, |name| directory(*place, name));
     }
     for upper in uppers.iter().filter(|fd| **fd >= 0) {
-        each_of_ours(*upper, |name| removal::remove(*upper, name));
+        each_of(prefix, *upper, |name| removal::remove(*upper, name));
     }
 }
 
@@ -35,40 +39,19 @@ pub fn named(name: &CStr, places: &[i32], uppers: &[i32]) {
 }
 
 /// Looks again after each removal that went well: a directory that changes under getdents may hide an entry.
-fn each_of_ours(parent: i32, remove: impl Fn(&CStr) -> Result<()>) {
-    let prefix = Prefix::own();
+fn each_of(prefix: &[u8], parent: i32, remove: impl Fn(&CStr) -> Result<()>) {
     for _ in 0..ROUNDS {
         let Ok(listing) = fs::openat(parent, c".", O_RDONLY | O_DIRECTORY, 0) else { return };
         let mut removed = false;
         let mut buffer = [0u8; 2048];
         while let Ok(length @ 1..) = fs::getdents64(listing.raw(), &mut buffer) {
             for entry in fs::entries(&buffer[..length]) {
-                removed |= entry.name.to_bytes().starts_with(prefix.bytes()) && remove(entry.name).is_ok();
+                removed |= entry.name.to_bytes().starts_with(prefix) && remove(entry.name).is_ok();
             }
         }
         if !removed {
             return;
         }
-    }
-}
-
-/// "pycontainer-PID-": the beginning of the names that the host gives to what belongs to this keeper's containers.
-struct Prefix {
-    text: [u8; 40],
-    length: usize,
-}
-
-impl Prefix {
-    fn own() -> Prefix {
-        let digits = Decimal::new(process::getpid() as u64);
-        let mut prefix = Prefix { text: [b'-'; 40], length: HEAD.len() + digits.bytes().len() + 1 };
-        prefix.text[..HEAD.len()].copy_from_slice(HEAD);
-        prefix.text[HEAD.len()..prefix.length - 1].copy_from_slice(digits.bytes());
-        prefix
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.text[..self.length]
     }
 }
 

@@ -29,8 +29,8 @@ pc.run(["true"], image=sys.argv[1], upper="disk", tty=True)
 CALLS = "connect,bind,sendto,sendmsg,open,openat,openat2,mkdir,mkdirat,execve,execveat"
 # nscd: newuidmap's C library, about a name of this user's.
 ASKED = re.compile(r"sun_path=(?!\"/var/run/nscd/)|systemd|dbus|/run/user/\d+/bus|busctl", re.IGNORECASE)
-# How groups and layers are named: by the keeper's pid and start time, and a number.
-GROUP = re.compile(r"pycontainer(-\d+-\d+-\d+)?")
+# How groups and layers are named: by the keeper's pid and start time, its pid namespace, and a number.
+GROUP = re.compile(r"pycontainer(-\d+-\d+-\d+\.\d+)?")
 
 
 def traced(place: Path, code: str, *words: str) -> list[str]:

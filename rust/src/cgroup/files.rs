@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Version;
@@ -16,6 +16,9 @@ const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 /// Bytes asked for in one read of a group's file, and the most that one of its lines has (io.stat: a device and six counters).
 const AT_ONCE: usize = 4096;
 const LONGEST_LINE: usize = 1024;
+
+/// How often a sweep may take a group between its making and its locking.
+const TRIES: usize = 64;
 
 /// A group's directory. `path` is for messages only.
 #[derive(Debug)]
@@ -46,11 +49,26 @@ impl Directory {
         Ok(Directory { fd, path: format!("{}/{name}", self.path) })
     }
 
+    /// Makes a group that no sweep takes as long as this process, or a copy, has it open.
     pub(super) fn make(&self, name: &str) -> Result<Directory, Errno> {
-        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))?;
-        self.child(name).inspect_err(|_| {
+        for _ in 0..TRIES {
+            rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))?;
+            let made = self.child(name).inspect_err(|_| {
+                let _ = self.remove(name);
+            })?;
+            // A sweep may have come first, and then it is gone.
+            let held = made.lock(FlockOperation::NonBlockingLockShared) != Err(Errno::WOULDBLOCK);
+            if held && rustix::fs::accessat(&self.fd, name, Access::EXISTS, AtFlags::empty()).is_ok() {
+                return Ok(made);
+            }
+            drop(made);
             let _ = self.remove(name);
-        })
+        }
+        Err(Errno::BUSY)
+    }
+
+    pub(super) fn lock(&self, operation: FlockOperation) -> Result<(), Errno> {
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&self.fd, operation))
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), Errno> {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::files::Directory;
@@ -13,7 +15,8 @@ const PREFIX: &str = "pycontainer-";
 /// How long killed processes may take to leave their group.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The name by which a later engine sees whose a group was. `start` is field 22 of the keeper's /proc/PID/stat.
+/// The name by which a later engine sees whose a group was. `start` is field 22 of the keeper's /proc/PID/stat; neither number means
+/// anything in another pid or time namespace, so no group is taken that its maker has locked.
 pub fn group_name(keeper: u32, start: u64, serial: &str) -> String {
     format!("{PREFIX}{keeper}-{start}-{serial}")
 }
@@ -51,6 +54,9 @@ fn take(hierarchy: &Hierarchy, name: &str) -> bool {
     let Ok(directory) = hierarchy.parent.child(name) else {
         return false;
     };
+    if directory.lock(FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        return false;
+    }
     let (begin, mut pause) = (Instant::now(), Duration::from_micros(200));
     loop {
         let Some(inside) = members(&directory) else {
@@ -59,7 +65,7 @@ fn take(hierarchy: &Hierarchy, name: &str) -> bool {
         if inside.is_empty() {
             return groups::remove(&hierarchy.parent, name).is_ok();
         }
-        // A pid namespace that we are not in has pids that only look dead.
+        // In a pid namespace that we are not in somebody else ends them.
         if begin.elapsed() > PATIENCE || !inside.iter().any(|&pid| ours(pid)) {
             return false;
         }

@@ -222,7 +222,7 @@ impl Engine {
 
     /// The name of a container's directories: a later engine sweeps those whose keeper is gone.
     pub fn group_name(&self, id: u64) -> String {
-        cgroup::group_name(self.keeper.pid as u32, self.keeper.start_time, &id.to_string())
+        format!("{}{id}", self.keeper.prefix)
     }
 
     /// Where writable layers on the disk are made; the keeper knows the place before there is anything in it.

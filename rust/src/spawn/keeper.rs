@@ -25,6 +25,8 @@ pub struct Keeper {
     pub pid: i32,
     /// Clock ticks after boot (field 22 of /proc/PID/stat): with the pid it names one process for ever.
     pub start_time: u64,
+    /// The beginning of the names of all that its containers have on this machine.
+    pub prefix: String,
     pidfd: Ours,
     control: Ours,
 }
@@ -56,7 +58,9 @@ impl Keeper {
         // With a wrong one the next engine would take this one's containers for leftovers.
         let start_time = start_time(started.pid)
             .map_err(|error| Error::setup("read the keeper's start time", error.raw_os_error().unwrap_or(71)))?;
-        let keeper = Keeper { pid: started.pid, start_time, pidfd: Ours::new(started.pidfd), control: Ours::new(ours) };
+        let prefix = prefix(started.pid, start_time);
+        let (pidfd, control) = (Ours::new(started.pidfd), Ours::new(ours));
+        let keeper = Keeper { pid: started.pid, start_time, prefix, pidfd, control };
         keeper.greet(mode, places)?;
         Ok(keeper)
     }
@@ -65,6 +69,7 @@ impl Keeper {
         let mut hello = Vec::new();
         hello.put_u8(request::HELLO);
         hello.put_u8((*mode != Privileges::Privileged) as u8);
+        hello.put_bytes(self.prefix.as_bytes());
         let helpers: &[_] = if let Privileges::Range(helpers) = mode { helpers } else { &[] };
         hello.put_u8(helpers.len() as u8);
         for (program, arguments) in helpers {
@@ -268,6 +273,13 @@ fn describe(step: u16) -> &'static str {
 fn left_until(deadline: Instant) -> Timespec {
     let left = deadline.saturating_duration_since(Instant::now());
     Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as _ }
+}
+
+/// With the pid namespace: two of them have the same pids, and engines in both may share a store.
+fn prefix(pid: i32, start_time: u64) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let space = std::fs::metadata("/proc/self/ns/pid").map_or(0, |seen| seen.ino());
+    crate::cgroup::group_name(pid as u32, start_time, &format!("{space}."))
 }
 
 /// Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so the count starts after its last parenthesis. ESRCH for one

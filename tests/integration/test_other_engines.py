@@ -1,0 +1,78 @@
+"""Engines that share a store and groups, and that cannot see each other's keepers: each leaves alone what is alive."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import leaks
+import worlds
+
+pytestmark = [pytest.mark.requires("root", "controller:memory"), pytest.mark.vm]
+# Where the first process of an engine's pid namespace, and so its keeper, always has the same pid.
+PIDS = ["unshare", "-pf", "--mount-proc"]
+TIME = ["unshare", "-Tf", "--boottime", "86400"]
+HERE: list[str] = []
+
+# It writes into its layer, waits for a line, and reads again.
+LIVES = """
+import sys
+argv = ["sh", "-c", "echo kept > /file; echo up; read line; cat /file"]
+given = {"upper": "disk", "limits": pc.Limits(memory="64MiB"), "stdin": 0, "stdout": 1, "image": sys.argv[1]}
+print(pc.run(argv, **given).reason)
+"""
+RUNS = """
+import sys
+print(pc.run(["true"], image=sys.argv[1], upper="disk", limits=pc.Limits(memory="64MiB")).reason)
+"""
+
+
+@pytest.fixture
+def store(scratch: Path) -> dict[str, str]:
+    """The environment of engines that have one store of their own."""
+    return {**os.environ, "PYCONTAINER_STORE": str(scratch / "shared-store"), "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(HERE, PIDS), (PIDS, HERE), (PIDS, PIDS), (HERE, TIME), (TIME, HERE)],
+    ids=["pids-below", "pids-above", "pids-beside", "time-below", "time-above"],
+)
+def test_what_lives_stays_where_another_engine_begins_and_ends(
+    rootfs: Path, store: dict[str, str], first: list[str], second: list[str]
+) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    argv = [*first, *worlds.python(LIVES), str(rootfs)]
+    with subprocess.Popen(argv, text=True, env=store, **pipes) as lives:  # type: ignore[call-overload]
+        assert lives.stdout.readline() == "up\n", lives.communicate()
+        other = [*second, *worlds.python(RUNS), str(rootfs)]
+        done = subprocess.run(other, check=True, capture_output=True, text=True, env=store)
+        assert done.stdout == "exited\n"
+        out, err = lives.communicate("on\n", timeout=60)
+    assert out == "kept\nexited\n", err
+    assert gone(store)
+
+
+def gone(store: dict[str, str]) -> bool:
+    """A keeper removes what it has a moment after its host's end."""
+    deadline = time.monotonic() + leaks.SETTLE
+    while (left := list(Path(store["PYCONTAINER_STORE"]).glob("uppers/*"))) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not left
+
+
+def test_what_is_dead_is_swept_by_an_engine_of_another_namespace(rootfs: Path, store: dict[str, str]) -> None:
+    """Both died at once in there; nobody holds the lock."""
+    code = f"""
+import os, signal, threading, time
+from pycontainer import _core
+threading.Timer(1, lambda: [os.kill(_core.keeper_pid()[0], signal.SIGSTOP), os._exit(0)]).start()
+{LIVES}"""
+    argv = [*PIDS, "--kill-child", *worlds.python(code), str(rootfs)]
+    subprocess.run(argv, check=False, capture_output=True, env=store, stdin=subprocess.DEVNULL)
+    subprocess.run([*worlds.python(RUNS), str(rootfs)], check=True, env=store, capture_output=True)
+    assert gone(store)
