@@ -36,14 +36,14 @@ pub fn at(phase: u8, step: u16) -> impl Fn(Errno) -> Failure {
     move |errno| Failure { phase, step, errno }
 }
 
-/// `index` is that of the container among the live ones.
-pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize) -> Outcome<Launched> {
+/// `index` is that of the container among the live ones; `again`: after an attempt that had no descriptor left.
+pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize, again: bool) -> Outcome<Launched> {
     let head = &plan.head;
     let in_own = head.clone_flags & CLONE_NEWUSER != 0;
     // What is made in tmpfs belongs to the container's root.
     let root = if in_own { (head.base, head.group_base) } else { (0, 0) };
     let as_root = Ids::take(root.0, root.1, (0, 0))?;
-    let mut slots = Slots::new();
+    let mut slots = Slots::new(again);
     outside::run(plan, cache, &mut slots).map_err(|(index, errno)| at(phase::OUTSIDE, index)(errno))?;
     let (ours, theirs) = net::socketpair().map_err(at(phase::KEEPER, step::SOCKET))?;
     let spaces = Joined::enter(plan)?;

@@ -18,11 +18,13 @@ pub struct Slots {
     pub upper: Option<usize>,
     /// What became of the mounts that are mapped where that is possible: a word of `mapped`.
     pub mapped: u8,
+    /// An attempt before this one had no descriptor left (requests.rs): a layer on the disk is as that one left it.
+    pub again: bool,
 }
 
 impl Slots {
-    pub fn new() -> Slots {
-        Slots { owned: [-1; SLOTS], borrowed: [-1; SLOTS], upper: None, mapped: mapped::NO_MOUNT }
+    pub fn new(again: bool) -> Slots {
+        Slots { owned: [-1; SLOTS], borrowed: [-1; SLOTS], upper: None, mapped: mapped::NO_MOUNT, again }
     }
 
     pub fn get(&self, slot: u8) -> Result<i32> {
@@ -89,8 +91,7 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
         op::MKDIR => {
             let (name, mode) = from.text().zip(from.u32()).ok_or(Errno::PROTO)?;
             match fs::mkdirat(slots.get(slot)?, name, mode) {
-                // A second try (requests.rs) on a file system that came with the message finds those of the first.
-                Err(Errno::EXIST) if slots.upper == Some(slot as usize) => Ok(()),
+                Err(Errno::EXIST) if slots.again && slots.upper == Some(slot as usize) => Ok(()),
                 other => other,
             }
         }

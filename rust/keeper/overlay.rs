@@ -36,10 +36,21 @@ fn read<'a>(from: &mut Reader<'a>, slots: &Slots) -> Result<Overlay<'a>> {
 
 pub fn make(from: &mut Reader<'_>, slots: &Slots) -> Result<Fd> {
     let overlay = read(from, slots)?;
+    if slots.again && overlay.options & options::VOLATILE != 0 {
+        forget_earlier(&overlay);
+    }
     match by_descriptor(&overlay) {
         // Before 6.13 the options take no descriptors, before 6.15 detached layers are EINVAL.
         Err(Errno::INVAL | Errno::OPNOTSUPP) => attached_for_a_moment(&overlay),
         other => other,
+    }
+}
+
+/// An overlay that was volatile and has ended is not mounted again: for all that the kernel knows, a power failure came in between. It
+/// says so in a directory of the work directory.
+fn forget_earlier(overlay: &Overlay<'_>) {
+    if let Ok(work) = fs::openat(overlay.upper, overlay.work_name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0) {
+        let _ = crate::removal::remove(work.raw(), c"work");
     }
 }
 

@@ -95,10 +95,10 @@ impl Keeper {
 
     /// Cached layers are only a convenience: where they took the last descriptors, the container comes first.
     fn launch(&mut self, plan: &plan::Plan<'_>, index: usize) -> launch::Outcome<()> {
-        let mut launched = launch(plan, self.cache, self.rootless, index);
+        let mut launched = launch(plan, self.cache, self.rootless, index, false);
         if matches!(&launched, Err(failure) if failure.errno == Errno::MFILE) && !self.cache.is_empty() {
             self.cache.drop_layers();
-            launched = launch(plan, self.cache, self.rootless, index);
+            launched = launch(plan, self.cache, self.rootless, index, true);
         }
         let launched = launched?;
         let Some(container) = self.table.get(index) else { return Ok(()) };

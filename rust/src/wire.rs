@@ -12,7 +12,7 @@ pub use format::{Decimal, Fixed, Reader, Write};
 pub const MESSAGE_MAX: usize = 64 * 1024;
 
 /// Mounts that the keeper makes for one container.
-pub const SLOTS: usize = 64;
+pub const SLOTS: usize = 256;
 
 /// Requests of the host.
 pub mod request {

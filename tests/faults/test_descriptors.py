@@ -98,6 +98,39 @@ def test_a_keeper_with_few_descriptors_lets_go_of_its_cache(pen: Pen, rootfs: Pa
     assert not pen.left()
 
 
+# Containers one after another fill the cache of a keeper with few descriptors; the last finds none left half-way.
+AGAIN = """
+import os, resource, sys
+import pycontainer as pc
+image, disk = sys.argv[1], sys.argv[2] or None
+seen = {}
+for limit in range(24, 64):
+    if os.fork() == 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        answer = 0
+        try:
+            for i in range(8):
+                pc.run(["true"], image=image)
+            pc.run(["true"], image=image, upper="disk", limits=pc.Limits(disk=disk))
+        except OSError as error:
+            answer = error.errno
+            if answer != 24:
+                print(limit, error, file=sys.stderr)
+        os._exit(answer)
+    status = os.waitstatus_to_exitcode(os.wait()[1])
+    seen[status] = seen.get(status, 0) + 1
+print(seen)
+assert set(seen) == {0, 24}, seen
+"""
+
+
+@pytest.mark.requires("loop")
+@pytest.mark.parametrize("disk", ["", "8MiB"], ids=["directory", "bounded"])
+def test_a_second_attempt_takes_the_layer_as_the_first_one_left_it(pen: Pen, rootfs: Path, disk: str) -> None:
+    pen.run(AGAIN, rootfs, disk, timeout=240)
+    assert not pen.left()
+
+
 def test_a_terminal_that_finds_no_descriptor_is_an_error(pen: Pen, rootfs: Path) -> None:
     program = """
 import os, resource, sys, threading

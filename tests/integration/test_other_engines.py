@@ -18,15 +18,17 @@ PIDS = ["unshare", "-pf", "--mount-proc"]
 TIME = ["unshare", "-Tf", "--boottime", "86400"]
 HERE: list[str] = []
 
-# It writes into its layer, waits for a line, and reads again.
+# It writes into its layer, waits for a line, reads, and writes again.
 LIVES = """
 import sys
-argv = ["sh", "-c", "echo kept > /file; echo up; read line; cat /file"]
+import pycontainer as pc
+argv = ["sh", "-c", "echo kept > /file; echo up; read line; cat /file; echo more > /more; cat /more"]
 given = {"upper": "disk", "limits": pc.Limits(memory="64MiB"), "stdin": 0, "stdout": 1, "image": sys.argv[1]}
 print(pc.run(argv, **given).reason)
 """
 RUNS = """
 import sys
+import pycontainer as pc
 print(pc.run(["true"], image=sys.argv[1], upper="disk", limits=pc.Limits(memory="64MiB")).reason)
 """
 
@@ -53,7 +55,7 @@ def test_what_lives_stays_where_another_engine_begins_and_ends(
         done = subprocess.run(other, check=True, capture_output=True, text=True, env=store)
         assert done.stdout == "exited\n"
         out, err = lives.communicate("on\n", timeout=60)
-    assert out == "kept\nexited\n", err
+    assert out == "kept\nmore\nexited\n", err
     assert gone(store)
 
 

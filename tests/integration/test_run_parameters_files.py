@@ -104,6 +104,18 @@ def test_a_tmpfs_has_the_size_and_mode_that_were_said(inside: Probe) -> None:
         assert seen[path]["flags"] & (NOSUID | NODEV) == NOSUID | NODEV
 
 
+@pytest.mark.parametrize("kind", ["bind", "overlay", "tmpfs"])
+def test_sixty_mounts(probe_root: Path, shared: Path, kind: str) -> None:
+    made = {
+        "bind": lambda target: pc.Mount.bind(shared, target, read_only=True),
+        "overlay": lambda target: pc.Mount.overlay(shared, target),
+        "tmpfs": lambda target: pc.Mount.tmpfs(target, size="1MiB"),
+    }[kind]
+    mounts = [made(f"/m/{i}") for i in range(60)]
+    done = pc.run(["grep", "-c", " /m/", "/proc/self/mountinfo"], image=probe_root, mounts=mounts, text=True)
+    assert (done.stdout, done.stderr) == ("60\n", "")
+
+
 @parameter("run.files")
 @pytest.mark.requires("ids")
 def test_files_are_there_before_the_command_and_belong_to_its_user(inside: Probe, tmp_path: Path) -> None:

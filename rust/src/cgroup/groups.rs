@@ -248,6 +248,12 @@ impl Groups {
         }
     }
 
+    /// As if this process had ended.
+    #[cfg(test)]
+    pub(super) fn unlock(&self) {
+        self.members.iter().for_each(|member| member.directory.lock(rustix::fs::FlockOperation::Unlock).unwrap());
+    }
+
     /// Removes every group; the first error is told after all have been tried. Their processes must be gone.
     pub fn remove(self) -> Result<()> {
         let mut result = Ok(());

@@ -174,6 +174,8 @@ fn a_sweep_takes_what_has_no_keeper_and_nothing_else() {
     let both = Limits { unified: true, ..v1.clone() };
     let (orphan, plain, kept) = (only(&both, dead), only(&v1, dead), only(&both, alive));
     let processes = [&orphan, &plain].map(|groups| Inside::start(groups, "sleep 60 >&- & exec sleep 60"));
+    assert_eq!(sweep(&place, |pid, _| pid != dead), 0, "their host lives");
+    [&orphan, &plain].into_iter().for_each(Groups::unlock);
     // A zombie, which only its parent can reap, keeps no group busy.
     let swept = sweep(&place, |pid, _| pid != dead);
     let expected = orphan.mask().count_ones() + plain.mask().count_ones();
@@ -198,6 +200,7 @@ fn a_sweep_leaves_processes_of_another_pid_namespace() {
     let dead = u32::MAX - 1;
     let limits = Limits { pids: Some(Cap::Value(50)), ..Limits::default() };
     let groups = Groups::create(&place, &group_name(dead, 1, &name()), &limits).unwrap();
+    groups.unlock();
     let (_, directory) = groups.counted(Controller::Pids).unwrap();
     directory.write("cgroup.procs", &inner.to_string()).unwrap();
     assert_eq!(sweep(&place, |pid, _| pid != dead), 0);

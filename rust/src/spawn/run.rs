@@ -15,10 +15,12 @@ use crate::gate::Ours;
 use crate::security::ids::Range;
 use crate::sys;
 use crate::wire::{self, Ended, Reader, cause, outcome, record};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, Timespec, poll};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+mod abandon;
 
 /// Asked when a signal came, and now and then: true ends the run.
 pub type Interrupted<'a> = &'a mut dyn FnMut() -> bool;
@@ -29,10 +31,6 @@ const FIRST_TICK: u64 = 16;
 const LAST_TICK: u64 = 1024;
 /// Milliseconds after which an end that the keeper owes is late.
 const OVERDUE: u64 = 1000;
-/// Milliseconds for the keeper to bury a container that this call gives up.
-const GIVE_UP: u64 = 5000;
-/// Milliseconds after which a container that was killed is taken for one that cannot die.
-const STUCK: u64 = 10_000;
 /// How long a keeper that has closed a socket may take to be seen dead.
 const DYING: Duration = Duration::from_millis(500);
 /// As much as a pipe can hold (fs.pipe-max-size, unless root raised it).
@@ -301,53 +299,6 @@ impl Live<'_> {
             self.engine.keeper.kill(self.id, cause)?;
         }
         Ok(())
-    }
-
-    /// From now on it is being killed.
-    fn be_patient(&mut self) {
-        self.patient_until = self.patient_until.min(sys::process::now() + STUCK * MILLISECOND);
-    }
-
-    /// Ends a container whose outcome this call cannot wait for. True where the keeper has buried it.
-    fn give_up(&mut self) -> bool {
-        let deadline = sys::process::now() + GIVE_UP * MILLISECOND;
-        if self.engine.keeper.kill(self.id, cause::KILLED).is_err() {
-            return false;
-        }
-        while self.ended.is_none() && self.engine.keeper.is_alive() && sys::process::now() < deadline {
-            let mut fds =
-                [PollFd::new(&self.report, PollFlags::IN), PollFd::new(self.engine.keeper.pidfd(), PollFlags::IN)];
-            let time = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-            let _ = poll(&mut fds, Some(&time));
-            match self.hear() {
-                Ok(_) | Err(Error::Setup { errno: EMFILE, .. }) => {}
-                // A mute end: the keeper has refused it, so there is nothing to bury.
-                Err(_) => return self.engine.keeper.is_alive(),
-            }
-        }
-        self.ended.is_some()
-    }
-
-    /// The keeper is dead. Our PID 1 ends with it a moment later; a command that is PID 1, or that is in no pid namespace of its own,
-    /// may go on. True where it is known that nothing does.
-    fn end_alone(&mut self) -> bool {
-        if self.engine.keeper.is_alive() {
-            return false;
-        }
-        while self.hear().unwrap_or(false) {} // the pidfd may be among what the keeper had sent
-        if let Some(Ok(Some(kill))) = self.groups.as_ref().map(Groups::kill_file) {
-            let _ = rustix::io::write(kill, b"1");
-        }
-        let Some(first) = &self.first else { return false };
-        let _ = rustix::process::pidfd_send_signal(first, rustix::process::Signal::KILL);
-        let deadline = sys::process::now() + GIVE_UP * MILLISECOND;
-        while sys::process::now() < deadline {
-            let time = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-            if matches!(poll(&mut [PollFd::new(first, PollFlags::IN)], Some(&time)), Ok(1..)) {
-                return true;
-            }
-        }
-        false
     }
 
     /// Counters after the reap and before the rmdir; everything that was made is removed, whatever went wrong.
