@@ -12,6 +12,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import nox
@@ -32,10 +33,11 @@ IS_ROOT = os.geteuid() == 0
 QUICK_BY_ENVIRONMENT = os.environ.get("PYCONTAINER_QUICK") == "1"
 MATURIN = "maturin>=1.16,<2"
 TYPED = ("noxfile.py", "tools", "benchmarks")
-# Everything is ten to twenty times slower there: a tenth of the repetitions, always. The image is thrown away.
-VM_PYTEST = ("--timeout=600", "-p", "no:cacheprovider", "--quick")
+VM_PYTEST = ("--timeout=600", "-p", "no:cacheprovider")  # the image is thrown away
 VM_PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
 RELIABILITY_PYTEST = ("-s", "--timeout=3600")
+# In the quick form root has repeated a tenth when the plain user's turn comes, at 1 to 4 seconds for each kill.
+VM_MOST_OF_USER = "6"
 
 
 def options_of(session: nox.Session) -> tuple[bool, list[str]]:
@@ -51,6 +53,8 @@ def system_packages(session: nox.Session, *groups: str) -> None:
 
 def wheel(session: nox.Session, features: str = "") -> Path:
     """The wheel for the sources as they are; built where dist/ has none."""
+    # `maturin develop` leaves the keeper among the sources, and `maturin build` then refuses to add it a second time.
+    shutil.rmtree(house.ROOT / "python/pycontainer/_bin", ignore_errors=True)
     directory = house.wheel_directory(features)
     if found := house.wheel_in(directory):
         return found
@@ -223,7 +227,8 @@ def run_staged(session: nox.Session, stage: house.Stage, name: str, command: lis
 def vm(session: nox.Session) -> None:
     """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and as a plain user with a delegated group.
 
-    --quick: those marked `vm`, wherever they lie; else all that `tests` runs. Other words are pytest's.
+    --quick: those marked `vm`, wherever they lie, with a tenth of their repetitions; else with all of them, and a tenth
+    of all else that `tests` runs. Other words are pytest's: a file's tests, with all repetitions unless --quick.
     """
     quick, words = options_of(session)
     if not IS_ROOT:
@@ -235,20 +240,22 @@ def vm(session: nox.Session) -> None:
     python = create_user(session)  # for root too: one stage for both
     stage = staged(session, house.Stage("vm", house.USER), python, wheel(session, "test-seams"))
     named = any(Path(word.partition("::")[0]).exists() for word in words)
-    words = [*VM_PYTEST, *(["-m", "vm"] if quick else []), *(["tests"] if quick and not named else []), *words]
+    parts = vm_parts(quick, named, words)
     # Compiles the tests here, where it takes a second, and finds a broken one before the boot.
     with session.chdir(stage.checkout):
-        session.run(str(stage.python), "-m", "pytest", "-q", "--collect-only", *words, external=True, silent=True)
+        for part in parts.values():
+            session.run(str(stage.python), "-m", "pytest", "-q", "--collect-only", *part, external=True, silent=True)
     image = stage.path.with_name("vm.img")
     machine.image(stage.path, image)
     results = stage.path.with_name("vm-results")
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
-    script = guest_script(stage, results, words)
+    most = {"PYCONTAINER_TEST_MOST": VM_MOST_OF_USER} if quick else {}
+    script = guest_script(stage, results, parts, most)
     try:
         session.run(
             "python", "tools/vm.py", "--disk", str(image), "--at", str(stage.path), "--results", str(results),
-            "--timeout", "2100" if quick else "10000", "--", "sh", str(script),
+            "--timeout", "2100" if quick else "30000", "--", "sh", str(script),
         )  # fmt: skip
     finally:
         image.unlink()
@@ -257,28 +264,43 @@ def vm(session: nox.Session) -> None:
             shutil.copyfile(found, house.JUNIT / found.name)
 
 
-def guest_script(stage: house.Stage, results: Path, words: list[str]) -> Path:
-    """Both runs in one boot; the first failure is the exit code, but the second run takes place all the same."""
+def vm_parts(quick: bool, named: bool, words: list[str]) -> dict[str, list[str]]:
+    """{part of a run: pytest's words}: only the full form has two, since one call repeats all or a tenth."""
+    if quick:
+        return {"": [*VM_PYTEST, "--quick", "-m", "vm", *([] if named else ["tests"]), *words]}
+    if named:
+        return {"": [*VM_PYTEST, *words]}
+    return {"-marked": [*VM_PYTEST, "-m", "vm", "tests", *words], "": [*VM_PYTEST, "--quick", "-m", "not vm", *words]}
+
+
+def guest_script(stage: house.Stage, results: Path, parts: dict[str, list[str]], of_user: dict[str, str]) -> Path:
+    """All runs in one boot; a failure is the exit code, but the other runs take place all the same.
+
+    `of_user` are variables of the plain user's runs alone.
+    """
     settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYCONTAINER_TEST_PACE": VM_PACE, **passed_on()}
     settings["PYTHONDONTWRITEBYTECODE"] = "1"
     environ = [f"{name}={value}" for name, value in settings.items()]
-    temporary = [f"--basetemp={stage.path}/tmp/pytest"]
     # The store is on the disk of the stage, one for each user: the guest's root is an overlay, which carries no layers.
     store = f"PYCONTAINER_STORE={stage.path}/tmp/store"
-    root = ["env", *environ, f"{store}-root", *house.pytest_command(stage, *words, *temporary)]
+    root = ["env", *environ, f"{store}-root"]
+    environ += [f"{name}={value}" for name, value in of_user.items()]
     user = [str(stage.python), "tools/delegate.py", house.USER, *environ, f"{store}-user", "--"]
-    user += house.pytest_command(stage, *words, f"{temporary[0]}-user")
-    keep = f"cp {stage.results}/junit.xml {results}/vm-%s.xml; rm -f {stage.results}/junit.xml"
+
+    def runs(who: str, begin: list[str]) -> Iterator[str]:
+        for part, words in parts.items():
+            argv = house.pytest_command(stage, *words, f"--basetemp={stage.path}/tmp/pytest-{who}")
+            yield f"{shlex.join([*begin, *argv])} || code=$?"
+            yield f"cp {stage.results}/junit.xml {results}/vm-{who}{part}.xml; rm -f {stage.results}/junit.xml"
+
     lines = [
         # Tests look whether they are there, and skip where they are not: loop devices, a scheduler that knows weights.
         "modprobe -q -a loop bfq",
         f"cd {stage.checkout} && mkdir -p -m 1777 {stage.path}/tmp || exit 1",
         "code=0",
-        f"{shlex.join(root)} || code=$?",
-        keep % "root",
+        *runs("root", root),
         f"chown -R {house.USER}: {stage.results}",
-        f"{shlex.join(user)} || code=$?",
-        keep % "user",
+        *runs("user", user),
         "exit $code",
     ]
     script = results / "tests.sh"

@@ -182,6 +182,6 @@ def leaks_where_containers_start(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def times(request: pytest.FixtureRequest) -> Callable[[int], range]:
-    """range(n), with --quick a tenth of it, where each is slow a handful: the repetitions of a reliability test."""
+    """range(n), with --quick a tenth of it: the repetitions of a reliability test."""
     quick = request.config.getoption("--quick")
     return lambda n: pace.repetitions(n, quick)

@@ -1,12 +1,12 @@
-"""How much slower than a real machine this one is, as its session says: one factor for what tests wait and repeat."""
+"""How much slower than a real machine this one is, as its session says, and how often what is repeated is repeated."""
 
 from __future__ import annotations
 
 import os
 
 PACE = float(os.environ.get("PYCONTAINER_TEST_PACE", "1"))
-# An emulated machine shows that a thing holds there, not how often: that is counted on real ones.
-MOST_WHERE_SLOW = 6
+# The most repetitions, where the session has had them counted by another user before.
+MOST = int(os.environ.get("PYCONTAINER_TEST_MOST", "0"))
 
 
 def patience(seconds: float) -> float:
@@ -15,6 +15,6 @@ def patience(seconds: float) -> float:
 
 
 def repetitions(count: int, quick: bool) -> range:
-    """range(count), or a tenth of it (at least one); a handful where each is slow."""
+    """range(count), or a tenth of it (at least one)."""
     wanted = max(1, -(-count // 10)) if quick else count
-    return range(min(wanted, MOST_WHERE_SLOW) if PACE > 1 else wanted)
+    return range(min(wanted, MOST) if MOST else wanted)

@@ -375,17 +375,24 @@ WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {
 COMPARISON = re.compile(r"(kernel|python|landlock|cpus|memory_mib)(>=|<)(\d+(?:\.\d+)?)")
 
 
+def known(word: str) -> bool:
+    """Whether it is a word of this vocabulary; any argument will do."""
+    name, _, argument = word.partition(":")
+    with_argument = argument and name in WITH_ARGUMENT and (name != "cap" or argument in CAPABILITIES)
+    return word in PLAIN or bool(with_argument or COMPARISON.fullmatch(word))
+
+
 @functools.cache
 def missing(word: str) -> str | None:
     """None where this machine has `word`; else why not. LookupError: no such word."""
+    if not known(word):
+        raise LookupError(f"unknown requirement {word!r}; the words are in tests/requirements.py")
     if word in PLAIN:
         return PLAIN[word]()
     if compared := COMPARISON.fullmatch(word):
         return at_least(*compared.groups())
-    name, colon, argument = word.partition(":")
-    if colon and argument and name in WITH_ARGUMENT and (name != "cap" or argument in CAPABILITIES):
-        return WITH_ARGUMENT[name](argument)
-    raise LookupError(f"unknown requirement {word!r}; the words are in tests/requirements.py")
+    name, _, argument = word.partition(":")
+    return WITH_ARGUMENT[name](argument)
 
 
 def scratch() -> str:

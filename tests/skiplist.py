@@ -11,14 +11,17 @@ LIST = Path(__file__).with_name("skips.txt")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the list."""
+    """One line of the list; `needs` are requirements, for the lack of any of which the test may be skipped."""
 
     kind: str
     test: str
+    needs: tuple[str, ...]
     reason: str
 
-    def covers(self, kind: str, test: str) -> bool:
-        return matches(self.kind, kind) and matches(self.test, test)
+    def covers(self, kind: str, test: str, lacking: str) -> bool:
+        return (
+            matches(self.kind, kind) and matches(self.test, test) and any(matches(word, lacking) for word in self.needs)
+        )
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -32,13 +35,23 @@ def parse(text: str) -> list[Entry]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        words = line.split(None, 2)
-        if len(words) < 3:
-            raise ValueError(f"{LIST.name}:{number}: expected KIND TEST reason, got {line!r}")
-        entries.append(Entry(*words))
+        words = line.split(None, 3)
+        if len(words) < 4:
+            raise ValueError(f"{LIST.name}:{number}: expected KIND TEST NEEDS reason, got {line!r}")
+        kind, test, needs, reason = words
+        entries.append(Entry(kind, test, tuple(needs.split(",")), reason))
     return entries
 
 
+def lacking(why: str) -> str:
+    """The requirement in what a skip says; none where the test skipped itself, which no line covers."""
+    found = re.match(r"requires (\S+): ", why)
+    return found[1] if found else ""
+
+
 def unlisted(entries: list[Entry], kind: str, skipped: dict[str, str]) -> dict[str, str]:
-    """Of {test: reason} those that no entry covers."""
-    return {test: why for test, why in skipped.items() if not any(entry.covers(kind, test) for entry in entries)}
+    """Of {test: reason} those that no entry covers, for that requirement."""
+    covered = {
+        test for test, why in skipped.items() if any(entry.covers(kind, test, lacking(why)) for entry in entries)
+    }
+    return {test: why for test, why in skipped.items() if test not in covered}

@@ -22,7 +22,7 @@ from pen import Pen, state, status
 PROGRAM = """
 import os, sys
 import pycontainer as pc
-from pen import limited
+from limited import limited
 from pycontainer import _core
 image, talk, bare = sys.argv[1], int(sys.argv[2]), ["sh", "-c", "echo out; exit 4"]
 KINDS = {

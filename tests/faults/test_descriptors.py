@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.requires("pen"), pytest.mark.leaks_by_design, pytest.m
 PROGRAM = """
 import os, resource, sys, time
 import pycontainer as pc
-from pen import limited
+from limited import limited
 from pycontainer import _core
 image, warm = sys.argv[1], sys.argv[2] == "warm"
 KINDS = {

@@ -50,15 +50,19 @@ def what_is_taken(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def plain_user(scratch: Path) -> Iterator[worlds.PlainUser]:
     """Makes the words that run code as the plain user with a subuid range, with a copy of the package for him."""
-    place = scratch / "for-the-plain-user"
+    place, store = scratch / "for-the-plain-user", scratch / "store-of-the-plain-user"
+    store.mkdir()  # his home may lie on an overlay, which carries no layers
+    shutil.chown(store, house.USER)
     shutil.copytree(Path(pc.__file__).parent, place / "pycontainer", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(worlds.__file__, place)
     subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
     interpreter = house.python_for_user()
     assert interpreter, "requires plain-user"
-    user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups", "env", "-i", "PATH=/usr/bin:/bin"]
+    user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups"]
+    user += ["env", "-i", "PATH=/usr/bin:/bin", f"PYCONTAINER_STORE={store}"]
     yield lambda code: [*user, *worlds.python(code, interpreter, str(place))]
     shutil.rmtree(place)
+    shutil.rmtree(store)
 
 
 @pytest.fixture

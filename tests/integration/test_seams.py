@@ -19,7 +19,7 @@ import pycontainer as pc
 from programs.loads import schedulers
 
 pytest_plugins = ["programs.loads"]
-pytestmark = pytest.mark.requires("seams")
+pytestmark = [pytest.mark.requires("seams"), pytest.mark.vm]
 
 SCRIPT = """
 import json, os, sys

@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from limited import limited  # noqa: F401 - programs under test that import this module say pen.limited
+
 import leaks
 import requirements
 
@@ -42,7 +44,7 @@ def hand_on(group: Path) -> None:
 PRELUDE = """
 import os, signal, sys, threading, time
 import pycontainer as pc
-from pen import limited
+from limited import limited
 from pycontainer import _core
 image, *words = sys.argv[1:]
 assert pc.run(["true"], image=image).returncode == 0
@@ -151,16 +153,6 @@ def status(pid: int) -> dict[str, str]:
     except (FileNotFoundError, ProcessLookupError):
         return {}
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-
-
-def limited(**limits: object) -> dict[str, object]:
-    """For a program under test: run()'s words for these limits. A plain user has no groups of version 1 to hold them:
-    there they are degraded, and all else is the same.
-    """
-    import pycontainer as pc
-
-    held = os.geteuid() == 0 or requirements.cgroup2() is None
-    return {"limits": pc.Limits(**limits), "degrade": () if held else tuple(limits)}  # type: ignore[arg-type]
 
 
 def state(pid: int) -> str | None:

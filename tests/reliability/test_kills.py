@@ -24,7 +24,7 @@ pytestmark = [
 BUSY = """
 import itertools, os, sys, threading
 import pycontainer as pc
-from pen import limited
+from limited import limited
 image = sys.argv[1]
 KINDS = [
     {},
@@ -61,8 +61,10 @@ ENDINGS = {
     "exception": "raise SystemError('the end')",
     "SIGTERM": "os.kill(os.getpid(), 15); time.sleep(9)",
 }
+IN_VM = {"exec", "exit"}
 
 
+@pytest.mark.vm
 def test_killing_the_interpreter(
     pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]
 ) -> None:
@@ -82,7 +84,7 @@ def test_killing_the_interpreter(
     tell(f"{len(rounds)} kills, all gone after at most {longest:.2f} s")
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", [pytest.param(e, marks=pytest.mark.vm) if e in IN_VM else e for e in ENDINGS])
 def test_other_ends_of_the_interpreter(
     pen: Pen, rootfs: Path, ending: str, times: Callable[[int], range], tell: Callable[[str], None]
 ) -> None:
@@ -111,7 +113,7 @@ SERVED = """
 import os, sys, threading, time
 import pycontainer as pc
 from pycontainer import _core
-from pen import limited
+from limited import limited
 image = sys.argv[1]
 ARGV = ["sh", "-c", "sleep 0.2; exit 7"]
 # A change of ids clears the signal of the keeper's death, and what goes into the background has none. Both would
@@ -166,6 +168,7 @@ class Served:
         assert self.child.returncode == 0, err
 
 
+@pytest.mark.vm
 def test_killing_the_keeper(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
     rounds, served, seen = times(300), Served(pen, rootfs), {"keeper": 0, "7 exited": 0}
     for i in rounds:
@@ -201,6 +204,7 @@ def cmdline(pid: int) -> bytes:
         return b""
 
 
+@pytest.mark.vm
 def test_killing_pid_1(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
     rounds, served, seen = times(100), Served(pen, rootfs), {"killed": 0, "7 exited": 0, "setup": 0}
     for i in rounds:

@@ -14,34 +14,54 @@ import doc_examples
 import junit
 import leaks
 import machine
+import pace
 import requirements
 import skiplist
 
 
-def test_list_of_skips_names_kind_test_and_reason():
-    entries = skiplist.parse("# a comment\n\nuser-* tests/a.py::test_x[a-1]  no subuid range\n")
-    assert entries == [skiplist.Entry("user-*", "tests/a.py::test_x[a-1]", "no subuid range")]
-    with pytest.raises(ValueError, match=r"skips\.txt:1: expected KIND TEST reason"):
-        skiplist.parse("user-* tests/a.py::test_x\n")
+def test_list_of_skips_names_kind_test_needs_and_reason():
+    entries = skiplist.parse("# a comment\n\nuser-* tests/a.py::test_x[a-1] subuid,root  no subuid range\n")
+    assert entries == [skiplist.Entry("user-*", "tests/a.py::test_x[a-1]", ("subuid", "root"), "no subuid range")]
+    with pytest.raises(ValueError, match=r"skips\.txt:1: expected KIND TEST NEEDS reason"):
+        skiplist.parse("user-* tests/a.py::test_x root\n")
 
 
 @pytest.mark.parametrize(
-    ("kind", "test", "covered"),
+    ("kind", "test", "why", "covered"),
     [
-        ("user-hybrid", "tests/a.py::test_x[a-1]", True),
-        ("user-v2", "tests/a.py::test_x[a-1]", True),
-        ("root-v2", "tests/a.py::test_x[a-1]", False),
-        ("user-v2", "tests/a.py::test_x[b-1]", False),  # brackets are no character class
-        ("user-v2", "tests/b.py::test_anything", True),
+        ("user-hybrid", "tests/a.py::test_x[a-1]", "requires root: runs as a plain user", True),
+        ("user-v2", "tests/a.py::test_x[a-1]", "requires root: whatever it says", True),
+        ("root-v2", "tests/a.py::test_x[a-1]", "requires root: runs as a plain user", False),
+        ("user-v2", "tests/a.py::test_x[b-1]", "requires root: runs as a plain user", False),  # no character class
+        ("user-v2", "tests/b.py::test_anything", "requires loop: no", True),
+        ("user-v2", "tests/b.py::test_anything", "requires cgroup2:io: no", True),
+        # In a file that is listed, for another cause: what a new requirement takes away is seen.
+        ("user-hybrid", "tests/a.py::test_x[a-1]", "requires program:strace: strace is not installed", False),
+        ("user-v2", "tests/b.py::test_anything", "requires cgroup1:io: no", False),
+        ("user-v2", "tests/b.py::test_anything", "requires root: no", False),
+        # One that skips itself says no requirement.
+        ("user-v2", "tests/b.py::test_anything", "could not import 'loop': requires loop: no", False),
     ],
 )
-def test_a_skip_is_listed_by_kind_and_name(kind, test, covered):
-    entries = skiplist.parse("user-* tests/a.py::test_x[a-1] why\nuser-v2 tests/b.py::* why\n")
-    assert (skiplist.unlisted(entries, kind, {test: "why"}) == {}) is covered
+def test_a_skip_is_listed_by_kind_name_and_requirement(kind, test, why, covered):
+    entries = skiplist.parse("user-* tests/a.py::test_x[a-1] root  why\nuser-v2 tests/b.py::* loop,cgroup2:*  why\n")
+    assert (skiplist.unlisted(entries, kind, {test: why}) == {}) is covered
 
 
-def test_the_list_of_this_checkout_can_be_read():
-    skiplist.parse(skiplist.LIST.read_text())
+def test_the_list_of_this_checkout_can_be_read_and_names_requirements():
+    for entry in skiplist.parse(skiplist.LIST.read_text()):
+        assert all(requirements.known(word) for word in entry.needs), entry
+
+
+@pytest.mark.parametrize(
+    ("quick", "slower", "most", "count"),
+    [(False, 1, 0, 300), (True, 1, 0, 30), (False, 5, 0, 300), (True, 5, 0, 30), (True, 5, 6, 6)],
+)
+def test_quick_is_a_tenth_where_each_is_slow_too(monkeypatch, quick, slower, most, count):
+    monkeypatch.setattr(pace, "PACE", slower)
+    monkeypatch.setattr(pace, "MOST", most)
+    assert pace.repetitions(300, quick) == range(count)
+    assert pace.repetitions(3, quick) == range(1 if quick else 3)
 
 
 @pytest.mark.parametrize(("strict", "status"), [("1", 1), ("0", 0)])

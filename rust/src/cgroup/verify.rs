@@ -25,7 +25,7 @@ impl Groups {
     /// What is in the file, where it is not the value. A file that cannot be read told so when it was written.
     fn other(&self, write: &Write) -> Option<String> {
         let found = self.seat(write.controller)?.1.read(write.file)?;
-        let pages = write.controller == Controller::Memory;
+        let pages = write.controller == Controller::Memory && write.limit != "oom_group";
         (!keeps(&found, &write.value, pages)).then_some(found)
     }
 }

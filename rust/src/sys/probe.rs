@@ -42,8 +42,13 @@ pub const NEEDED: [Needed; 17] = [
 
 /// What calling it with arguments that every kernel refuses comes to: its own complaint, or ENOSYS, or a filter's word.
 pub fn ask(which: &Needed) -> i32 {
-    // SAFETY: all arguments are -1: no valid descriptor, flag set, size or user address, so the call can only fail.
-    unsafe { call(which.number, [usize::MAX; 6]) }.err().map_or(0, |errno| errno.0)
+    let mut arguments = [usize::MAX; 6];
+    if which.number == nr::UNSHARE {
+        // Debian's kernel.unprivileged_userns_clone says EPERM to this flag before it sees that the others are nonsense.
+        arguments[0] = !(CLONE_NEWUSER as usize);
+    }
+    // SAFETY: all other bits are 1: no valid descriptor, flag set, size or user address, so the call can only fail.
+    unsafe { call(which.number, arguments) }.err().map_or(0, |errno| errno.0)
 }
 
 /// Enters a user namespace with one id and uses a privilege there; 0, or the errno of the first step that was refused.
