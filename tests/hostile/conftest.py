@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import pycontainer as pc
 from hostile.attacks import signature
+from hostile.unpacking import Unpack
 
 
 @pytest.fixture
@@ -42,3 +45,25 @@ def shared(scratch: Path) -> Iterator[Path]:
         os.chown(path, 1000, 1000)
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def arena(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Memory with a store in it, so that hard links from the store to the canary beside it would be possible."""
+    memory = Path("/dev/shm")
+    path = Path(tempfile.mkdtemp(prefix="pycontainer-arena-", dir=memory if os.access(memory, os.W_OK) else None))
+    monkeypatch.setenv("PYCONTAINER_STORE", str(path / "store"))
+    yield path
+    subprocess.run(["rm", "-rf", str(path)], check=True)
+
+
+@pytest.fixture
+def unpack(arena: Path) -> Unpack:
+    """The root directory that an archive of these bytes becomes."""
+
+    def body(data: bytes) -> Path:
+        path = arena / "archive.tar"
+        path.write_bytes(data)
+        return Path(pc.Image.from_archive(path)._directory)
+
+    return body

@@ -12,12 +12,7 @@ import os
 import random
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 import tarfile
-import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,24 +20,13 @@ from pathlib import Path
 
 import pytest
 
-import pycontainer as pc
 import rawtar
 from hostile.attacks import signature
+from hostile.unpacking import Unpack, make_canary, refused
 from pycontainer._errors import LayerError
 from rawtar import CHAR, DIRECTORY, FIFO, FILE, GNU, LINK, SYMLINK, archive, base256, entry, header, pax, record
 
-Unpack = Callable[[bytes], Path]
 Step = tuple[bytes, bytes, bytes]  # kind, name, target
-
-
-@pytest.fixture
-def arena(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Memory with a store in it, so that hard links from the store to the canary beside it would be possible."""
-    memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(prefix="pycontainer-arena-", dir=memory if os.access(memory, os.W_OK) else None))
-    monkeypatch.setenv("PYCONTAINER_STORE", str(path / "store"))
-    yield path
-    subprocess.run(["rm", "-rf", str(path)], check=True)
 
 
 @pytest.fixture
@@ -52,34 +36,6 @@ def outside(arena: Path) -> Iterator[Path]:
     before = signature(path)
     yield path
     assert signature(path) == before, "an archive reached out of its root"
-
-
-def make_canary(path: Path) -> Path:
-    (path / "directory").mkdir(parents=True)
-    (path / "file").write_text("do not touch\n")
-    return path
-
-
-@pytest.fixture
-def unpack(arena: Path) -> Unpack:
-    """The root directory that an archive of these bytes becomes."""
-
-    def body(data: bytes) -> Path:
-        path = arena / "archive.tar"
-        path.write_bytes(data)
-        return Path(pc.Image.from_archive(path)._directory)
-
-    return body
-
-
-def refused(unpack: Unpack, data: bytes, text: str = "") -> None:
-    with pytest.raises(LayerError) as caught:
-        unpack(data)
-    assert text in str(caught.value)
-
-
-def leftovers(arena: Path) -> list[str]:
-    return [name for name in os.listdir(arena / "store/archives") if name.endswith((".tmp", ".lock"))]
 
 
 # ---- the corpus --------------------------------------------------------------------------------------------------
@@ -433,82 +389,3 @@ def test_deep_trees_are_refused_and_removed(unpack: Unpack, arena: Path) -> None
         start = link + b"/"
     refused(unpack, archive(*parts), "too deep")
     assert os.listdir(arena / "store/archives") == []
-
-
-# ---- the store ---------------------------------------------------------------------------------------------------
-
-UNPACK = "import sys, pycontainer as pc; print(pc.Image.from_archive(sys.argv[1])._directory)"
-
-
-def start(path: Path) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-c", UNPACK, str(path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(pc.__file__).parent.parent), *sys.path])}
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def big(path: Path, size: int = 32 << 20) -> Path:
-    files = [entry(FILE, b"f%d" % i, data=os.urandom(1 << 20)) for i in range(size >> 20)]
-    path.write_bytes(archive(*files))
-    return path
-
-
-def test_processes_and_threads_share_one_unpacking(arena: Path) -> None:
-    path = big(arena / "big.tar")
-    found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(pc.Image.from_archive(path)._directory)) for _ in range(4)]
-    processes = [start(path) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    found += [process.communicate()[0].strip() for process in processes]
-    assert len(set(found)) == 1
-    assert len(os.listdir(found[0])) == 32
-    assert len(os.listdir(arena / "store/archives")) == 1
-
-
-def test_what_a_killed_process_leaves_is_swept(arena: Path, unpack: Unpack, times: Callable[[int], range]) -> None:
-    path = big(arena / "big.tar", 64 << 20)
-    killed = 0
-    for _ in times(10):
-        process = start(path)
-        deadline = time.monotonic() + 30
-        while process.poll() is None and time.monotonic() < deadline:
-            if (arena / "store/archives").exists() and any(name.endswith(".tmp") for name in leftovers(arena)):
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.001)
-        killed += process.wait() == -signal.SIGKILL
-        process.communicate()
-        if any(name.endswith(".tmp") for name in leftovers(arena)):
-            assert unpack(archive(entry(FILE, b"f", data=os.urandom(9))))  # another archive's unpacking sweeps
-            assert leftovers(arena) == []
-    assert killed
-    assert len(os.listdir(pc.Image.from_archive(path)._directory)) == 64
-
-
-def test_what_is_damaged_is_never_used(unpack: Unpack, arena: Path) -> None:
-    data = archive(entry(FILE, b"f", data=b"whole"))
-    root = unpack(data)
-    record = root.parent / "complete"
-    text = record.read_text()
-    for damage in ("", text[:-4], text.replace("sha256:", "sha256:0"), text.replace("archive 1", "archive 0")):
-        (root / "f").write_bytes(b"damaged")
-        record.write_text(damage)
-        assert (unpack(data) / "f").read_bytes() == b"whole"
-        assert record.read_text() == text
-    shutil.rmtree(root)
-    assert (unpack(data) / "f").read_bytes() == b"whole"
-    assert leftovers(arena) == []
-
-
-def test_the_store_is_private(unpack: Unpack, arena: Path) -> None:
-    """CVE-2021-41091 and its kind: nobody else gets to set-id files in the store."""
-    old = os.umask(0)
-    try:
-        root = unpack(archive(entry(FILE, b"f", mode=0o4755)))
-    finally:
-        os.umask(old)
-    for path in (root.parent, root.parent.parent, root.parent.parent.parent):
-        assert path.stat().st_mode & 0o777 == 0o700
-    assert root.stat().st_mode & 0o7777 == 0o755
