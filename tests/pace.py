@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 PACE = float(os.environ.get("PYCONTAINER_TEST_PACE", "1"))
-# The most repetitions, where the session has had them counted by another user before.
+# The most repetitions, where the session says so; 0: as many as there are.
 MOST = int(os.environ.get("PYCONTAINER_TEST_MOST", "0"))
 
 

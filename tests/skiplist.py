@@ -13,14 +13,16 @@ LIST = Path(__file__).with_name("skips.txt")
 class Entry:
     """One line of the list; `needs` are requirements, for the lack of any of which the test may be skipped."""
 
-    kind: str
+    kinds: tuple[str, ...]
     test: str
     needs: tuple[str, ...]
     reason: str
 
     def covers(self, kind: str, test: str, lacking: str) -> bool:
         return (
-            matches(self.kind, kind) and matches(self.test, test) and any(matches(word, lacking) for word in self.needs)
+            any(matches(word, kind) for word in self.kinds)
+            and matches(self.test, test)
+            and any(matches(word, lacking) for word in self.needs)
         )
 
 
@@ -37,9 +39,9 @@ def parse(text: str) -> list[Entry]:
             continue
         words = line.split(None, 3)
         if len(words) < 4:
-            raise ValueError(f"{LIST.name}:{number}: expected KIND TEST NEEDS reason, got {line!r}")
-        kind, test, needs, reason = words
-        entries.append(Entry(kind, test, tuple(needs.split(",")), reason))
+            raise ValueError(f"{LIST.name}:{number}: expected KINDS TEST NEEDS reason, got {line!r}")
+        kinds, test, needs, reason = words
+        entries.append(Entry(tuple(kinds.split(",")), test, tuple(needs.split(",")), reason))
     return entries
 
 

@@ -21,8 +21,8 @@ import skiplist
 
 def test_list_of_skips_names_kind_test_needs_and_reason():
     entries = skiplist.parse("# a comment\n\nuser-* tests/a.py::test_x[a-1] subuid,root  no subuid range\n")
-    assert entries == [skiplist.Entry("user-*", "tests/a.py::test_x[a-1]", ("subuid", "root"), "no subuid range")]
-    with pytest.raises(ValueError, match=r"skips\.txt:1: expected KIND TEST NEEDS reason"):
+    assert entries == [skiplist.Entry(("user-*",), "tests/a.py::test_x[a-1]", ("subuid", "root"), "no subuid range")]
+    with pytest.raises(ValueError, match=r"skips\.txt:1: expected KINDS TEST NEEDS reason"):
         skiplist.parse("user-* tests/a.py::test_x root\n")
 
 
@@ -44,7 +44,9 @@ def test_list_of_skips_names_kind_test_needs_and_reason():
     ],
 )
 def test_a_skip_is_listed_by_kind_name_and_requirement(kind, test, why, covered):
-    entries = skiplist.parse("user-* tests/a.py::test_x[a-1] root  why\nuser-v2 tests/b.py::* loop,cgroup2:*  why\n")
+    entries = skiplist.parse(
+        "user-*,delegated-v2 tests/a.py::test_x[a-1] root  why\nuser-v2 tests/b.py::* loop,cgroup2:*  why\n"
+    )
     assert (skiplist.unlisted(entries, kind, {test: why}) == {}) is covered
 
 
