@@ -24,7 +24,8 @@ NUMBERS = {
     "capset": 126 if X86 else 91, "ioctl": 16 if X86 else 29, "landlock_create_ruleset": 444, "clone3": 435,
     "openat2": 437, "pivot_root": 155 if X86 else 41, "prctl": 157 if X86 else 167, "prlimit64": 302 if X86 else 261,
     "seccomp": 317 if X86 else 277, "setns": 308 if X86 else 268, "unshare": 272 if X86 else 97,
-    "fsopen": 430, "memfd_create": 319 if X86 else 279, "execveat": 322 if X86 else 281, "open_tree": 428,
+    "fsopen": 430, "memfd_create": 319 if X86 else 279, "mkdirat": 258 if X86 else 34,
+    "execveat": 322 if X86 else 281, "open_tree": 428,
     "move_mount": 429, "fsconfig": 431, "fsmount": 432, "pidfd_open": 434, "close_range": 436, "mount_setattr": 442,
 }  # fmt: skip
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000

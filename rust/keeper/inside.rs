@@ -9,7 +9,7 @@ use crate::sys::fs::{self, Fd};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{Errno, Result, net, process, security};
 use crate::users::{self, Identity, Unknown};
-use crate::wire::{Reader, create, flag, inside as op, phase, role, step};
+use crate::wire::{Reader, create, flag, inside as op, late, phase, role, step};
 use core::ffi::CStr;
 
 const OVERLAY_MAGIC: i64 = 0x794c_7630;
@@ -158,12 +158,30 @@ fn join_groups(plan: &Plan<'_>) -> Result<()> {
     if plan.head.skips(flag::SKIP_JOIN) {
         return Ok(());
     }
+    if plan.head.has(flag::LATE_GROUPS) {
+        return join_late(plan.fds.report);
+    }
     plan.fds.with_role(role::JOIN_CGROUP).try_for_each(|(procs, _)| fs::write(procs, b"0").map(drop))
+}
+
+/// The host makes them meanwhile. Its death, and its word that there are none, end this container.
+fn join_late(report: i32) -> Result<()> {
+    let mut word = [late::NONE];
+    let received = crate::sys::errno::retry(|| net::receive(report, &mut word, 0))?;
+    let procs = &received.fds[..received.fd_count];
+    let joined = match word {
+        _ if received.truncated => Err(Errno::MFILE),
+        [late::HERE] if received.length == 1 => procs.iter().try_for_each(|procs| fs::write(*procs, b"0").map(drop)),
+        _ => Err(Errno::CANCELED),
+    };
+    procs.iter().for_each(|procs| fs::close(*procs));
+    joined
 }
 
 /// Unshared after the last group was joined: earlier, the host's own path would show inside (v1).
 fn cgroup_namespace(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
-    let grouped = plan.fds.into_cgroup >= 0 || plan.fds.with_role(role::JOIN_CGROUP).next().is_some();
+    let late = plan.head.has(flag::LATE_GROUPS);
+    let grouped = late || plan.fds.into_cgroup >= 0 || plan.fds.with_role(role::JOIN_CGROUP).next().is_some();
     // Whichever /proc is at hand: before ROOT the keeper's, afterwards the container's.
     let (proc, path) = if state.proc >= 0 { (state.proc, c"self/cgroup") } else { (AT_FDCWD, c"/proc/self/cgroup") };
     if grouped && let Ok(file) = fs::openat(proc, path, O_RDONLY, 0) {

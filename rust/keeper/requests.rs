@@ -10,7 +10,7 @@ use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Received};
 use crate::sys::process;
 use crate::sys::{Errno, Result, memory};
-use crate::wire::{Ended, Fixed, Reader, Write, flag, outcome, phase, record, request, step};
+use crate::wire::{Ended, Fixed, Reader, Write, flag, outcome, phase, record, request, role, step};
 
 impl Keeper {
     /// False where the host is gone.
@@ -45,6 +45,7 @@ impl Keeper {
             Some(request::ATTACH_SOON) if received.fd_count == 1 => {
                 self.prelude.begin(self.epoll.raw(), KIND_PRELUDE, received.fds[0]);
             }
+            Some(request::GROUPS) => self.take_groups(from, received),
             Some(request::REMOVE) => from.text().map_or((), |name| remove::named(name, &self.places, &self.uppers)),
             _ => {}
         }
@@ -117,6 +118,40 @@ impl Keeper {
         })
     }
 
+    /// What there is to watch of groups that were made after the container: its command waits for them.
+    fn take_groups(&mut self, mut from: Reader<'_>, received: &mut Received) {
+        let Some(index) = from.u64().and_then(|id| self.table.index_of(id)) else { return };
+        let Some(container) = self.table.get(index) else { return };
+        for fd in &mut received.fds[..received.fd_count] {
+            let place = match from.u8() {
+                Some(role::OOM_EVENT) => &mut container.oom_event,
+                Some(role::OOM_CONTROL) => &mut container.oom_control,
+                Some(role::CPU_USAGE) => &mut container.cpu_usage,
+                _ => continue,
+            };
+            *place = core::mem::replace(fd, -1);
+        }
+        let failure = match self.watch_oom(index) {
+            _ if received.truncated => at(phase::KEEPER, step::TOO_MANY)(Errno::MFILE),
+            Err(errno) => at(phase::KEEPER, step::SOCKET)(errno),
+            Ok(()) => return,
+        };
+        let Some(container) = self.table.get(index) else { return };
+        launch::abandon(container.pidfd, container.pid);
+        let report = container.report;
+        self.refuse(report, failure);
+        self.forget(index);
+    }
+
+    fn watch_oom(&mut self, index: usize) -> Result<()> {
+        match self.table.get(index) {
+            Some(container) if container.oom_event >= 0 && !container.killed => {
+                process::epoll_add(self.epoll.raw(), container.oom_event, EPOLLIN, KIND_OOM | (index as u64) << 3)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn watch(&mut self, index: usize) -> Result<()> {
         let container = self.table.get(index).ok_or(Errno::BADF)?;
         let add = |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << 3);
@@ -127,10 +162,7 @@ impl Keeper {
         } else if container.flags & flag::REPORT_START != 0 {
             add(container.control, EPOLLIN, KIND_MESSAGE)?;
         }
-        if container.oom_event >= 0 {
-            add(container.oom_event, EPOLLIN, KIND_OOM)?;
-        }
-        Ok(())
+        self.watch_oom(index)
     }
 
     /// The host is about to make writable layers in this directory: what is ours there goes with us.

@@ -31,6 +31,16 @@ pub mod request {
     pub const REMOVE: u8 = 7;
     /// One descriptor: cgroup.procs of a v1 group that a container is about to join a child of; see rust/keeper/prelude.rs.
     pub const ATTACH_SOON: u8 = 8;
+    /// With `flag::LATE_GROUPS`: the container, and a role for each descriptor.
+    pub const GROUPS: u8 = 9;
+}
+
+/// What PID 1 hears from the host with `flag::LATE_GROUPS`.
+pub mod late {
+    /// There are none, and the host knows why.
+    pub const NONE: u8 = 0;
+    /// The descriptors are cgroup.procs of each, as with `role::JOIN_CGROUP`.
+    pub const HERE: u8 = 1;
 }
 
 /// What each descriptor of a SPAWN message is for.
@@ -73,6 +83,8 @@ pub mod flag {
     pub const OWN_MAP: u32 = 8192;
     /// There are groups: PID 1 tells the host itself when nothing but it is left in them.
     pub const TELL_GONE: u32 = 1 << 14;
+    /// Its groups of version 1 come in messages of their own, while PID 1 is under way: to the keeper, and to PID 1.
+    pub const LATE_GROUPS: u32 = 1 << 15;
     /// The caller wrote rlimits or an OOM score: the kernel is asked for them after exec.
     pub const TELL_LIMITS: u32 = 1 << 16;
     /// Test-only: a step is left out, to show that a test of it can fail. A keeper built without `test_seams` knows none of them.

@@ -32,6 +32,37 @@ pub struct Groups {
     killed_as_one: Option<&'static str>,
 }
 
+/// The groups of one container before any is there.
+#[derive(Debug)]
+pub struct Unmade<'a> {
+    groups: Groups,
+    limits: &'a Limits,
+    needed: Vec<Controller>,
+}
+
+impl Unmade<'_> {
+    /// Whether there are any, each of version 1: those are joined from inside, late, and may be made while that goes on.
+    pub fn joined_late(&self) -> bool {
+        let version =
+            |controller: &Controller| self.groups.tree.seats[*controller as usize].at().map(|(_, version)| version);
+        let mut versions = self.needed.iter().filter_map(version).peekable();
+        versions.peek().is_some() && versions.all(|version| version == Version::V1)
+    }
+
+    /// After an error nothing is left.
+    pub fn make(self) -> Result<Groups> {
+        let Unmade { mut groups, limits, needed } = self;
+        let made = needed.into_iter().try_for_each(|controller| groups.join(controller));
+        match made.and_then(|()| groups.write(limits)) {
+            Ok(()) => Ok(groups),
+            Err(error) => {
+                let _ = groups.remove();
+                Err(error)
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Member {
     hierarchy: usize,
@@ -56,8 +87,8 @@ pub struct CpuClock {
 }
 
 impl Groups {
-    /// Makes what `limits` needs, possibly nothing (`is_empty`). After an error nothing is left.
-    pub fn create(place: &Place, name: &str, limits: &Limits) -> Result<Groups> {
+    /// What `limits` needs, possibly nothing (`is_empty`). Nothing is made yet; what this machine cannot hold is refused.
+    pub fn plan<'a>(place: &Place, name: &str, limits: &'a Limits) -> Result<Unmade<'a>> {
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\n', '\0']) {
             return Err(Error::Value(format!("{name:?} cannot name a group")));
         }
@@ -66,16 +97,13 @@ impl Groups {
         let (members, rows, oom_event) = (Vec::new(), draft.rows, draft.oom_event);
         let (tree, name, writes) = (Arc::clone(tree), name.to_owned(), draft.writes);
         let killed_as_one = limits.killed_as_one;
-        let mut groups = Groups { tree, name, members, rows, writes, oom_event, killed_as_one };
-        let made = draft.needed.into_iter().try_for_each(|controller| groups.join(controller));
-        let made = made.and_then(|()| groups.write(limits));
-        match made {
-            Ok(()) => Ok(groups),
-            Err(error) => {
-                let _ = groups.remove();
-                Err(error)
-            }
-        }
+        let groups = Groups { tree, name, members, rows, writes, oom_event, killed_as_one };
+        Ok(Unmade { groups, limits, needed: draft.needed.into_iter().collect() })
+    }
+
+    /// Both steps at once. After an error nothing is left.
+    pub fn create(place: &Place, name: &str, limits: &Limits) -> Result<Groups> {
+        Groups::plan(place, name, limits)?.make()
     }
 
     /// Whether a version 1 group is among them: clone3 places nobody there, so the process itself joins.

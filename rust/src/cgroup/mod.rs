@@ -1,6 +1,6 @@
 //! Control groups: where they go, which files hold which limit, what they counted. Never moves a process itself: the keeper does.
 //!
-//! The road: `Place::discover` once per engine, `Groups::create` before the clone, `Groups::counters` and `Groups::remove` after
+//! The road: `Place::discover` once per engine, `Groups::plan` and its `make` before the attach, `Groups::counters` and `Groups::remove` after
 //! the last process has been reaped. `plan` decides without touching the kernel which file gets which value.
 
 mod check;
@@ -24,7 +24,7 @@ mod verify;
 mod tests;
 
 pub use check::MOST_PIDS;
-pub use groups::{CpuClock, CpuFormat, Groups};
+pub use groups::{CpuClock, CpuFormat, Groups, Unmade};
 pub use stats::Counters;
 pub use sweep::{group_name, owner, sweep};
 pub use tree::Place;

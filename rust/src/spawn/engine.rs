@@ -207,6 +207,11 @@ impl Engine {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Whether the next attach to a v1 group will wait for the kernel: none came just before.
+    pub fn attach_waits(&self) -> bool {
+        crate::sys::process::now().saturating_sub(self.attached.load(Ordering::Relaxed)) > NO_WAIT
+    }
+
     /// Called as soon as a container's groups are made (while one waits, the kernel makes none): its wait for the kernel then passes
     /// beside all the rest. Where one has joined just before there is nothing to wait for.
     pub fn expect_attach(&self, groups: &cgroup::Groups) {

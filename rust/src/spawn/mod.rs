@@ -9,6 +9,7 @@ pub mod explain;
 mod feed;
 mod identities;
 pub mod keeper;
+pub mod late;
 pub mod layer;
 pub mod limits;
 pub mod order;

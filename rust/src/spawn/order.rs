@@ -1,6 +1,7 @@
 //! The start of one container, from groups and ids to the message to the keeper. What is half done where a step fails is undone.
 
 use super::engine::Engine;
+use super::late;
 use super::limits;
 use super::plan::{self, Descriptors};
 use super::prepare::{self, Prepared};
@@ -24,6 +25,8 @@ pub struct Parts {
     pub streams: Streams,
     pub groups: Option<Groups>,
     pub range: Option<Range>,
+    /// Why it does not go on, where its groups could not be made.
+    pub refused: Option<Error>,
 }
 
 impl Parts {
@@ -31,30 +34,38 @@ impl Parts {
     pub fn launch(engine: &Arc<Engine>, spec: &Spec, prepared: &Prepared) -> Result<Parts> {
         let id = engine.next_id();
         let name = engine.group_name(id);
-        let groups = Groups::create(&engine.place, &name, &prepared.group_limits)?;
-        engine.expect_attach(&groups);
+        let unmade = Groups::plan(&engine.place, &name, &prepared.group_limits)?;
+        // While one waits for its attach the kernel makes no group: then they are made before anybody does.
+        let late = unmade.joined_late() && !engine.attach_waits();
+        let (groups, unmade) = if late { (None, Some(unmade)) } else { (Some(unmade.make()?), None) };
+        groups.iter().for_each(|groups| engine.expect_attach(groups));
         let range = engine.pool().filter(|_| prepared.own_range).map(|pool| pool.claim()).transpose();
         let range = match range {
             Ok(range) => range,
             Err(error) => {
-                let _ = groups.remove();
+                let _ = groups.map(Groups::remove);
                 return Err(error);
             }
         };
-        let undo = Undo { engine, groups: Some(groups), range };
+        let undo = Undo { engine, groups, range };
         let ids = prepared.ids(undo.range.as_ref());
         prepared.make_skeleton(engine, &ids)?;
         prepared.make_upper(engine, spec, &name, &ids)?;
-        let _gate = gate::spawning();
+        let gate = gate::spawning();
         let mut streams = Streams::open(spec)?;
         let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
         let report = Ours::new(sys::host::adopt(report.release()));
-        let order = Order { engine, spec, prepared, undo: &undo, id, ids, name: &name };
+        let order = Order { engine, spec, prepared, undo: &undo, late, id, ids, name: &name };
         order.send(&streams, theirs.raw())?;
         drop(theirs);
         streams.hand_over();
+        drop(gate);
         let (groups, range) = undo.keep();
-        Ok(Parts { id, report, streams, groups, range })
+        let (groups, refused) = match unmade {
+            Some(unmade) => late::follow(engine, unmade, id, &report),
+            None => (groups, None),
+        };
+        Ok(Parts { id, report, streams, groups, range, refused })
     }
 }
 
@@ -96,6 +107,8 @@ struct Order<'a> {
     spec: &'a Spec,
     prepared: &'a Prepared,
     undo: &'a Undo<'a>,
+    /// The groups come afterwards.
+    late: bool,
     id: u64,
     ids: Maps,
     name: &'a str,
@@ -111,6 +124,9 @@ impl Order<'_> {
             let (role, flag) = plan::stream_role(index);
             descriptors.add(role, *fd, 0);
             flags |= if *own { flag } else { 0 };
+        }
+        if self.late {
+            flags |= wire::flag::LATE_GROUPS | wire::flag::CPU_V1 | wire::flag::TELL_GONE;
         }
         if groups.and_then(Groups::cpu_clock).is_some_and(|clock| clock.format == CpuFormat::UsageNsec) {
             flags |= wire::flag::CPU_V1;

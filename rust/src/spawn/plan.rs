@@ -31,6 +31,11 @@ impl Descriptors {
         self.arguments.push(argument);
     }
 
+    /// (role, descriptor) of each.
+    pub fn roles(&self) -> impl Iterator<Item = (u8, i32)> {
+        self.roles.iter().copied().zip(self.fds.iter().copied())
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         out.put_u8(self.fds.len() as u8);
         for (role, argument) in self.roles.iter().zip(&self.arguments) {

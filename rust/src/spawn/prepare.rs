@@ -305,7 +305,7 @@ impl Prepared {
 /// Descriptors that live until the message has been sent.
 pub type Kept = Vec<OwnedFd>;
 
-fn add_groups(groups: &Groups, descriptors: &mut Descriptors, kept: &mut Kept) -> Result<()> {
+pub fn add_groups(groups: &Groups, descriptors: &mut Descriptors, kept: &mut Kept) -> Result<()> {
     use std::os::fd::AsFd;
     if let Some(directory) = groups.into_cgroup().filter(|_| !seams::skips("cgroup")) {
         descriptors.add(role::INTO_CGROUP, directory.as_raw_fd(), 0);

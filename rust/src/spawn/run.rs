@@ -47,7 +47,7 @@ fn to_the_end(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
     let called = sys::process::now();
     let engine = engine::current()?;
     let mut live = Live::start(&engine, spec)?;
-    let waited = live.wait(interrupted);
+    let waited = live.refused.take().map_or_else(|| live.wait(interrupted), Err);
     live.finish(called, waited)
 }
 
@@ -63,6 +63,7 @@ struct Live<'a> {
     prepared: Prepared,
     groups: Option<Groups>,
     range: Option<Range>,
+    refused: Option<Error>,
     evidence: Evidence,
     /// What was used, where it was read already; what the groups keep of the limits, likewise.
     counters: Option<Counters>,
@@ -102,6 +103,7 @@ impl<'a> Live<'a> {
             prepared,
             groups: parts.groups,
             range: parts.range,
+            refused: parts.refused,
             evidence: Evidence::default(),
             counters: None,
             held: None,

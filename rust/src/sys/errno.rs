@@ -34,6 +34,7 @@ impl Errno {
     pub const STALE: Errno = Errno(116);
     pub const CONNRESET: Errno = Errno(104);
     pub const TIMEDOUT: Errno = Errno(110);
+    pub const CANCELED: Errno = Errno(125);
     pub const NODATA: Errno = Errno(61);
 }
 

@@ -1,0 +1,71 @@
+"""Groups of version 1 are made while the container is under way, where no attach has to be waited for."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import worlds
+
+pytestmark = pytest.mark.requires("root", "cgroup1:memory", "cgroup1:pids")
+
+# One thread may make no directory any more; the other's runs keep the kernel from waiting for a grace period.
+REFUSED = """
+import sys, threading, time
+import pycontainer as pc
+import worlds
+image, limits, failed, done = sys.argv[1], pc.Limits(memory="64MiB", pids=20), [], threading.Event()
+def good():
+    while not done.is_set():
+        assert pc.run(["true"], image=image, limits=limits).returncode == 0
+def refused():
+    worlds.install("mkdirat", 28)
+    for _ in range(30):
+        began = time.monotonic()
+        try:
+            pc.run(["true"], image=image, limits=limits)
+        except pc.SetupError as error:
+            failed.append((error.errno, error.step, time.monotonic() - began))
+assert pc.run(["true"], image=image, limits=limits).returncode == 0
+threads = [threading.Thread(target=call) for call in (good, refused)]
+for thread in threads: thread.start()
+threads[1].join(); done.set(); threads[0].join()
+assert len(failed) == 30
+assert {what[:2] for what in failed} == {(28, "make the group")}, failed
+print(sorted(what[2] for what in failed)[15])
+"""
+
+
+def test_one_that_cannot_be_made_is_the_error_and_ends_the_container(rootfs: Path) -> None:
+    done = subprocess.run([*worlds.python(REFUSED), str(rootfs)], check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 0.4, "PID 1 waited for groups until it was killed"
+
+
+RUNS = """
+import sys
+import pycontainer as pc
+limits = pc.Limits(memory="64MiB", pids=20, cpu_time=20)
+for _ in range(30):
+    result = pc.run(["true"], image=sys.argv[1], limits=limits, check=True)
+    assert {row.state for row in result.enforced.values()} == {"held"}, result.enforced
+"""
+
+
+@pytest.mark.requires("program:strace", "ptrace")
+def test_the_plan_is_sent_before_they_are_there(rootfs: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    strace = ["strace", "-o", str(trace), "-s", "4", "-e", "trace=sendmsg,mkdirat", "--seccomp-bpf", "-f"]
+    code = f"import sys; sys.path.insert(0, {worlds.package_path()!r})\n{RUNS}"
+    subprocess.run([*strace, sys.executable, "-c", code, str(rootfs)], check=True, timeout=120)
+    host = trace.read_text().split(maxsplit=1)[0]
+    lines = [line for line in trace.read_text().splitlines() if line.startswith(host)]
+    # By the first byte of what is sent: 2 is a plan, 9 (a tab) what the keeper is to watch.
+    kinds = [re.search(r'(mkdirat)|iov_base="\\([2t])', line) for line in lines]
+    order = "".join(kind[2] or "m" for kind in kinds if kind)
+    early, late = len(re.findall("m+2", order)), len(re.findall("2m+t", order))
+    assert early + late == 30, order
+    assert late > 10, order
