@@ -58,7 +58,7 @@ impl Directory {
             })?;
             // A sweep may have come first, and then it is gone.
             let held = made.lock(FlockOperation::NonBlockingLockShared) != Err(Errno::WOULDBLOCK);
-            if held && rustix::fs::accessat(&self.fd, name, Access::EXISTS, AtFlags::empty()).is_ok() {
+            if held && rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
                 return Ok(made);
             }
             drop(made);
