@@ -28,7 +28,7 @@ pub struct Engine {
     pub maps: Maps,
     identity: Identity,
     next: AtomicU64,
-    /// When a container was last about to join a v1 group, in nanoseconds.
+    /// When a container last joined a v1 group, or was about to, in nanoseconds.
     attached: AtomicU64,
     skeletons: Mutex<Vec<Skeleton>>,
     notices: Mutex<Notices>,
@@ -210,6 +210,13 @@ impl Engine {
     /// Whether the next attach to a v1 group will wait for the kernel: none came just before.
     pub fn attach_waits(&self) -> bool {
         crate::sys::process::now().saturating_sub(self.attached.load(Ordering::Relaxed)) > NO_WAIT
+    }
+
+    /// A command began then, just after its container had joined.
+    pub fn attached(&self, groups: &cgroup::Groups, at: u64) {
+        if groups.has_v1() {
+            self.attached.fetch_max(at, Ordering::Relaxed);
+        }
     }
 
     /// Called as soon as a container's groups are made (while one waits, the kernel makes none): its wait for the kernel then passes

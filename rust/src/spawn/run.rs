@@ -322,6 +322,7 @@ impl Live<'_> {
         let group_paths = self.groups.as_ref().map(Groups::paths).unwrap_or_default();
         let upper_in_memory = !self.prepared.upper_is_on_disk();
         if let Some(groups) = self.groups.take() {
+            self.engine.attached(&groups, self.ended.map_or(0, |ended| ended.started));
             remove_groups(self.engine, groups);
         }
         self.prepared.remove_upper(self.engine, !buried);
