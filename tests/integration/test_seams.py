@@ -74,7 +74,7 @@ def runs(rootfs: Path) -> Iterator[Runs]:
 
 
 # Each limit that the kernel holds without a control group.
-LIMITS = {"disk": "1MiB", "oom_score_adj": 500, "rlimits": {"nofile": [64, 64], "core": 0}}
+LIMITS = {"oom_score_adj": 500, "rlimits": {"nofile": [64, 64], "core": 0}}
 # Landlock would refuse to execute anything beneath the old root: the road breaks one step later, and starts nothing.
 WITHOUT_LANDLOCK = {"security": {"landlock": False}}
 
@@ -108,7 +108,7 @@ SEAMS = [
     seam("pivot_root", "root", **WITHOUT_LANDLOCK),
     seam("detach_old_root", "root"),
     seam("read_only", "root", read_only=True),
-    seam("disk", limits=LIMITS, needs=("tmpfs-upper",)),
+    seam("disk", limits={"disk": "1MiB", **LIMITS}, needs=("tmpfs-upper",)),
     seam("oom_score_adj", limits=LIMITS),
     seam("rlimits", limits=LIMITS),
 ]
