@@ -38,6 +38,7 @@ const PIPE_MAX: usize = 1 << 20;
 const MILLISECOND: u64 = 1_000_000;
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
+const ECONNRESET: i32 = 104;
 
 pub fn run(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
     to_the_end(spec, interrupted).map_err(explain::completed)
@@ -213,7 +214,13 @@ impl Live<'_> {
     /// One record of the keeper (or of PID 1: the terminal); false where none is here.
     fn hear(&mut self) -> Result<bool> {
         let mut message = [0u8; wire::EVIDENCE_MAX + 1024];
-        let received = match sys::net::receive(self.report.as_raw_fd(), &mut message, sys::constants::MSG_DONTWAIT) {
+        let mut receive = || sys::net::receive(self.report.as_raw_fd(), &mut message, sys::constants::MSG_DONTWAIT);
+        let received = match receive() {
+            // What we sent was not read (groups that followed): told once, before what the other end had sent (unix_release_sock).
+            Err(sys::Errno(ECONNRESET)) => receive(),
+            other => other,
+        };
+        let received = match received {
             Ok(received) if received.length > 0 => received,
             Err(sys::Errno(4 | 11)) => return Ok(false),
             Err(errno) => return Err(Error::setup("hear from the keeper", errno.0)),
