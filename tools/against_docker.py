@@ -133,7 +133,7 @@ def paths(report: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def call_names() -> dict[str, str]:
     """Numbers of this architecture's system calls, from the table that the filter is compiled with."""
-    text = (ROOT / "rust/src/security/seccomp/numbers.rs").read_text()
+    text = (ROOT / "rust/src/security/seccomp/numbers/table.rs").read_text()
     column = 1 if os.uname().machine == "x86_64" else 2
     found = re.findall(r'^    \("(\w+)", (\d+|NONE), (\d+|NONE)\),$', text, re.MULTILINE)
     return {row[column]: row[0] for row in found if row[column] != "NONE"}

@@ -39,7 +39,7 @@ def of_engine() -> dict[str, tuple[int, int]]:
 
 
 def of_filter() -> dict[str, tuple[int | None, int | None]]:
-    text = (RUST / "security/seccomp/numbers.rs").read_text()
+    text = (RUST / "security/seccomp/numbers/table.rs").read_text()
     rows = re.findall(r'^    \("(\w+)", (\d+|NONE), (\d+|NONE)\),$', text, re.MULTILINE)
 
     def number(text: str) -> int | None:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.leaks_by_design, pytest.mark.requires("library:libsecc
 
 MACHINE = platform.machine()
 ARCH = cbpf.ARCH[MACHINE]
-NUMBERS = Path(__file__).parents[2] / "rust/src/security/seccomp/numbers.rs"
+NUMBERS = Path(__file__).parents[2] / "rust/src/security/seccomp/numbers/table.rs"
 DEBIAN = Path("/usr/share/containers/seccomp.json")
 DEFAULT_CAPABILITIES = 0x800405FB
 EPERM, EINVAL, ENOSYS = cbpf.errno(1), cbpf.errno(22), cbpf.errno(38)

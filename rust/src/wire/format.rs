@@ -147,6 +147,27 @@ pub trait Write: Sink {
 
 impl<S: Sink> Write for S {}
 
+/// What a list of numbers is made of: written and read by the same width.
+pub trait Number: Sized {
+    fn write(self, out: &mut impl Write);
+    fn read(from: &mut Reader<'_>) -> Option<Self>;
+}
+
+macro_rules! numbers {
+    ($($kind:ident $put:ident),*) => {
+        $(impl Number for $kind {
+            fn write(self, out: &mut impl Write) {
+                out.$put(self);
+            }
+            fn read(from: &mut Reader<'_>) -> Option<Self> {
+                from.$kind()
+            }
+        })*
+    };
+}
+
+numbers!(u8 put_u8, u16 put_u16, u32 put_u32, i32 put_i32, u64 put_u64);
+
 /// A number in decimal with a closing zero, without allocation.
 pub struct Decimal {
     digits: [u8; 21],
