@@ -124,7 +124,7 @@ impl Keeper {
     pub fn send(&self, message: &[u8], fds: &[i32]) -> Result<()> {
         match sys::errno::retry(|| sys::net::send(self.control.as_raw_fd(), message, fds, 0)) {
             Ok(_) => Ok(()),
-            Err(errno) if matches!(errno.0, 32 | 104 | 107 | 111) => Err(died()),
+            Err(errno) if errno.is_closed_end() => Err(died()),
             Err(errno) => Err(Error::setup("send to the keeper", errno.0)),
         }
     }

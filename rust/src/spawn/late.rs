@@ -11,11 +11,6 @@ use crate::sys::constants::MSG_DONTWAIT;
 use crate::wire::{Write, late, request, role};
 use std::os::fd::AsRawFd;
 
-const EPIPE: i32 = 32;
-const ECONNRESET: i32 = 104;
-const ENOTCONN: i32 = 107;
-const ECONNREFUSED: i32 = 111;
-
 /// Makes them and tells the keeper and PID 1. With an error the container is still there, and does not go on.
 pub fn follow(engine: &Engine, unmade: Unmade<'_>, id: u64, report: &Ours) -> (Option<Groups>, Option<Error>) {
     let (groups, error) = match unmade.make() {
@@ -47,7 +42,7 @@ fn tell(engine: &Engine, groups: &Groups, id: u64, report: &Ours) -> Result<()> 
     }
     match sys::errno::retry(|| sys::net::send(report.as_raw_fd(), &[late::HERE], &numbers(&joined), 0)) {
         // It has failed by now, and the keeper's record says how.
-        Ok(_) | Err(sys::Errno(EPIPE | ECONNRESET | ENOTCONN | ECONNREFUSED)) => Ok(()),
-        Err(errno) => Err(Error::setup("send the groups to the container", errno.0)),
+        Err(errno) if !errno.is_closed_end() => Err(Error::setup("send the groups to the container", errno.0)),
+        _ => Ok(()),
     }
 }

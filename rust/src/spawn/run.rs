@@ -38,7 +38,6 @@ const PIPE_MAX: usize = 1 << 20;
 const MILLISECOND: u64 = 1_000_000;
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
-const ECONNRESET: i32 = 104;
 
 pub fn run(spec: &Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
     to_the_end(spec, interrupted).map_err(explain::completed)
@@ -217,7 +216,7 @@ impl Live<'_> {
         let mut receive = || sys::net::receive(self.report.as_raw_fd(), &mut message, sys::constants::MSG_DONTWAIT);
         let received = match receive() {
             // What we sent was not read (groups that followed): told once, before what the other end had sent (unix_release_sock).
-            Err(sys::Errno(ECONNRESET)) => receive(),
+            Err(sys::Errno::CONNRESET) => receive(),
             other => other,
         };
         let received = match received {

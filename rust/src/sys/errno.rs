@@ -36,6 +36,14 @@ impl Errno {
     pub const TIMEDOUT: Errno = Errno(110);
     pub const CANCELED: Errno = Errno(125);
     pub const NODATA: Errno = Errno(61);
+    pub const PIPE: Errno = Errno(32);
+    pub const NOTCONN: Errno = Errno(107);
+    pub const CONNREFUSED: Errno = Errno(111);
+
+    /// What sending answers where the other end of a socket has been closed.
+    pub fn is_closed_end(self) -> bool {
+        matches!(self, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN | Errno::CONNREFUSED)
+    }
 }
 
 /// What a raw call returned, as a Result.
