@@ -227,8 +227,8 @@ def run_staged(session: nox.Session, stage: house.Stage, name: str, command: lis
 def vm(session: nox.Session) -> None:
     """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and as a plain user with a delegated group.
 
-    --quick: those marked `vm`, wherever they lie, with a tenth of their repetitions; else with all of them, and a tenth
-    of all else that `tests` runs. Other words are pytest's: a file's tests, with all repetitions unless --quick.
+    --quick: those marked `vm`, wherever they lie, repeated six times at most; else with all repetitions, and all else
+    that `tests` runs with a tenth. Other words are pytest's: a file's tests, with all repetitions unless --quick.
     """
     quick, words = options_of(session)
     if not IS_ROOT:

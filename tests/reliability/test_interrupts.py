@@ -21,10 +21,11 @@ INTERRUPTED = """
 import os, random, signal, sys, time
 import pen
 import pycontainer as pc
+from limited import limited
 from pycontainer import _core
 image, count = sys.argv[1], int(sys.argv[2])
 KINDS = [
-    {}, pen.limited(memory="64MiB", pids=20), {"upper": "disk"}, {"tty": True}, {"input": b"x" * 200_000},
+    {}, limited(memory="64MiB", pids=20), {"upper": "disk"}, {"tty": True}, {"input": b"x" * 200_000},
     {"pid1": True},
 ]
 pc.run(["true"], image=image)
@@ -99,9 +100,10 @@ TIMED = """
 import os, random, sys, time
 import pen
 import pycontainer as pc
+from limited import limited
 from pycontainer import _core
 image, count = sys.argv[1], int(sys.argv[2])
-KINDS = [{}, pen.limited(memory="64MiB", pids=20), {"upper": "disk"}, {"tty": True}, {"pid1": True}]
+KINDS = [{}, limited(memory="64MiB", pids=20), {"upper": "disk"}, {"tty": True}, {"pid1": True}]
 pc.run(["true"], image=image)
 keeper, late = _core.keeper_pid(), 0.0
 for i in range(count):

@@ -14,13 +14,14 @@ PROGRAM = """
 import gc, json, os, sys, time
 import leaks, pen
 import pycontainer as pc
+from limited import limited
 from pycontainer import _core
 
 image, count = sys.argv[1], int(sys.argv[2])
-limited = pen.limited(memory="64MiB", pids=64, cpus=1)
+with_groups = limited(memory="64MiB", pids=64, cpus=1)
 
 def one(i):
-    options = dict(limited) if i % 8 == 1 else {"upper": "disk"} if i % 16 == 2 else {}
+    options = dict(with_groups) if i % 8 == 1 else {"upper": "disk"} if i % 16 == 2 else {}
     if i % 16 == 4:
         options["input"] = b"x" * 100_000
     if i % 64 == 5:
