@@ -18,8 +18,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from limited import limited  # noqa: F401 - programs under test that import this module say pen.limited
-
 import leaks
 import requirements
 
@@ -53,9 +51,12 @@ keeper = _core.keeper_pid()
 
 
 class Pen:
-    def __init__(self) -> None:
+    """`store` is where layers on the disk are made, and stays; without one the pen has its own."""
+
+    def __init__(self, store: Path | None = None) -> None:
         self.group = place() / f"pycontainer-pen-{os.getpid()}-{next(numbers)}"
-        self.store = Path(tempfile.mkdtemp(prefix="pycontainer-pen-", dir=requirements.scratch()))
+        self.stays = store is not None
+        self.store = store or Path(tempfile.mkdtemp(prefix="pycontainer-pen-", dir=requirements.scratch()))
         self.group.mkdir()
         self.leaf, self.variables = self.group, {"PYCONTAINER_STORE": str(self.store)}
         if requirements.cgroup2() is None:
@@ -69,7 +70,8 @@ class Pen:
 
     def __exit__(self, *exc: object) -> None:
         self.empty()
-        shutil.rmtree(self.store, ignore_errors=True)
+        if not self.stays:
+            shutil.rmtree(self.store)
         for directory in reversed(self.groups()):
             directory.rmdir()
 

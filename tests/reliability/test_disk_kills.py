@@ -75,14 +75,15 @@ def assert_nothing_is_left(pen: Pen, store: Path, free: int, shown: set[str]) ->
 @contextlib.contextmanager
 def busy(program: str, store: Path, rootfs: Path) -> Iterator[tuple[Pen, subprocess.Popen[str]]]:
     """A pen with an interpreter that has begun, and whose layers lie in `store`, which the fixture removes."""
-    with Pen() as pen:
-        pen.store.rmdir()
-        pen.store = store
+    with Pen(store) as pen:
         child = pen.start(program, rootfs)
         assert child.stdout is not None
         assert child.stdout.readline() == "begin\n", child.communicate()
+        deadline = time.monotonic() + leaks.SETTLE
+        while not (there := behind(store) or list(store.glob("uppers/*"))) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert there, "its layers are elsewhere"
         yield pen, child
-        pen.store = store / "none"
 
 
 @pytest.mark.parametrize("store", KINDS, indirect=True)
@@ -115,7 +116,7 @@ def test_whoever_is_killed_nothing_is_left(
 def is_keeper(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/comm").read_text() == "pycontainer\n" and not children_in_namespace(pid)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
         return False
 
 

@@ -147,8 +147,10 @@ impl LoopFile {
 
     /// Its content goes with it: what the container wrote and the kernel has not yet need never reach the disk.
     pub fn discard(self) {
+        let _gate = crate::gate::spawning(); // as in `make`: a copy that held one of these would keep the device
         if let Ok(root) = fs::openat(self.fd(), c".", O_DIRECTORY, 0) {
             let _ = disk::shut_down(root.raw());
         }
+        drop(self);
     }
 }
