@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod error;
 pub mod gate;
 pub mod image;
+pub mod locked;
 pub mod mount;
 mod py;
 pub mod removal;

@@ -5,18 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From which rooms each one may import. `error` and `wire` are leaves that everybody may use.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("lib", &["py"]),
     ("py", &["spawn", "image", "cgroup", "security", "gate", "runtime"]),
-    ("spawn", &["image", "cgroup", "mount", "security", "gate", "runtime", "removal", "sys"]),
+    ("spawn", &["image", "cgroup", "mount", "security", "gate", "locked", "runtime", "removal", "sys"]),
     ("image", &["mount", "security", "gate", "runtime", "sys"]),
-    ("cgroup", &["sys"]),
+    ("cgroup", &["gate", "locked", "sys"]),
     ("mount", &["sys"]),
     ("security", &["sys"]),
     // Of this process: its forks, and the directories that it shares with its user's others.
     ("gate", &["sys"]),
     ("runtime", &["sys"]),
     ("removal", &["sys"]),
+    ("locked", &[]),
     ("sys", &[]),
     ("error", &[]),
     ("wire", &[]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,15 +61,30 @@ def test_what_lives_stays_where_another_engine_begins_and_ends(
     assert gone(store)
 
 
+def left(store: dict[str, str]) -> list[Path]:
+    return list(Path(store["PYCONTAINER_STORE"]).glob("uppers/*"))
+
+
 def gone(store: dict[str, str]) -> bool:
     """A keeper removes what it has a moment after its host's end."""
     deadline = time.monotonic() + leaks.SETTLE
-    while (left := list(Path(store["PYCONTAINER_STORE"]).glob("uppers/*"))) and time.monotonic() < deadline:
+    while left(store) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return not left
+    return not left(store)
 
 
-def test_what_is_dead_is_swept_by_an_engine_of_another_namespace(rootfs: Path, store: dict[str, str]) -> None:
+@pytest.fixture
+def silence() -> Iterator[int]:
+    """A stdin on which nothing comes: what waits for a line lives until it is killed."""
+    read, write = os.pipe()
+    yield read
+    os.close(read)
+    os.close(write)
+
+
+def test_what_is_dead_is_swept_by_an_engine_of_another_namespace(
+    rootfs: Path, store: dict[str, str], silence: int
+) -> None:
     """Both died at once in there; nobody holds the lock."""
     code = f"""
 import os, signal, threading, time
@@ -75,6 +92,37 @@ from pycontainer import _core
 threading.Timer(1, lambda: [os.kill(_core.keeper_pid()[0], signal.SIGSTOP), os._exit(0)]).start()
 {LIVES}"""
     argv = [*PIDS, "--kill-child", *worlds.python(code), str(rootfs)]
-    subprocess.run(argv, check=False, capture_output=True, env=store, stdin=subprocess.DEVNULL)
+    subprocess.run(argv, check=False, capture_output=True, env=store, stdin=silence)
+    assert left(store), "nothing was left to sweep"
     subprocess.run([*worlds.python(RUNS), str(rootfs)], check=True, env=store, capture_output=True)
     assert gone(store)
+
+
+def test_a_forked_copy_of_what_is_dead_holds_no_lock(rootfs: Path, store: dict[str, str], silence: int) -> None:
+    """Host and keeper died at once, with groups and a layer on the disk of a container; a copy of the host lives. (The
+    watch over leaks looks for the groups.)
+    """
+    code = f"""
+import os, signal, threading, time
+from pycontainer import _core
+def end():
+    copy = os.fork()
+    if copy == 0:
+        os.close(1)
+        os.close(2)
+        time.sleep(60)
+        os._exit(0)
+    print(copy, flush=True)
+    os.kill(_core.keeper_pid()[0], signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+threading.Timer(1, end).start()
+{LIVES.replace('"stdout": 1', '"stdout": None')}"""
+    argv = [*worlds.python(code), str(rootfs)]
+    done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, text=True, env=store, stdin=silence)
+    copy = int(done.stdout)
+    try:
+        assert left(store), "nothing was left to sweep"
+        subprocess.run([*worlds.python(RUNS), str(rootfs)], check=True, env=store, capture_output=True)
+        assert gone(store)
+    finally:
+        os.kill(copy, signal.SIGKILL)

@@ -3,11 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Version;
 use crate::error::Error;
+use crate::gate::Ours;
+use crate::locked;
 
 /// linux/magic.h
 const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
@@ -17,13 +19,11 @@ const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 const AT_ONCE: usize = 4096;
 const LONGEST_LINE: usize = 1024;
 
-/// How often a sweep may take a group between its making and its locking.
-const TRIES: usize = 64;
-
 /// A group's directory. `path` is for messages only.
 #[derive(Debug)]
 pub(super) struct Directory {
-    fd: OwnedFd,
+    /// A forked copy that kept it open would keep its lock.
+    fd: Ours,
     pub(super) path: String,
 }
 
@@ -39,36 +39,20 @@ impl Directory {
         if rustix::fs::fstatfs(&fd)?.f_type as u64 != magic {
             return Err(Errno::NODEV);
         }
-        Ok(Directory { fd, path: path.trim_end_matches('/').to_owned() })
+        Ok(Directory { fd: Ours::new(fd), path: path.trim_end_matches('/').to_owned() })
     }
 
     /// Opens the group `name` in this one. Not O_PATH: it can be listed, locked and given to clone3.
     pub(super) fn child(&self, name: &str) -> Result<Directory, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
-        Ok(Directory { fd, path: format!("{}/{name}", self.path) })
+        Ok(Directory { fd: Ours::new(fd), path: format!("{}/{name}", self.path) })
     }
 
-    /// Makes a group that no sweep takes as long as this process, or a copy, has it open.
+    /// Makes a group that no sweep takes as long as this is open.
     pub(super) fn make(&self, name: &str) -> Result<Directory, Errno> {
-        for _ in 0..TRIES {
-            rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))?;
-            let made = self.child(name).inspect_err(|_| {
-                let _ = self.remove(name);
-            })?;
-            // A sweep may have come first, and then it is gone.
-            let held = made.lock(FlockOperation::NonBlockingLockShared) != Err(Errno::WOULDBLOCK);
-            if held && rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-                return Ok(made);
-            }
-            drop(made);
-            let _ = self.remove(name);
-        }
-        Err(Errno::BUSY)
-    }
-
-    pub(super) fn lock(&self, operation: FlockOperation) -> Result<(), Errno> {
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&self.fd, operation))
+        let fd = Ours::new(locked::make(self.fd.as_fd(), name, 0o755)?);
+        Ok(Directory { fd, path: format!("{}/{name}", self.path) })
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), Errno> {

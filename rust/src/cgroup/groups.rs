@@ -279,7 +279,7 @@ impl Groups {
     /// As if this process had ended.
     #[cfg(test)]
     pub(super) fn unlock(&self) {
-        self.members.iter().for_each(|member| member.directory.lock(rustix::fs::FlockOperation::Unlock).unwrap());
+        self.members.iter().for_each(|member| crate::locked::forsake(member.directory.as_fd()));
     }
 
     /// Removes every group; the first error is told after all have been tried. Their processes must be gone.

@@ -1,14 +1,14 @@
 //! Groups whose keeper is gone: finds them by their names, kills what is left in them, removes them. Touches no others.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::files::Directory;
 use super::tree::{Hierarchy, Place};
 use super::{Version, groups};
+use crate::locked;
 
 const PREFIX: &str = "pycontainer-";
 
@@ -54,7 +54,7 @@ fn take(hierarchy: &Hierarchy, name: &str) -> bool {
     let Ok(directory) = hierarchy.parent.child(name) else {
         return false;
     };
-    if directory.lock(FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+    if !locked::take(directory.as_fd()) {
         return false;
     }
     let (begin, mut pause) = (Instant::now(), Duration::from_micros(200));

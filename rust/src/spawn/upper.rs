@@ -4,17 +4,15 @@ use super::disk::quota::Project;
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::sys::Errno;
-use crate::{removal, runtime, sys};
-use rustix::fs::{FlockOperation, OFlags};
+use crate::{locked, removal, runtime, sys};
+use rustix::fs::OFlags;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often a sweep may take a directory between its making and its locking.
-const TRIES: usize = 64;
 /// How long a container whose keeper died may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PARENT: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -57,7 +55,8 @@ pub fn make(
     let fail = |error: std::io::Error| {
         Error::setup_at("make the writable layer", path.display().to_string(), error.raw_os_error().unwrap_or(5))
     };
-    let lock = Some(Ours::new(locked(&path).map_err(fail)?));
+    let made = locked::make(open(store)?.as_fd(), name, 0o700);
+    let lock = Some(Ours::new(made.map_err(|errno| fail(errno.into()))?));
     let mut made = UpperDirectory { path: path.clone(), project: None, _lock: lock };
     let filled = made.bind(store, bytes).and_then(|()| fill(&path, owner, directories).map_err(fail));
     match filled.and_then(|()| made.project.as_ref().zip(bytes).map_or(Ok(()), |(project, bytes)| project.limit(bytes)))
@@ -70,33 +69,6 @@ pub fn make(
     }
 }
 
-/// Makes the directory. The lock tells its host's life to engines that cannot see the keeper: pids and start times are others in
-/// another pid or time namespace.
-fn locked(path: &Path) -> std::io::Result<OwnedFd> {
-    for _ in 0..TRIES {
-        std::fs::DirBuilder::new().mode(0o700).create(path)?;
-        let own = std::fs::Permissions::from_mode(0o700); // the host's umask may have taken it from us
-        let taken =
-            std::fs::set_permissions(path, own).and_then(|()| Ok(lock(path, FlockOperation::NonBlockingLockShared)?));
-        match taken {
-            Ok(Some(lock)) if path.exists() => return Ok(lock),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let _ = std::fs::remove_dir(path);
-                return Err(error);
-            }
-            _ => drop(std::fs::remove_dir(path)), // a sweep came first
-        }
-    }
-    Err(std::io::ErrorKind::ResourceBusy.into())
-}
-
-/// None where another process has it locked. A file system without locks has none for anybody.
-fn lock(path: &Path, operation: FlockOperation) -> rustix::io::Result<Option<OwnedFd>> {
-    let directory = rustix::fs::open(path, PARENT | OFlags::NOFOLLOW, rustix::fs::Mode::empty())?;
-    let taken = rustix::io::retry_on_intr(|| rustix::fs::flock(&directory, operation));
-    Ok((taken != Err(rustix::io::Errno::WOULDBLOCK)).then_some(directory))
-}
-
 /// Removes the layers for whose keeper (pid, start time) `alive` says no and that nobody has locked: that one and its host died at
 /// once. Returns how many.
 pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&str)) -> usize {
@@ -106,7 +78,8 @@ pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&s
         if owner.is_none_or(|(pid, start)| alive(pid, start)) {
             continue;
         }
-        let Ok(Some(held)) = lock(&entry.path(), FlockOperation::NonBlockingLockExclusive) else { continue };
+        let opened = rustix::fs::open(entry.path(), PARENT | OFlags::NOFOLLOW, rustix::fs::Mode::empty());
+        let Some(held) = opened.ok().filter(|directory| locked::take(directory.as_fd())) else { continue };
         found += 1;
         let left = UpperDirectory { path: entry.path(), project: None, _lock: Some(Ours::new(held)) };
         if let Some(left) = left.remove(false) {
