@@ -31,6 +31,8 @@ const LAST_PATIENCE: u64 = 30_000_000_000;
 /// What an id without a mapping reads as (/proc/sys/kernel/overflowuid, which nobody changes).
 const OVERFLOW_ID: u32 = 65534;
 
+/// What is ready, in the lowest bits of an event; the container's index is above them.
+pub const KIND_BITS: u32 = 4;
 const KIND_CONTROL: u64 = 0;
 const KIND_HOST: u64 = 1;
 pub const KIND_DEATH: u64 = 2;
@@ -132,7 +134,7 @@ impl Keeper {
             let event = process::epoll_wait(self.epoll.raw(), self.timeout());
             match event {
                 Ok(Some((data, _))) => {
-                    if !self.handle(data & 7, (data >> 3) as usize) {
+                    if !self.handle(data & ((1 << KIND_BITS) - 1), (data >> KIND_BITS) as usize) {
                         self.end_all();
                         return 0;
                     }

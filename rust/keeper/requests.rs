@@ -1,7 +1,7 @@
 //! What the host asks of its keeper: each message checked, decoded, carried out. Nobody else is served.
 
 use crate::container::Container;
-use crate::keeper::{CONTROL, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_PRELUDE, Keeper};
+use crate::keeper::{CONTROL, KIND_BITS, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_PRELUDE, Keeper};
 use crate::launch::{self, Failure, at, launch};
 use crate::plan;
 use crate::remove;
@@ -146,7 +146,7 @@ impl Keeper {
     fn watch_oom(&mut self, index: usize) -> Result<()> {
         match self.table.get(index) {
             Some(container) if container.oom_event >= 0 && !container.killed => {
-                process::epoll_add(self.epoll.raw(), container.oom_event, EPOLLIN, KIND_OOM | (index as u64) << 3)
+                process::epoll_add(self.epoll.raw(), container.oom_event, EPOLLIN, KIND_OOM | (index as u64) << KIND_BITS)
             }
             _ => Ok(()),
         }
@@ -154,7 +154,7 @@ impl Keeper {
 
     fn watch(&mut self, index: usize) -> Result<()> {
         let container = self.table.get(index).ok_or(Errno::BADF)?;
-        let add = |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << 3);
+        let add = |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << KIND_BITS);
         add(container.pidfd, EPOLLIN, KIND_DEATH)?;
         if container.flags & flag::PID1 != 0 {
             // No event but its end, which exec brings: PID 1's last message comes before.
