@@ -17,6 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Signals by which one asks a command to end: HUP, INT, QUIT, KILL, TERM.
 pub(super) const ENDING: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 9 | 1 << 15;
 
+/// Nanoseconds in which PID 1 has told what it saw.
+const TESTIMONY: u64 = 500 * MILLISECOND;
+
 pub struct Handle {
     inner: Arc<Inner>,
     /// The process that started it.
@@ -165,9 +168,18 @@ impl Handle {
 
     /// What is known of it while it runs: the evidence, and what the groups hold.
     pub fn so_far(&self) -> Result<Option<Finished>> {
-        self.poll()?;
-        let slot = self.slot()?;
-        Ok(slot.live.as_ref().map(Live::so_far))
+        // PID 1 tells what it saw just after it has told that the command runs.
+        let deadline = sys::process::now() + TESTIMONY;
+        loop {
+            let ended = self.poll()?;
+            let slot = self.slot()?;
+            let Some(live) = slot.live.as_ref().filter(|_| !ended) else { return Ok(None) };
+            if !live.evidence.status.is_empty() || sys::process::now() >= deadline {
+                return Ok(Some(live.so_far()));
+            }
+            drop(slot);
+            self.await_news(MILLISECOND)?;
+        }
     }
 
     /// A signal for the command. False where it has ended: then it goes to nobody.
