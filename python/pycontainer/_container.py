@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import warnings
+from _thread import RLock
 from collections.abc import Mapping
 
 from pycontainer import _arguments, _outcome
@@ -114,6 +115,7 @@ class Container(Process):
         self.limits = self._spec.said
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
+        self._closing = RLock()
         self._short_log: dict[str, bytes] = {}
         self._result: Result[Any] | None = None
 
@@ -290,9 +292,8 @@ class Container(Process):
         return tuple(name for name, kind in zip(OUTPUTS, self._kinds[1:], strict=True) if kind == "log")
 
     def _read_log(self, name: str) -> bytes:
-        if name in self._short_log:
-            return self._short_log[name]
-        return bytes(self._log().read(OUTPUTS.index(name), 0, _WHOLE)[0])
+        log = self._log()
+        return self._short_log[name] if log is None else bytes(log.read(OUTPUTS.index(name), 0, _WHOLE)[0])
 
     def _output(self, name: str) -> Any:
         if name in self._logged():
@@ -405,17 +406,17 @@ class Container(Process):
 
     def close(self) -> None:
         """Kill what runs in it and remove it. Facts, result and logs remain; everything else is StateError."""
-        if self._closed:
-            return
-        if self._native is not None:
-            if os.getpid() != self._owner:
-                raise StateError("this process is a forked copy of the one that started the container")
-            self.poll()
-            self._close_files()
-            self._native.close()
-            self._look(True)
-            self._keep_log()
-        self._closed = True
+        if os.getpid() != self._owner:
+            raise StateError("this process is a forked copy of the one that made the container, and owns nothing of it")
+        with self._closing:
+            if self._closed:
+                return
+            if self._native is not None:
+                self._close_files()
+                self._native.close()
+                self._look(True)
+                self._keep_log()
+            self._closed = True
 
     def _keep_log(self) -> None:
         """A short log is kept here, since a descriptor is worth more than its bytes."""

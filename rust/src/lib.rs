@@ -25,7 +25,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
-    use crate::py::container::{Container, ContainerLog, Exec, start};
+    use crate::py::container::{Container, ContainerLog, Exec, launch, start};
     #[pymodule_export]
     use crate::py::doctor::{causes_, disk_bound, probe_host};
     #[pymodule_export]
