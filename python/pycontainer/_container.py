@@ -7,6 +7,7 @@ import secrets
 import warnings
 from _thread import RLock
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from pycontainer import _arguments, _outcome
 from pycontainer._beside import BesideSpec
@@ -116,6 +117,8 @@ class Container(Process):
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
         self._closing = RLock()
+        # Streams of which somebody who read them dropped something beyond `limits.output`.
+        self._cut: list[str] = []
         self._short_log: dict[str, bytes] = {}
         self._result: Result[Any] | None = None
 
@@ -142,15 +145,17 @@ class Container(Process):
             NotSupported: this machine cannot hold what was asked.
             StateError: it was started before.
         """
-        if self._closed or self._native is not None:
-            raise StateError(f"the container is {self.state}: it can be started once")
+        self._startable()
         try:
             self._native = core().start(self._spec)
         except CommandNotFound as error:
             raise _outcome.with_mount_hint(error, self._spec) from None
-        self._spec.files = []
         self._adopt()
         return self
+
+    def _startable(self) -> None:
+        if self._closed or self._native is not None:
+            raise StateError(f"the container is {self.state}: it can be started once")
 
     def _running(self) -> Any:
         """Return the native container, of one that runs and is not paused."""
@@ -190,10 +195,10 @@ class Container(Process):
                 self._outcome.returncode,
                 self._output("stdout"),
                 self._output("stderr"),
-                reason=Reason(self._outcome.reason),
+                reason=Reason.OUTPUT if self._cut and self._spec.output_kills else Reason(self._outcome.reason),
                 usage=lambda: _outcome.usage(self._outcome),
                 enforced=_outcome.rows(self._outcome, self._spec),
-                truncated=_outcome.truncated(self._outcome),
+                truncated=_outcome.truncated(self._outcome) + self._cut,
                 limits=self.limits,
             )
         return self._result
@@ -301,9 +306,13 @@ class Container(Process):
         return super()._output(name)
 
     def _lines(self) -> Lines:
+        self._open()
         files = {name: self._files[name].fileno() for name in OUTPUTS if name in self._files}
+        return self._logged_lines(files)
+
+    def _logged_lines(self, files: Mapping[str, int] = MappingProxyType({})) -> Lines:
         logged = self._logged()
-        return Lines(self, files, (self._log(), logged) if logged else None, self._text.decode)
+        return Lines(self, dict(files), (self._log(), logged) if logged else None, self._text.decode)
 
     # Commands beside the first one.
 
