@@ -5,6 +5,7 @@ use crate::evidence;
 use crate::inside;
 use crate::outside::Slots;
 use crate::plan::Plan;
+use crate::porter;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, PollFd};
@@ -52,6 +53,9 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     keep_only_ours(inside).map_err(failed(step::RELEASE))?;
     if inside.rootless && plan.head.clone_flags & CLONE_NEWUSER != 0 {
         crate::maps::send_namespace(inside.control.raw()).map_err(failed(step::UID_MAP))?;
+    }
+    if porter::wanted(plan) {
+        porter::send_network(inside.control.raw()).map_err(failed(step::PORTER))?;
     }
     wait_for_release(inside.control.raw());
     become_root(plan).map_err(failed(step::BECOME_ROOT))?;
@@ -107,10 +111,13 @@ fn put_exit(report: &mut impl Write, is_pid2: u8, status: i32, started: u64, end
 /// Closes what this copy of the keeper got besides the plan's descriptors: other containers' sockets above all.
 fn keep_only_ours(inside: &Inside<'_>) -> crate::sys::Result<()> {
     let fds = &inside.plan.fds;
+    keep_only(fds.all[..fds.count].iter().copied().chain(inside.slots.all()).chain([inside.control.raw()]))
+}
+
+pub fn keep_only(wanted: impl Iterator<Item = i32> + Clone) -> crate::sys::Result<()> {
     let mut next = 0;
     loop {
-        let wanted = fds.all[..fds.count].iter().copied().chain(inside.slots.all()).chain([inside.control.raw()]);
-        let Some(kept) = wanted.filter(|fd| *fd >= next).min() else {
+        let Some(kept) = wanted.clone().filter(|fd| *fd >= next).min() else {
             return fs::close_range(next as u32, u32::MAX, false);
         };
         if kept > next {

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod order;
 pub mod outcome;
 pub mod plan;
+mod ports;
 pub mod prepare;
 pub mod probe;
 pub mod run;
