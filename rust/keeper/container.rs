@@ -1,5 +1,6 @@
 //! What the keeper remembers of each live container. No system calls but closing.
 
+use crate::log::Log;
 use crate::sys::constants::CLONE_NEWPID;
 use crate::sys::fs::close;
 use crate::sys::memory::map_zeroed;
@@ -33,6 +34,7 @@ pub struct Container {
     /// The process that carries connections to its published ports: its pid (0: there is none) and its pidfd.
     pub porter: i32,
     pub porter_fd: i32,
+    pub log: Log,
     pub cpus: u32,
     pub started: u64,
     /// Lengths in nanoseconds until the command starts, moments afterwards.
@@ -87,6 +89,7 @@ impl Container {
                 close(*fd);
             }
         }
+        self.log.close();
         self.live = false;
     }
 }
@@ -115,6 +118,7 @@ impl Table {
         for fd in entry.descriptors() {
             *fd = -1;
         }
+        entry.log = Log::none(head);
         entry.cause = 0;
         entry.killed = false;
         entry.id = head.id;

@@ -3,6 +3,7 @@
 use crate::account::{last_words, measure_upper, spent_cpu_time};
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
+use crate::log::{Came, Listeners};
 use crate::oom;
 use crate::pid1;
 use crate::porter;
@@ -40,6 +41,8 @@ pub const KIND_DEATH: u64 = 2;
 pub const KIND_MESSAGE: u64 = 3;
 pub const KIND_OOM: u64 = 4;
 pub const KIND_PRELUDE: u64 = 5;
+/// stdout's; stderr's is the next one.
+pub const KIND_OUTPUT: u64 = 6;
 pub const KIND_PORTER: u64 = 8;
 
 pub struct Keeper {
@@ -53,6 +56,7 @@ pub struct Keeper {
     pub uppers: [i32; UPPERS_MAX],
     pub table: &'static mut Table,
     pub cache: &'static mut Cache,
+    pub listeners: &'static mut Listeners,
     pub prelude: Prelude,
     pub message: &'static mut [u8],
     pub report: Fixed<{ wire::EVIDENCE_MAX + 512 }>,
@@ -85,6 +89,7 @@ fn start() -> Result<Keeper> {
         uppers: [-1; UPPERS_MAX],
         table: Table::create()?,
         cache: Cache::create()?,
+        listeners: Listeners::create()?,
         prelude: Prelude::none(),
         message: memory::map_bytes(wire::MESSAGE_MAX)?,
         report: Fixed::new(),
@@ -171,6 +176,8 @@ impl Keeper {
                     oom::alarm(container, process::now());
                 }
             }
+            KIND_OUTPUT => self.log(index, 0),
+            kind if kind == KIND_OUTPUT + 1 => self.log(index, 1),
             _ => {}
         }
         true
@@ -180,13 +187,34 @@ impl Keeper {
     /// watched, under an index that somebody else has by then.
     pub fn forget(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
-        for fd in [container.pidfd, container.control, container.oom_event, container.porter_fd] {
+        let [stdout, stderr] = container.log.pipes;
+        for fd in [container.pidfd, container.control, container.oom_event, container.porter_fd, stdout, stderr] {
             if fd >= 0 {
                 process::epoll_remove(self.epoll.raw(), fd);
             }
         }
         porter::end((container.porter, container.porter_fd));
         self.table.remove(index);
+        self.listeners.forget(index);
+    }
+
+    /// One piece of one stream: the other containers' come in between.
+    fn log(&mut self, index: usize, stream: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        let came = container.log.take(stream, self.message);
+        if came == Came::Nothing {
+            return;
+        }
+        if came == Came::End {
+            process::epoll_remove(self.epoll.raw(), container.log.pipes[stream]);
+            container.log.end(stream);
+        }
+        if container.log.listeners > 0 {
+            container.log.listeners = self.listeners.tell(index);
+        }
+        if matches!(came, Came::TooMuch(_)) && container.log.cap_kills {
+            self.kill(index, cause::OUTPUT);
+        }
     }
 
     /// The first cause counts. PID 1 of ours is asked to end everything and to reap it: what dies with it uncollected is in nobody's
@@ -199,7 +227,7 @@ impl Keeper {
         container.killed = true;
         container.cause = why;
         let asked = container.own_pids
-            && container.cgroup_kill < 0
+            && (container.cgroup_kill < 0 || container.flags & flag::HANDLE != 0)
             && net::send(container.control, &pid1::END_ALL.to_le_bytes(), &[], MSG_DONTWAIT).is_ok();
         if asked {
             container.kill_at = process::now() + GRACE;
@@ -294,6 +322,7 @@ impl Keeper {
             ..Ended::default()
         };
         measure_upper(container.upper, &mut ended);
+        container.log.end_all(self.message);
         let length = last_words(container, self.message, &mut ended);
         self.report.clear();
         self.report.put_u8(record::ENDED);
