@@ -1,7 +1,9 @@
 //! What the host asks of its keeper: each message checked, decoded, carried out. Nobody else is served.
 
 use crate::container::Container;
-use crate::keeper::{CONTROL, KIND_BITS, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_OUTPUT, KIND_PRELUDE, Keeper};
+use crate::keeper::{
+    CONTROL, KIND_BITS, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_OUTPUT, KIND_PORTER, KIND_PRELUDE, Keeper,
+};
 use crate::launch::{self, Failure, at, launch};
 use crate::plan;
 use crate::remove;
@@ -110,6 +112,8 @@ impl Keeper {
         container.pidfd = launched.pidfd.release();
         container.control = launched.control.release();
         container.upper = launched.upper;
+        container.porter = launched.porter.0;
+        container.porter_fd = launched.porter.1.release();
         container.oom_event = plan.fds.oom_event;
         container.log.begin(plan.fds.log, plan.fds.log_pipes);
         self.watch(index).map_err(|errno| {
@@ -150,17 +154,24 @@ impl Keeper {
 
     fn watch_oom(&mut self, index: usize) -> Result<()> {
         match self.table.get(index) {
-            Some(container) if container.oom_event >= 0 && !container.killed => {
-                process::epoll_add(self.epoll.raw(), container.oom_event, EPOLLIN, KIND_OOM | (index as u64) << KIND_BITS)
-            }
+            Some(container) if container.oom_event >= 0 && !container.killed => process::epoll_add(
+                self.epoll.raw(),
+                container.oom_event,
+                EPOLLIN,
+                KIND_OOM | (index as u64) << KIND_BITS,
+            ),
             _ => Ok(()),
         }
     }
 
     fn watch(&mut self, index: usize) -> Result<()> {
         let container = self.table.get(index).ok_or(Errno::BADF)?;
-        let add = |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << KIND_BITS);
+        let add =
+            |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << KIND_BITS);
         add(container.pidfd, EPOLLIN, KIND_DEATH)?;
+        if container.porter > 0 {
+            add(container.porter_fd, EPOLLIN, KIND_PORTER)?;
+        }
         if container.flags & flag::PID1 != 0 {
             // No event but its end, which exec brings: PID 1's last message comes before.
             add(container.control, 0, KIND_MESSAGE)?;

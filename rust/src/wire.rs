@@ -84,6 +84,14 @@ pub mod role {
     pub const LOG: u8 = 17;
     pub const LOG_STDOUT: u8 = 18;
     pub const LOG_STDERR: u8 = 19;
+    /// A socket that listens for a published port: the port inside, and above its 16 bits a number of `protocol`.
+    pub const PORT: u8 = 20;
+}
+
+/// Of published ports, as IP numbers them.
+pub mod protocol {
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
 }
 
 /// Flags of a plan.
@@ -222,6 +230,8 @@ pub mod step {
     pub const TOO_MANY: u16 = 15;
     /// A namespace of the keeper's own that it could leave and not enter again.
     pub const NO_WAY_BACK: u16 = 16;
+    /// The process that carries connections to published ports.
+    pub const PORTER: u16 = 17;
     pub const RLIMIT: u16 = 20;
     pub const USER: u16 = 21;
     pub const GROUP: u16 = 22;
