@@ -3,6 +3,7 @@
 use crate::account::{last_words, measure_upper, spent_cpu_time};
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
+use crate::log::{Came, Listeners};
 use crate::oom;
 use crate::pid1;
 use crate::prelude::Prelude;
@@ -31,12 +32,16 @@ const LAST_PATIENCE: u64 = 30_000_000_000;
 /// What an id without a mapping reads as (/proc/sys/kernel/overflowuid, which nobody changes).
 const OVERFLOW_ID: u32 = 65534;
 
+/// What is ready, in the lowest bits of an event; the container's index is above them.
+pub const KIND_BITS: u32 = 4;
 const KIND_CONTROL: u64 = 0;
 const KIND_HOST: u64 = 1;
 pub const KIND_DEATH: u64 = 2;
 pub const KIND_MESSAGE: u64 = 3;
 pub const KIND_OOM: u64 = 4;
 pub const KIND_PRELUDE: u64 = 5;
+/// stdout's; stderr's is the next one.
+pub const KIND_OUTPUT: u64 = 6;
 
 pub struct Keeper {
     pub epoll: Fd,
@@ -49,6 +54,7 @@ pub struct Keeper {
     pub uppers: [i32; UPPERS_MAX],
     pub table: &'static mut Table,
     pub cache: &'static mut Cache,
+    pub listeners: &'static mut Listeners,
     pub prelude: Prelude,
     pub message: &'static mut [u8],
     pub report: Fixed<{ wire::EVIDENCE_MAX + 512 }>,
@@ -81,6 +87,7 @@ fn start() -> Result<Keeper> {
         uppers: [-1; UPPERS_MAX],
         table: Table::create()?,
         cache: Cache::create()?,
+        listeners: Listeners::create()?,
         prelude: Prelude::none(),
         message: memory::map_bytes(wire::MESSAGE_MAX)?,
         report: Fixed::new(),
@@ -132,7 +139,7 @@ impl Keeper {
             let event = process::epoll_wait(self.epoll.raw(), self.timeout());
             match event {
                 Ok(Some((data, _))) => {
-                    if !self.handle(data & 7, (data >> 3) as usize) {
+                    if !self.handle(data & ((1 << KIND_BITS) - 1), (data >> KIND_BITS) as usize) {
                         self.end_all();
                         return 0;
                     }
@@ -166,6 +173,8 @@ impl Keeper {
                     oom::alarm(container, process::now());
                 }
             }
+            KIND_OUTPUT => self.log(index, 0),
+            kind if kind == KIND_OUTPUT + 1 => self.log(index, 1),
             _ => {}
         }
         true
@@ -175,12 +184,33 @@ impl Keeper {
     /// watched, under an index that somebody else has by then.
     pub fn forget(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
-        for fd in [container.pidfd, container.control, container.oom_event] {
+        let [stdout, stderr] = container.log.pipes;
+        for fd in [container.pidfd, container.control, container.oom_event, stdout, stderr] {
             if fd >= 0 {
                 process::epoll_remove(self.epoll.raw(), fd);
             }
         }
         self.table.remove(index);
+        self.listeners.forget(index);
+    }
+
+    /// One piece of one stream: the other containers' come in between.
+    fn log(&mut self, index: usize, stream: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        let came = container.log.take(stream, self.message);
+        if came == Came::Nothing {
+            return;
+        }
+        if came == Came::End {
+            process::epoll_remove(self.epoll.raw(), container.log.pipes[stream]);
+            container.log.end(stream);
+        }
+        if container.log.listeners > 0 {
+            container.log.listeners = self.listeners.tell(index);
+        }
+        if matches!(came, Came::TooMuch(_)) && container.log.cap_kills {
+            self.kill(index, cause::OUTPUT);
+        }
     }
 
     /// The first cause counts. PID 1 of ours is asked to end everything and to reap it: what dies with it uncollected is in nobody's
@@ -193,7 +223,7 @@ impl Keeper {
         container.killed = true;
         container.cause = why;
         let asked = container.own_pids
-            && container.cgroup_kill < 0
+            && (container.cgroup_kill < 0 || container.flags & flag::HANDLE != 0)
             && net::send(container.control, &pid1::END_ALL.to_le_bytes(), &[], MSG_DONTWAIT).is_ok();
         if asked {
             container.kill_at = process::now() + GRACE;
@@ -281,6 +311,7 @@ impl Keeper {
             ..Ended::default()
         };
         measure_upper(container.upper, &mut ended);
+        container.log.end_all(self.message);
         let length = last_words(container, self.message, &mut ended);
         self.report.clear();
         self.report.put_u8(record::ENDED);
