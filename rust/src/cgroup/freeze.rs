@@ -26,25 +26,48 @@ impl Drop for Still {
     }
 }
 
-impl Groups {
-    /// Back when every task has stopped, or runs again. After an error none is stopped.
-    pub fn freeze(&self, stop: bool) -> Result<()> {
-        let directory = self.unified().map_err(|missing| Error::unsupported(STEP, missing.cause, missing.fix))?;
-        let value = if stop { "1" } else { "0" };
-        match directory.write("cgroup.freeze", value) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => {
-                return Err(Error::unsupported(STEP, "this kernel has no cgroup.freeze", "Linux 5.2 or later"));
+/// Tasks that were told to stop. Nothing of the container is needed to wait for them.
+#[derive(Debug)]
+pub struct Stopping {
+    freeze: OwnedFd,
+    events: OwnedFd,
+    path: String,
+}
+
+impl Stopping {
+    /// Until all stand still. Those that do not, within some seconds, go on, and so do the others.
+    pub fn wait(self) -> Result<()> {
+        match settled(&self.events, PATIENCE) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let _ = rustix::io::retry_on_intr(|| rustix::io::write(&self.freeze, b"0"));
+                let note = Some("a task is held up in the kernel and does not stop; all of them run again".to_owned());
+                let (step, errno) = (STEP.to_owned(), Errno::TIMEDOUT.raw_os_error());
+                Err(Error::Setup { step, path: Some(self.path), errno, note })
             }
-            Err(errno) => return Err(directory.write_error("cgroup.freeze", value, errno, None)),
+            Err(_) => Err(Error::State("the container has ended".to_owned())),
         }
-        if stop && !settled(directory, PATIENCE) {
-            let _ = directory.write("cgroup.freeze", "0");
-            let note = Some("a task is held up in the kernel and does not stop; all of them run again".to_owned());
-            let (step, errno) = (STEP.to_owned(), Errno::TIMEDOUT.raw_os_error());
-            return Err(Error::Setup { step, path: Some(directory.path.clone()), errno, note });
-        }
-        Ok(())
+    }
+}
+
+impl Groups {
+    pub fn stop(&self) -> Result<Stopping> {
+        let directory = self.unified().map_err(|missing| Error::unsupported(STEP, missing.cause, missing.fix))?;
+        let failed = |errno: Errno| match errno {
+            Errno::NOENT => Error::unsupported(STEP, "this kernel has no cgroup.freeze", "Linux 5.2 or later"),
+            errno => directory.write_error("cgroup.freeze", "1", errno, None),
+        };
+        let freeze = directory.file("cgroup.freeze", OFlags::WRONLY).map_err(failed)?;
+        let events = directory.file("cgroup.events", OFlags::RDONLY).map_err(failed)?;
+        rustix::io::retry_on_intr(|| rustix::io::write(&freeze, b"1")).map_err(failed)?;
+        Ok(Stopping { freeze, events, path: directory.path.clone() })
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) -> Result<()> {
+        let directory = self.unified().map_err(|missing| Error::unsupported("resume", missing.cause, missing.fix))?;
+        let written = directory.write("cgroup.freeze", "0");
+        written.map_err(|errno| directory.write_error("cgroup.freeze", "0", errno, None))
     }
 
     /// Whether somebody has asked for it to stop; None where there is no freezer.
@@ -61,7 +84,8 @@ impl Groups {
             return None;
         }
         let still = Still(file);
-        settled(directory, patience).then_some(still)
+        let events = directory.file("cgroup.events", OFlags::RDONLY).ok()?;
+        settled(&events, patience).ok()?.then_some(still)
     }
 
     /// The group for what needs no controller.
@@ -76,21 +100,20 @@ impl Groups {
     }
 }
 
-/// Whether all tasks have stopped in time: "frozen 1" in cgroup.events, whose changes are events.
-fn settled(directory: &Directory, patience: Duration) -> bool {
+/// Whether all tasks have stopped in time: "frozen 1" in cgroup.events, whose changes are events. An error where the group is gone.
+fn settled(events: &OwnedFd, patience: Duration) -> std::result::Result<bool, Errno> {
     let deadline = Instant::now() + patience;
-    let Ok(events) = directory.file("cgroup.events", OFlags::RDONLY) else { return false };
     loop {
         let mut text = [0u8; 128];
-        let length = rustix::io::pread(&events, &mut text, 0).unwrap_or(0);
+        let length = rustix::io::pread(events, &mut text, 0)?;
         if parse::keyed(&String::from_utf8_lossy(&text[..length]), "frozen") == Some(1) {
-            return true;
+            return Ok(true);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return false;
+            return Ok(false);
         }
         let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as _ };
-        let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left));
+        let _ = poll(&mut [PollFd::new(events, PollFlags::PRI)], Some(&left));
     }
 }

@@ -32,6 +32,7 @@ pub use check::MOST_PIDS;
 pub use groups::{CpuClock, CpuFormat, Groups, Unmade};
 pub use live::{Breakdown, LiveStats};
 pub use pressure::{OomWatch, Resource};
+pub use processes::parent;
 pub use stats::Counters;
 pub use sweep::{group_name, owner, sweep};
 pub use tree::Place;

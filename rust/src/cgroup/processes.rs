@@ -87,6 +87,14 @@ fn children(pid: i32, task: i32) -> Option<Vec<i32>> {
     Some(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
+/// The process that made it, or that has it now; None where it is not there or cannot be seen.
+pub fn parent(pid: i32) -> Option<i32> {
+    let mut buffer = [0u8; 1024];
+    let text = read(&format!("/proc/{pid}/stat"), &mut buffer)?;
+    let parent = text.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok();
+    parent.filter(|pid| *pid > 0)
+}
+
 /// Of proc_pid_stat(5): clock ticks of the process and of its reaped children.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {

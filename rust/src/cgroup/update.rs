@@ -90,7 +90,7 @@ impl Groups {
 
     fn carry_out(&mut self, draft: Draft<'_>, inside: Inside, changed: &mut Changed) -> Result<()> {
         let Draft { limits, needed, mut writes, rows, oom_event, .. } = draft;
-        let said = self.whole(&writes);
+        let lifted = self.lifted(&writes);
         let counted = self.counts_memory();
         (self.rows, self.oom_event) = (rows, oom_event);
         needed.into_iter().try_for_each(|controller| self.join_late(controller))?;
@@ -104,7 +104,6 @@ impl Groups {
                 .map_or(0, |held| held.resident - held.shared.min(held.resident));
         }
         self.discount(&mut writes)?;
-        let lifted = said.into_iter().filter(|write| !writes.contains(write) && write.file.starts_with("blkio."));
         let mut changes: Vec<Write> = writes.iter().filter(|write| !self.writes.contains(write)).cloned().collect();
         changes.extend(lifted);
         for write in self.ordered(changes.into_iter().map(|write| all_rates(&write)).collect()) {
@@ -165,12 +164,14 @@ impl Groups {
         Ok(())
     }
 
-    /// What takes the rates away that version 1 still has from older rules of the same devices.
-    fn whole(&self, new: &[Write]) -> Vec<Write> {
+    /// What takes the rates away that no rule names any more.
+    fn lifted(&self, new: &[Write]) -> Vec<Write> {
         let same = |a: &Write, b: &Write| a.file == b.file && device(a) == device(b);
-        let old = self.writes.iter().filter(|old| old.file.starts_with("blkio.throttle"));
+        let old = self.writes.iter().filter(|old| old.limit == "io");
         let gone = old.filter(|old| !new.iter().any(|new| same(old, new)));
-        gone.map(|old| Write { value: format!("{} 0", device(old)), ..old.clone() }).collect()
+        // In version 2 a device alone is a rule without any rate.
+        let none = |old: &Write| if old.file == "io.max" { String::new() } else { " 0".to_owned() };
+        gone.map(|old| Write { value: format!("{}{}", device(old), none(old)), ..old.clone() }).collect()
     }
 
     /// Version 1 keeps memsw >= memory at every moment.

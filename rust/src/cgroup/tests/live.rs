@@ -75,12 +75,12 @@ fn what_is_frozen_uses_no_time_until_it_is_released_and_dies_when_killed() {
     };
     assert!(in_a_while() > 50_000);
     assert_eq!(groups.is_frozen(), Some(false));
-    groups.freeze(true).unwrap();
-    groups.freeze(true).unwrap();
+    groups.stop().unwrap().wait().unwrap();
+    groups.stop().unwrap().wait().unwrap();
     assert_eq!((groups.is_frozen(), in_a_while()), (Some(true), 0));
-    groups.freeze(false).unwrap();
+    groups.resume().unwrap();
     assert!(in_a_while() > 50_000);
-    groups.freeze(true).unwrap();
+    groups.stop().unwrap().wait().unwrap();
     rustix::io::write(groups.kill_file().unwrap().unwrap(), b"1").unwrap();
     let begin = Instant::now();
     assert_eq!(inside.end().0, Some(9));
@@ -93,7 +93,8 @@ fn what_has_no_group_is_not_stopped_and_says_why() {
     let Some(place) = place(&[]) else { return };
     let groups = Groups::create(&place, &name(), &Limits::default()).unwrap();
     for refused in [
-        groups.freeze(true),
+        groups.stop().map(drop),
+        groups.resume(),
         groups.pressure_trigger(Resource::Cpu, false, Duration::from_millis(1), Duration::from_secs(2)).map(drop),
     ] {
         match refused {

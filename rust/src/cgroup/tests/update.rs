@@ -97,7 +97,7 @@ fn groups_that_come_late_have_every_process_and_hold() {
     groups.update(&asked, LEAST).unwrap();
     assert!(groups.verified().iter().all(|row| row.state == State::Held), "{:?}", groups.verified());
     assert_eq!(groups.is_frozen(), Some(false));
-    groups.freeze(true).unwrap();
+    groups.stop().unwrap().wait().unwrap();
     let all: BTreeSet<i32> = groups.members_of(Controller::Unified).unwrap().into_iter().collect();
     for controller in [Controller::Memory, Controller::Pids, Controller::Cpu] {
         let there = groups.members_of(controller).unwrap().into_iter().collect();
