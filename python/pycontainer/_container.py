@@ -14,6 +14,7 @@ from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._limits import Limits
+from pycontainer._live import Live
 from pycontainer._lines import OUTPUTS, Lines
 from pycontainer._native import core
 from pycontainer._process import ExecProcess, Process, Text, result_of_exec
@@ -43,7 +44,7 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Process):
+class Container(Live, Process):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block, close(), or
@@ -268,10 +269,6 @@ class Container(Process):
         """Kill everything in it."""
         self._open()
         self._native.kill("killed")
-
-    def resume(self) -> None:
-        """Let a paused container go on."""
-        raise NotSupported("resume", "pausing is not built yet", "leave it out")
 
     # Output.
 

@@ -36,6 +36,7 @@ mod procfs;
 mod remove;
 mod requests;
 mod rootless;
+mod update;
 mod users;
 mod view;
 mod witness;

@@ -48,6 +48,7 @@ impl Keeper {
                 self.prelude.begin(self.epoll.raw(), KIND_PRELUDE, received.fds[0]);
             }
             Some(request::GROUPS) => self.take_groups(from, received),
+            Some(request::UPDATE) => self.update(from, received),
             Some(request::SIGNAL) => self.signal(from),
             Some(request::SUBSCRIBE) if received.fd_count == 1 => self.subscribe(from, received),
             Some(request::TERMINAL) if received.fd_count == 1 => self.log_terminal(from, received),
@@ -152,7 +153,7 @@ impl Keeper {
         self.forget(index);
     }
 
-    fn watch_oom(&mut self, index: usize) -> Result<()> {
+    pub fn watch_oom(&mut self, index: usize) -> Result<()> {
         match self.table.get(index) {
             Some(container) if container.oom_event >= 0 && !container.killed => process::epoll_add(
                 self.epoll.raw(),

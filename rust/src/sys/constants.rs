@@ -71,6 +71,7 @@ pub const FSCONFIG_SET_FLAG: usize = 0;
 pub const FSCONFIG_SET_STRING: usize = 1;
 pub const FSCONFIG_SET_FD: usize = 5;
 pub const FSCONFIG_CMD_CREATE: usize = 6;
+pub const FSCONFIG_CMD_RECONFIGURE: usize = 7;
 
 pub const AF_UNIX: usize = 1;
 pub const AF_INET: usize = 2;
