@@ -1,8 +1,10 @@
 //! The keeper's loop: requests of its one host, deaths, timers, clean-up. Never blocks on a container.
 
 use crate::account::{last_words, measure_upper, spent_cpu_time};
+use crate::agents::Agents;
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
+use crate::kept::Kept;
 use crate::oom;
 use crate::pid1;
 use crate::prelude::Prelude;
@@ -39,6 +41,7 @@ pub const KIND_DEATH: u64 = 2;
 pub const KIND_MESSAGE: u64 = 3;
 pub const KIND_OOM: u64 = 4;
 pub const KIND_PRELUDE: u64 = 5;
+pub const KIND_AGENT: u64 = 12;
 
 pub struct Keeper {
     pub epoll: Fd,
@@ -51,6 +54,8 @@ pub struct Keeper {
     pub uppers: [i32; UPPERS_MAX],
     pub table: &'static mut Table,
     pub cache: &'static mut Cache,
+    pub kept: &'static mut Kept,
+    pub agents: &'static mut Agents,
     pub prelude: Prelude,
     pub message: &'static mut [u8],
     pub report: Fixed<{ wire::EVIDENCE_MAX + 512 }>,
@@ -83,6 +88,8 @@ fn start() -> Result<Keeper> {
         uppers: [-1; UPPERS_MAX],
         table: Table::create()?,
         cache: Cache::create()?,
+        kept: Kept::create()?,
+        agents: Agents::create()?,
         prelude: Prelude::none(),
         message: memory::map_bytes(wire::MESSAGE_MAX)?,
         report: Fixed::new(),
@@ -163,6 +170,7 @@ impl Keeper {
             KIND_DEATH => self.bury(index),
             KIND_MESSAGE => self.hear(index),
             KIND_PRELUDE => self.prelude.end(self.epoll.raw()),
+            KIND_AGENT => self.agents.reap(self.epoll.raw(), index),
             KIND_OOM => {
                 if let Some(container) = self.table.get(index) {
                     oom::alarm(container, process::now());

@@ -1,6 +1,7 @@
 //! One container from plan to running PID 1: mounts, clone, id maps, release. Fails with the step, leaves nothing behind.
 
 use crate::cache::Cache;
+use crate::kept::{Files, Held};
 use crate::maps::{self, StandIn};
 use crate::outside::{self, Slots};
 use crate::pid1::{self, Inside};
@@ -28,6 +29,7 @@ pub struct Launched {
     pub pidfd: Fd,
     pub control: Fd,
     pub upper: i32,
+    pub files: Held,
 }
 
 pub type Outcome<T> = Result<T, Failure>;
@@ -45,6 +47,7 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize, 
     let as_root = Ids::take(root.0, root.1, (0, 0))?;
     let mut slots = Slots::new(again);
     outside::run(plan, cache, &mut slots).map_err(|(index, errno)| at(phase::OUTSIDE, index)(errno))?;
+    let files = Files::take(plan, cache, rootless, &slots).map_err(at(phase::KEEPER, step::TOO_MANY))?;
     let (ours, theirs) = net::socketpair().map_err(at(phase::KEEPER, step::SOCKET))?;
     let spaces = Joined::enter(plan)?;
     let into = (plan.fds.into_cgroup >= 0).then_some(plan.fds.into_cgroup);
@@ -58,7 +61,7 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize, 
     drop(as_root);
     let Cloned::Parent { pid, pidfd } = cloned? else { process::exit_group(70) };
     drop(theirs);
-    let launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper() };
+    let launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper(), files };
     release(plan, &launched, rootless).inspect_err(|_| {
         abandon(launched.pidfd.raw(), launched.pid);
         if launched.upper >= 0 {

@@ -7,10 +7,14 @@
 mod removal;
 #[path = "../src/sys/mod.rs"]
 mod sys;
+#[path = "../src/transfer/mod.rs"]
+mod transfer;
 #[path = "../src/wire.rs"]
 mod wire;
 
 mod account;
+mod agent;
+mod agents;
 mod beneath;
 mod cache;
 mod command;
@@ -18,6 +22,7 @@ mod container;
 mod evidence;
 mod inside;
 mod keeper;
+mod kept;
 mod launch;
 mod maps;
 mod oom;

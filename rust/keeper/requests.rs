@@ -46,6 +46,8 @@ impl Keeper {
                 self.prelude.begin(self.epoll.raw(), KIND_PRELUDE, received.fds[0]);
             }
             Some(request::GROUPS) => self.take_groups(from, received),
+            Some(request::FILES) if received.fd_count == 1 => self.serve_files(from, received.fds[0]),
+            Some(request::FORGET) => from.u64().map_or((), |id| self.forget_files(id)),
             Some(request::REMOVE) => from.text().map_or((), |name| remove::named(name, &self.places, &self.uppers)),
             _ => {}
         }
@@ -87,6 +89,7 @@ impl Keeper {
             }
             Err((index, failure)) => {
                 self.refuse(plan.fds.report, failure);
+                self.forget_files(plan.head.id);
                 if let Some(index) = index {
                     self.forget(index);
                 }
@@ -108,7 +111,8 @@ impl Keeper {
         container.control = launched.control.release();
         container.upper = launched.upper;
         container.oom_event = plan.fds.oom_event;
-        self.watch(index).map_err(|errno| {
+        let kept = self.keep_files(launched.files);
+        kept.and_then(|()| self.watch(index)).map_err(|errno| {
             // One whose end would go unnoticed is not started.
             if let Some(container) = self.table.get(index) {
                 launch::abandon(container.pidfd, container.pid);
@@ -145,16 +149,20 @@ impl Keeper {
 
     fn watch_oom(&mut self, index: usize) -> Result<()> {
         match self.table.get(index) {
-            Some(container) if container.oom_event >= 0 && !container.killed => {
-                process::epoll_add(self.epoll.raw(), container.oom_event, EPOLLIN, KIND_OOM | (index as u64) << KIND_BITS)
-            }
+            Some(container) if container.oom_event >= 0 && !container.killed => process::epoll_add(
+                self.epoll.raw(),
+                container.oom_event,
+                EPOLLIN,
+                KIND_OOM | (index as u64) << KIND_BITS,
+            ),
             _ => Ok(()),
         }
     }
 
     fn watch(&mut self, index: usize) -> Result<()> {
         let container = self.table.get(index).ok_or(Errno::BADF)?;
-        let add = |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << KIND_BITS);
+        let add =
+            |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << KIND_BITS);
         add(container.pidfd, EPOLLIN, KIND_DEATH)?;
         if container.flags & flag::PID1 != 0 {
             // No event but its end, which exec brings: PID 1's last message comes before.

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod error;
+pub mod files;
 pub mod gate;
 pub mod image;
 pub mod locked;
@@ -13,6 +14,7 @@ pub mod security;
 pub mod spawn;
 #[allow(dead_code)] // shared with the keeper, which uses the rest
 pub mod sys;
+pub mod transfer;
 pub mod wire;
 
 use pyo3::prelude::*;

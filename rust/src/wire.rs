@@ -3,13 +3,15 @@
 //! Both sides are built from this file at the same time, so there are no versions. Numbers are little-endian; text carries its
 //! length and a closing zero, so that the reader uses it in place as a C string.
 
+#[path = "wire/files.rs"]
+pub mod files;
 #[path = "wire/format.rs"]
 mod format;
 #[path = "wire/numbers.rs"]
 mod numbers;
 
 pub use format::{Decimal, Fixed, Reader, Write};
-pub use numbers::{Ended, Head};
+pub use numbers::{Ended, EntryHead, Head};
 
 /// A message is at most this long; a longer plan travels in a memfd (kind `SPAWN_FILE`).
 pub const MESSAGE_MAX: usize = 64 * 1024;
@@ -33,6 +35,10 @@ pub mod request {
     pub const ATTACH_SOON: u8 = 8;
     /// With `flag::LATE_GROUPS`: the container, and a role for each descriptor.
     pub const GROUPS: u8 = 9;
+    /// A container, a word of `files::ask`, and one descriptor: the socket over which an agent does that among its files.
+    pub const FILES: u8 = 20;
+    /// A container whose files nobody will ask for again; what was asked for is ended.
+    pub const FORGET: u8 = 21;
 }
 
 /// What PID 1 hears from the host with `flag::LATE_GROUPS`.
@@ -87,6 +93,8 @@ pub mod flag {
     pub const LATE_GROUPS: u32 = 1 << 15;
     /// The caller wrote rlimits or an OOM score: the kernel is asked for them after exec.
     pub const TELL_LIMITS: u32 = 1 << 16;
+    /// A handle's: the keeper holds its files until the host forgets them.
+    pub const HANDLE: u32 = 1 << 17;
     /// Test-only: a step is left out, to show that a test of it can fail. A keeper built without `test_seams` knows none of them.
     pub const SKIP_SECCOMP: u32 = 1 << 24;
     pub const SKIP_NO_NEW_PRIVS: u32 = 1 << 25;
