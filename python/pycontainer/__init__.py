@@ -13,6 +13,7 @@ from pycontainer import _errors
 __path__ = [_os.path.abspath(place) for place in __path__]
 
 _HOMES = {
+    "_container": ("Container",),
     "_doctor": ("Report", "doctor"),
     "_errors": (
         "AuthError",
@@ -37,6 +38,7 @@ _HOMES = {
     "_image": ("Image",),
     "_limits": ("IoLimit", "Limits", "NetworkLimit"),
     "_mounts": ("File", "Mount"),
+    "_process": ("Process",),
     "_result": ("Guarantee", "Pressure", "Reason", "Result", "Usage"),
     "_run": ("run",),
     "_seccomp": ("Seccomp",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import signal as signals
 from collections.abc import Mapping, Sequence
 
 from pycontainer._text import TYPE_CHECKING, escape, shown
@@ -113,6 +114,19 @@ def groups(value: object, argument: str = "groups") -> tuple[str, ...]:
     if len(made) > GROUPS_MAX:
         raise ValueError(f"{argument} has more than {GROUPS_MAX} groups")
     return made
+
+
+def signal_number(value: object, argument: str = "signal") -> int:
+    """Check a signal: a number, a `signal.Signals`, or a name with or without "SIG"."""
+    if isinstance(value, str):
+        name = value.upper() if value.upper().startswith("SIG") else f"SIG{value.upper()}"
+        number = getattr(signals, name, None)
+        if not isinstance(number, signals.Signals):
+            raise ValueError(f"{argument}: there is no {shown(value)}")
+        return int(number)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} must be a number or a name, not {type(value).__name__}")
+    return parse_int(value, argument, 1, 64)
 
 
 def text_mode(text: object, encoding: object, errors: object) -> bool:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 
-from pycontainer import _arguments, _log
-from pycontainer._enforced import Enforced
-from pycontainer._errors import CommandNotFound, NotSupported, SetupError
+from pycontainer import _arguments, _log, _outcome
+from pycontainer._errors import CommandNotFound, NotSupported
 from pycontainer._failures import TimeoutExpired
 from pycontainer._limits import Limits
 from pycontainer._native import core
-from pycontainer._result import Pressure, Reason, Result, Usage
+from pycontainer._result import Reason, Result
 from pycontainer._security import Security
 from pycontainer._spec import Spec
 from pycontainer._text import TYPE_CHECKING
@@ -36,8 +34,6 @@ else:
 
 _DEFAULT_LIMITS = Limits()
 _DEFAULT_SECURITY = Security()
-# Seconds: a Limits holds no shorter time, a timeout may be shorter.
-_SHORTEST = 1e-6
 
 
 @overload
@@ -176,14 +172,14 @@ def _carry_out(given: dict[str, Any]) -> Result[Any]:
     check = parse_bool(given["check"], "check")
     spec = Spec(given)
     if given["input"] is not None:
-        spec.input = _encode(given["input"], text_mode, encoding, errors)
+        spec.input = _outcome.encode(given["input"], text_mode, encoding, errors)
     if spec.timeout is not None and spec.timeout <= 0:
         raise TimeoutExpired(args, spec.timeout)
     native = core()
     try:
         outcome = native.run(spec)
     except CommandNotFound as error:
-        raise _with_mount_hint(error, spec) from None
+        raise _outcome.with_mount_hint(error, spec) from None
     finally:
         _log.of_engine(native)
     result = _result(args if args is not None else spec.argv, outcome, spec, given, text_mode)
@@ -202,133 +198,27 @@ def _timed_out(outcome: Any, spec: Spec) -> bool:
     return wall is None or (spec.timeout is not None and spec.timeout <= wall)
 
 
-def _encode(data: Any, text_mode: bool, encoding: str | None, errors: str | None) -> bytes:
-    if isinstance(data, str):
-        if not text_mode:
-            raise TypeError("input must be bytes, not str; text=True takes str")
-        return data.replace("\n", os.linesep).encode(encoding or "utf-8", errors or "strict")
-    if text_mode:
-        raise TypeError(f"input must be str with text=True, not {type(data).__name__}")
-    try:
-        return bytes(memoryview(data))
-    except TypeError:
-        raise TypeError(f"input must be bytes-like, not {type(data).__name__}") from None
-
-
-def _decode(data: bytes, encoding: str | None, errors: str | None) -> str:
-    """Decode as text mode does: what a container prints never raises, and line ends are universal."""
-    return data.decode(encoding or "utf-8", errors or "replace").replace("\r\n", "\n").replace("\r", "\n")
-
-
 def _result(args: Any, outcome: Any, spec: Spec, given: dict[str, Any], text_mode: bool) -> Result[Any]:
-    own = _own()
     spec.input, spec.files = None, []  # not kept for what somebody may look at later
-
-    def sources() -> tuple[dict[str, Any], list[tuple[str, ...]], dict[str, Any]]:
-        held = outcome.held()
-        return outcome.evidence(), held, _asked(spec, held, own)
-
     return Result(
         args,
         outcome.returncode,
         *_streams(outcome, spec, given, text_mode),
         reason=Reason(outcome.reason),
-        usage=lambda: _usage(outcome),
-        enforced=Enforced(sources),
-        truncated=[name for name, cut in zip(_OUTPUTS, outcome.truncated, strict=True) if cut],
-        limits=spec.said
-        if spec.timeout is None or spec.said.wall_time is not None
-        else spec.said.replace(wall_time=max(spec.timeout, _SHORTEST)),
+        usage=lambda: _outcome.usage(outcome),
+        enforced=_outcome.rows(outcome, spec),
+        truncated=_outcome.truncated(outcome),
+        limits=_outcome.limits_in_force(spec),
     )
-
-
-_OUTPUTS = ("stdout", "stderr")
 
 
 def _streams(outcome: Any, spec: Spec, given: dict[str, Any], text_mode: bool) -> list[Any]:
     """stdout and stderr as they were asked for; None where they were not captured."""
     streams: list[Any] = []
-    for name, data in zip(_OUTPUTS, outcome.take_output(), strict=True):
+    for name, data in zip(_outcome.OUTPUTS, outcome.take_output(), strict=True):
         captured = getattr(spec, name)[0] == "capture" or (spec.tty and name == "stderr")
         if not captured:
             streams.append(None)
         else:
-            streams.append(_decode(data, given["encoding"], given["errors"]) if text_mode else data)
+            streams.append(_outcome.decode(data, given["encoding"], given["errors"]) if text_mode else data)
     return streams
-
-
-def _usage(outcome: Any) -> Usage:
-    fields = outcome.usage()
-    if fields["pressure"] is not None:
-        fields["pressure"] = Pressure(*fields["pressure"])
-    return Usage(**fields)
-
-
-_own_namespaces: dict[str, int] = {}
-
-
-def _own() -> dict[str, int]:
-    """Inodes of this process's own namespaces, read once: a process that changes them gets a new engine anyway."""
-    if not _own_namespaces:
-        for name in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"):
-            try:
-                _own_namespaces[name] = int(os.readlink(f"/proc/self/ns/{name}").partition("[")[2].rstrip("]"))
-            except OSError:
-                _own_namespaces[name] = 0
-    return _own_namespaces
-
-
-# What holds the limits that no control group does.
-_KEPT_BY = {
-    "cpu_time": "the keeper's clock",
-    "wall_time": "the keeper's clock",
-    "output": "the reader of the pipes",
-    "disk": "the size of the tmpfs",
-    "rlimits": "setrlimit",
-    "oom_score_adj": "/proc",
-}
-LIFTED = "lifted, as asked"
-
-
-def _asked(spec: Spec, held: list[tuple[str, ...]], own: dict[str, int]) -> dict[str, Any]:
-    """What the rows of `enforced` are compared with: `held` are those of control groups, `own` our namespaces."""
-    said = spec.said
-    kept = {name: _KEPT_BY[name] for name in _KEPT_BY if getattr(said, name) not in (None, {})}
-    kept |= {name: LIFTED for name in kept if getattr(said, name) == math.inf}
-    if said.io and not spec.io:
-        kept["io"] = LIFTED
-    return {
-        "namespaces": spec.choices,
-        "own_namespaces": own,
-        "user_namespace": "host" if spec.user_namespace == [] else "auto",
-        "capabilities": spec.capabilities,
-        "no_new_privileges": spec.no_new_privileges,
-        "seccomp": spec.seccomp != b"",
-        "landlock": spec.landlock,
-        "read_only": spec.read_only,
-        "upper": "disk" if spec.upper_on_disk else "memory",
-        "pids": said.pids,
-        "pids_by_group": any(name == "pids" for name, *_ in held),
-        "kept": kept,
-        "said": said,
-    }
-
-
-def _with_mount_hint(error: CommandNotFound, spec: Spec) -> SetupError:
-    """Where the command exists on this machine but not in the image, say so, and name the mount."""
-    name = os.fsdecode(spec.argv[0])
-    found = name if os.path.isabs(name) else None
-    if found is None and "/" not in name:
-        for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
-            candidate = os.path.join(directory, name)
-            if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-                found = candidate
-                break
-    if found is None or not os.path.isfile(found):
-        return error
-    # The file alone, under the name by which it was looked for: its directory could hide one of the image's.
-    bind = f"Mount.bind({os.path.realpath(found)!r}, {found!r}, read_only=True)"
-    hint = f"{found} is on this machine, not in the image: mounts=[{bind}]"
-    if name != found and os.fsencode(os.path.dirname(found)) not in spec.path:
-        hint += f", and {found!r} as the command"
-    return CommandNotFound(error.errno or 2, error.strerror, error.filename, step=error.step, hint=hint)

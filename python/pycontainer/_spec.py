@@ -65,7 +65,8 @@ DEGRADABLE = frozenset(
 class Spec:
     """One run, as the native module reads it: an attribute per field of its `Spec`."""
 
-    def __init__(self, given: dict[str, Any]) -> None:
+    def __init__(self, given: dict[str, Any], *, handle: bool = False) -> None:
+        self.handle, self.hold = handle, False
         self.image: Image = image(given["image"])
         self.root = (self.image._kind, self.image._directory, list(self.image._directories), self.image._writable)
         self.security: Security = _typed(given["security"], Security, "security")
@@ -166,6 +167,8 @@ class Spec:
         self.path = (path if path is not None else b"/usr/local/bin:/usr/bin:/bin").split(b":")
 
     def _streams(self, given: dict[str, Any]) -> None:
+        if self.handle:
+            return self._streams_of_handle(given)
         capture = parse_bool(given["capture_output"], "capture_output")
         self.input = given["input"]
         if self.input is not None and given["stdin"] is not None:
@@ -178,6 +181,13 @@ class Spec:
         if self.tty and given["stdin"] is not None and self.stdin[0] == "null":
             self.input = b""  # what is said ends; what is not said is silent
         self.window = _window(self.stdout, self.stdin) if self.tty else (0, 0)
+        self.pass_fds = pass_fds(given["pass_fds"])
+
+    def _streams_of_handle(self, given: Mapping[str, Any]) -> None:
+        """Output that is not given is logged; nobody of this process copies for a terminal."""
+        self.input = None
+        self.stdin, self.stdout, self.stderr = streams_of_handle(given, "log", self.tty)
+        self.window = (24, 80) if self.tty else (0, 0)
         self.pass_fds = pass_fds(given["pass_fds"])
 
 
@@ -311,6 +321,28 @@ def stream(value: Any, argument: str) -> tuple[str, int]:
     if value == STDOUT and argument != "stderr":
         raise ValueError(f"{argument}: STDOUT is for stderr only")
     return _descriptor(value, argument)
+
+
+def streams_of_handle(given: Mapping[str, Any], unsaid: str, tty: bool) -> tuple[tuple[str, int], ...]:
+    """Take the streams of a command that its caller does not wait for: stdin, stdout, stderr."""
+    made = []
+    for name in ("stdin", "stdout", "stderr"):
+        value = given[name]
+        if value is None:
+            made.append(("null", -1) if name == "stdin" else (unsaid, -1))
+        elif value == PIPE:
+            made.append(("pipe", -1))
+        elif name == "stderr" and value == STDOUT:
+            made.append(("stdout", -1))
+        else:
+            made.append(stream(value, name))
+        if made[-1][0] == "terminal":
+            raise NotSupported(
+                f"{name} that is a terminal", "a terminal is never handed on, and nobody copies for this one", "PIPE"
+            )
+    if tty and (given["stderr"] is not None or made[1][0] not in ("log", "pipe", "null")):
+        raise ValueError("tty: one stream that is logged or a PIPE, and its output is stdout")
+    return tuple(made) if not tty else (made[0], made[1], ("null", -1))
 
 
 def _descriptor(value: Any, argument: str, inherited: bool = False) -> tuple[str, int]:

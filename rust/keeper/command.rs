@@ -36,7 +36,7 @@ pub struct Command<'a> {
     search: Reader<'a>,
     search_count: u32,
     /// The nested user namespace of a command that has CAP_SYS_ADMIN.
-    nested: Fd,
+    pub nested: Fd,
     progress: Progress,
     /// The keeper's socket, of a command that is PID 1 itself.
     pub lifeline: i32,
@@ -69,7 +69,8 @@ fn at(step: u16) -> impl Fn(Errno) -> Refused {
 
 impl<'a> Command<'a> {
     /// Everything that needs memory or a lookup, while there is still one process.
-    pub fn prepare(plan: &'a Plan<'a>, state: &mut State<'_>) -> Step<Command<'a>> {
+    /// `nested`: the namespace that the container's first command has, where this is another one.
+    pub fn prepare(plan: &'a Plan<'a>, state: &mut State<'_>, nested: Option<i32>) -> Step<Command<'a>> {
         let mut from = skip_who(plan.command)?;
         let malformed = (step::DECODE, Errno::PROTO);
         let (umask, cwd) = from.u32().zip(from.text()).ok_or(malformed)?;
@@ -103,7 +104,7 @@ impl<'a> Command<'a> {
             envp,
             search: from,
             search_count,
-            nested: nested_namespace(plan)?,
+            nested: nested.map_or_else(|| nested_namespace(plan), |fd| Ok(Fd::own(fd)))?,
             progress: Progress { reached_exec: AtomicBool::new(false), refused: AtomicU64::new(0) },
             lifeline: -1,
         })

@@ -1,5 +1,6 @@
 //! What the keeper remembers of each live container. No system calls but closing.
 
+use crate::log::Log;
 use crate::sys::constants::CLONE_NEWPID;
 use crate::sys::fs::close;
 use crate::sys::memory::map_zeroed;
@@ -30,6 +31,7 @@ pub struct Container {
     pub oom_control: i32,
     pub cpu_usage: i32,
     pub cgroup_kill: i32,
+    pub log: Log,
     pub cpus: u32,
     pub started: u64,
     /// Lengths in nanoseconds until the command starts, moments afterwards.
@@ -83,6 +85,7 @@ impl Container {
                 close(*fd);
             }
         }
+        self.log.close();
         self.live = false;
     }
 }
@@ -110,6 +113,7 @@ impl Table {
         for fd in entry.descriptors() {
             *fd = -1;
         }
+        entry.log = Log::none(head);
         entry.cause = 0;
         entry.killed = false;
         entry.id = head.id;

@@ -54,6 +54,22 @@ impl<'a> State<'a> {
         }
     }
 
+    /// Of another command in the same container.
+    pub fn beside(first: &State<'a>) -> State<'a> {
+        State {
+            slots: first.slots,
+            root: first.root,
+            proc: first.proc,
+            terminal: -1,
+            landlocked: first.landlocked,
+            cgroup: [0; CGROUP_TEXT],
+            cgroup_length: 0,
+            empty: -1,
+            identity: None,
+            unknown: None,
+        }
+    }
+
     /// Who the command runs as, looked up once, in the container's own files.
     pub fn identity(&mut self, plan: &Plan<'_>) -> core::result::Result<&mut Identity, (u16, Errno)> {
         if self.identity.is_none() {
@@ -359,8 +375,7 @@ fn symlink(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
 /// A terminal of the container's own devpts; the outer end goes to the host, the inner one is the command's, without a path between.
 fn console(window: u32, plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     let strict = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
-    let master = fs::openat2(state.root, c"dev/pts/ptmx", O_RDWR | O_NOCTTY, 0, strict)?;
-    let peer = fs::pty_peer(master.raw(), ((window >> 16) as u16, window as u16))?;
+    let (master, peer) = terminal(state.root, window)?;
     let identity = state.identity(plan).map_err(|(_, errno)| errno)?;
     fs::fchown(peer.raw(), identity.uid, u32::MAX)?;
     let clone = mount::open_tree_clone(peer.raw(), c"", false)?;
@@ -370,4 +385,12 @@ fn console(window: u32, plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
     net::send(plan.fds.report, &[crate::wire::record::TERMINAL], &[master.raw()], 0)?;
     state.terminal = peer.release();
     Ok(())
+}
+
+/// Both ends of a new one, (rows, columns) in one number.
+pub fn terminal(root: i32, window: u32) -> Result<(Fd, Fd)> {
+    let strict = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+    let master = fs::openat2(root, c"dev/pts/ptmx", O_RDWR | O_NOCTTY, 0, strict)?;
+    let peer = fs::pty_peer(master.raw(), ((window >> 16) as u16, window as u16))?;
+    Ok((master, peer))
 }

@@ -5,6 +5,7 @@ use crate::agents::Agents;
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
 use crate::kept::Kept;
+use crate::log::{Came, Listeners};
 use crate::oom;
 use crate::pid1;
 use crate::prelude::Prelude;
@@ -41,6 +42,8 @@ pub const KIND_DEATH: u64 = 2;
 pub const KIND_MESSAGE: u64 = 3;
 pub const KIND_OOM: u64 = 4;
 pub const KIND_PRELUDE: u64 = 5;
+/// stdout's; stderr's is the next one.
+pub const KIND_OUTPUT: u64 = 6;
 pub const KIND_AGENT: u64 = 12;
 
 pub struct Keeper {
@@ -56,6 +59,7 @@ pub struct Keeper {
     pub cache: &'static mut Cache,
     pub kept: &'static mut Kept,
     pub agents: &'static mut Agents,
+    pub listeners: &'static mut Listeners,
     pub prelude: Prelude,
     pub message: &'static mut [u8],
     pub report: Fixed<{ wire::EVIDENCE_MAX + 512 }>,
@@ -90,6 +94,7 @@ fn start() -> Result<Keeper> {
         cache: Cache::create()?,
         kept: Kept::create()?,
         agents: Agents::create()?,
+        listeners: Listeners::create()?,
         prelude: Prelude::none(),
         message: memory::map_bytes(wire::MESSAGE_MAX)?,
         report: Fixed::new(),
@@ -176,6 +181,8 @@ impl Keeper {
                     oom::alarm(container, process::now());
                 }
             }
+            KIND_OUTPUT => self.log(index, 0),
+            kind if kind == KIND_OUTPUT + 1 => self.log(index, 1),
             _ => {}
         }
         true
@@ -185,12 +192,33 @@ impl Keeper {
     /// watched, under an index that somebody else has by then.
     pub fn forget(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
-        for fd in [container.pidfd, container.control, container.oom_event] {
+        let [stdout, stderr] = container.log.pipes;
+        for fd in [container.pidfd, container.control, container.oom_event, stdout, stderr] {
             if fd >= 0 {
                 process::epoll_remove(self.epoll.raw(), fd);
             }
         }
         self.table.remove(index);
+        self.listeners.forget(index);
+    }
+
+    /// One piece of one stream: the other containers' come in between.
+    fn log(&mut self, index: usize, stream: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        let came = container.log.take(stream, self.message);
+        if came == Came::Nothing {
+            return;
+        }
+        if came == Came::End {
+            process::epoll_remove(self.epoll.raw(), container.log.pipes[stream]);
+            container.log.end(stream);
+        }
+        if container.log.listeners > 0 {
+            container.log.listeners = self.listeners.tell(index);
+        }
+        if matches!(came, Came::TooMuch(_)) && container.log.cap_kills {
+            self.kill(index, cause::OUTPUT);
+        }
     }
 
     /// The first cause counts. PID 1 of ours is asked to end everything and to reap it: what dies with it uncollected is in nobody's
@@ -203,7 +231,7 @@ impl Keeper {
         container.killed = true;
         container.cause = why;
         let asked = container.own_pids
-            && container.cgroup_kill < 0
+            && (container.cgroup_kill < 0 || container.flags & flag::HANDLE != 0)
             && net::send(container.control, &pid1::END_ALL.to_le_bytes(), &[], MSG_DONTWAIT).is_ok();
         if asked {
             container.kill_at = process::now() + GRACE;
@@ -291,6 +319,7 @@ impl Keeper {
             ..Ended::default()
         };
         measure_upper(container.upper, &mut ended);
+        container.log.end_all(self.message);
         let length = last_words(container, self.message, &mut ended);
         self.report.clear();
         self.report.put_u8(record::ENDED);

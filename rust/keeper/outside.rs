@@ -54,7 +54,7 @@ impl Slots {
         upper.and_then(|fd| fs::dup_above(fd, 3).ok()).map_or(-1, Fd::release)
     }
 
-    pub fn all(&self) -> impl Iterator<Item = i32> + '_ {
+    pub fn all(&self) -> impl Iterator<Item = i32> + Clone + '_ {
         self.owned.iter().chain(&self.borrowed).copied().filter(|fd| *fd >= 0)
     }
 }

@@ -2,14 +2,15 @@
 
 use crate::command::{self, Command};
 use crate::evidence;
+use crate::exec;
 use crate::inside;
 use crate::outside::Slots;
 use crate::plan::Plan;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, PollFd};
-use crate::sys::{Errno, net};
-use crate::wire::{self, Fixed, Write, flag, phase, record, role, step};
+use crate::sys::{Errno, memory, net};
+use crate::wire::{self, Fixed, Write, errand, flag, phase, record, role, step};
 
 /// What the keeper's copy hands to its child.
 pub struct Inside<'a> {
@@ -37,7 +38,7 @@ pub fn enter(inside: Inside<'_>) -> ! {
     process::exit_group(status)
 }
 
-fn tell_error(control: i32, (phase, step, errno): Failed) {
+pub fn tell_error(control: i32, (phase, step, errno): Failed) {
     let mut record = Fixed::<16>::new();
     record.put_u8(record::ERROR);
     record.put_u8(phase);
@@ -69,7 +70,10 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
         return Err((phase::INSIDE, index, Errno::NODATA));
     }
     let in_command = |(step, errno)| (phase::COMMAND, step, errno);
-    let mut command = Command::prepare(plan, &mut state).map_err(in_command)?;
+    if plan.head.has(flag::HOLD) {
+        wait_for_word(inside).map_err(failed(step::RELEASE))?;
+    }
+    let mut command = Command::prepare(plan, &mut state, None).map_err(in_command)?;
     close_spent(inside, &state);
     let mut report = Fixed::<{ wire::EVIDENCE_MAX }>::new();
     report.put_u8(record::EXITED);
@@ -83,11 +87,28 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     let pid = command.start().map_err(in_command)?;
     stay_undumpable();
     let started = process::now();
+    if plan.head.has(flag::HANDLE) {
+        exec::tell_running(plan.fds.report, pid, started);
+    }
     if plan.head.has(flag::REPORT_START) {
         let _ = net::send(inside.control.raw(), &[record::STARTED], &[], 0);
     }
     command.close_streams();
-    supervise(inside.control.raw(), pid, started, &mut report, plan, &state)
+    let first = exec::First { inside, state: &state, nested: command.nested.raw() };
+    supervise(&first, pid, started, &mut report)
+}
+
+/// Everything is there but the command. The host's word lets it start; the keeper's is that all shall end.
+fn wait_for_word(inside: &Inside<'_>) -> crate::sys::Result<()> {
+    let report = inside.plan.fds.report;
+    net::send(report, &[record::READY_TO_RUN], &[], 0)?;
+    let mut fds = [inside.control.raw(), report].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
+    crate::sys::errno::retry(|| process::poll(&mut fds, -1))?;
+    let mut word = [0];
+    if fds[0].revents == 0 && net::receive(report, &mut word, MSG_DONTWAIT)?.length == 1 && word == [errand::GO] {
+        return Ok(());
+    }
+    process::exit_group(1)
 }
 
 /// Test-only: what another container that shares a directory may do between the covering and the look.
@@ -107,10 +128,13 @@ fn put_exit(report: &mut impl Write, is_pid2: u8, status: i32, started: u64, end
 /// Closes what this copy of the keeper got besides the plan's descriptors: other containers' sockets above all.
 fn keep_only_ours(inside: &Inside<'_>) -> crate::sys::Result<()> {
     let fds = &inside.plan.fds;
+    keep_only(fds.all[..fds.count].iter().copied().chain(inside.slots.all()).chain([inside.control.raw()]))
+}
+
+pub fn keep_only(wanted: impl Iterator<Item = i32> + Clone) -> crate::sys::Result<()> {
     let mut next = 0;
     loop {
-        let wanted = fds.all[..fds.count].iter().copied().chain(inside.slots.all()).chain([inside.control.raw()]);
-        let Some(kept) = wanted.filter(|fd| *fd >= next).min() else {
+        let Some(kept) = wanted.clone().filter(|fd| *fd >= next).min() else {
             return fs::close_range(next as u32, u32::MAX, false);
         };
         if kept > next {
@@ -151,7 +175,7 @@ fn close_spent(inside: &Inside<'_>, state: &inside::State<'_>) {
     for i in 0..fds.count {
         let spent = match fds.roles[i] {
             role::STDIN | role::STDOUT | role::STDERR | role::PASS | role::RANGE_LOCK => false,
-            role::REPORT => !inside.plan.head.has(flag::TELL_GONE),
+            role::REPORT => !inside.plan.head.has(flag::TELL_GONE | flag::HANDLE),
             _ => true,
         };
         if spent {
@@ -163,19 +187,16 @@ fn close_spent(inside: &Inside<'_>, state: &inside::State<'_>) {
 
 /// Reaps until the command ends, or the keeper does. Everything else inside dies with this process.
 fn supervise(
-    control: i32,
+    first: &exec::First<'_>,
     command: i32,
     started: u64,
     report: &mut Fixed<{ wire::EVIDENCE_MAX }>,
-    plan: &Plan<'_>,
-    state: &inside::State<'_>,
 ) -> Result<i32, Failed> {
     let failed = |errno| (phase::COMMAND, step::WAIT, errno);
+    let (plan, control) = (first.inside.plan, first.inside.control.raw());
     let children = process::signalfd(1 << (SIGCHLD - 1)).map_err(failed)?;
-    // Sent at once, and read after the end: a container that is killed has its evidence too.
-    put_exit(report, 0, 0, started, 0);
-    evidence::of_command(command, plan, state, report);
-    let _ = net::send(control, report.bytes(), &[], 0);
+    let mut errands = errands(plan).map_err(failed)?;
+    testify(first, command, started, report);
     loop {
         let mut patience = -1;
         loop {
@@ -198,12 +219,44 @@ fn supervise(
                 return Ok(0);
             }
         }
-        let mut fds = [children.raw(), control].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
+        let host = if errands.is_some() { plan.fds.report } else { -1 };
+        let mut fds = [children.raw(), control, host].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
         let _ = process::poll(&mut fds, patience);
         let _ = fs::read(children.raw(), &mut [0u8; 128 * 4]);
         if fds[1].revents != 0 && serve(control, command).is_none() {
             return Ok(1);
         }
+        if fds[2].revents != 0
+            && let Some(buffer) = &mut errands
+            && !exec::serve(first, buffer)
+        {
+            errands = None;
+        }
+    }
+}
+
+/// Room for the host's errands, where it has any.
+fn errands(plan: &Plan<'_>) -> crate::sys::Result<Option<&'static mut [u8]>> {
+    if !plan.head.has(flag::HANDLE) {
+        return Ok(None);
+    }
+    memory::map_bytes(wire::MESSAGE_MAX).map(Some)
+}
+
+/// What the kernel says of the command now. Sent at once, and read after the end: a container that is killed has its evidence too.
+fn testify(first: &exec::First<'_>, command: i32, started: u64, report: &mut Fixed<{ wire::EVIDENCE_MAX }>) {
+    let plan = first.inside.plan;
+    put_exit(report, 0, 0, started, 0);
+    let head = report.bytes().len();
+    evidence::of_command(command, plan, first.state, report);
+    let _ = net::send(first.inside.control.raw(), report.bytes(), &[], 0);
+    if plan.head.has(flag::HANDLE) {
+        let mut seen = Fixed::<{ wire::EVIDENCE_MAX }>::new();
+        seen.put_u8(record::EVIDENCE);
+        let sections = &report.bytes()[head..];
+        seen.free()[..sections.len()].copy_from_slice(sections);
+        seen.advance(sections.len());
+        let _ = net::send(plan.fds.report, seen.bytes(), &[], MSG_DONTWAIT);
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Fds {
     pub oom_control: i32,
     pub cpu_usage: i32,
     pub cgroup_kill: i32,
+    pub log: i32,
+    pub log_pipes: [i32; 2],
     pub all: [i32; MAX_FDS],
     pub roles: [u8; MAX_FDS],
     pub arguments: [i32; MAX_FDS],
@@ -70,6 +72,8 @@ fn read_roles(from: &mut Reader<'_>, received: &Received) -> Option<Fds> {
         oom_control: -1,
         cpu_usage: -1,
         cgroup_kill: -1,
+        log: -1,
+        log_pipes: [-1; 2],
         all: received.fds,
         roles: [0; MAX_FDS],
         arguments: [0; MAX_FDS],
@@ -90,6 +94,9 @@ fn read_roles(from: &mut Reader<'_>, received: &Received) -> Option<Fds> {
             role::OOM_CONTROL => fds.oom_control = fd,
             role::CPU_USAGE => fds.cpu_usage = fd,
             role::CGROUP_KILL => fds.cgroup_kill = fd,
+            role::LOG => fds.log = fd,
+            role::LOG_STDOUT => fds.log_pipes[0] = fd,
+            role::LOG_STDERR => fds.log_pipes[1] = fd,
             _ => {}
         }
     }

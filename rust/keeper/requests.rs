@@ -1,7 +1,7 @@
 //! What the host asks of its keeper: each message checked, decoded, carried out. Nobody else is served.
 
 use crate::container::Container;
-use crate::keeper::{CONTROL, KIND_BITS, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_PRELUDE, Keeper};
+use crate::keeper::{CONTROL, KIND_BITS, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_OUTPUT, KIND_PRELUDE, Keeper};
 use crate::launch::{self, Failure, at, launch};
 use crate::plan;
 use crate::remove;
@@ -48,6 +48,9 @@ impl Keeper {
             Some(request::GROUPS) => self.take_groups(from, received),
             Some(request::FILES) if received.fd_count == 1 => self.serve_files(from, received.fds[0]),
             Some(request::FORGET) => from.u64().map_or((), |id| self.forget_files(id)),
+            Some(request::SIGNAL) => self.signal(from),
+            Some(request::SUBSCRIBE) if received.fd_count == 1 => self.subscribe(from, received),
+            Some(request::TERMINAL) if received.fd_count == 1 => self.log_terminal(from, received),
             Some(request::REMOVE) => from.text().map_or((), |name| remove::named(name, &self.places, &self.uppers)),
             _ => {}
         }
@@ -111,12 +114,14 @@ impl Keeper {
         container.control = launched.control.release();
         container.upper = launched.upper;
         container.oom_event = plan.fds.oom_event;
+        container.log.begin(plan.fds.log, plan.fds.log_pipes);
         let kept = self.keep_files(launched.files);
         kept.and_then(|()| self.watch(index)).map_err(|errno| {
             // One whose end would go unnoticed is not started.
             if let Some(container) = self.table.get(index) {
                 launch::abandon(container.pidfd, container.pid);
                 container.oom_event = -1; // still the message's
+                container.log.begin(-1, [-1; 2]);
             }
             at(phase::KEEPER, step::SOCKET)(errno)
         })
@@ -170,7 +175,40 @@ impl Keeper {
         } else if container.flags & flag::REPORT_START != 0 {
             add(container.control, EPOLLIN, KIND_MESSAGE)?;
         }
+        for (stream, pipe) in container.log.pipes.into_iter().enumerate().filter(|(_, pipe)| *pipe >= 0) {
+            add(pipe, EPOLLIN, KIND_OUTPUT + stream as u64)?;
+        }
         self.watch_oom(index)
+    }
+
+    /// For the command: through PID 1, or directly where the command is that.
+    fn signal(&mut self, mut from: Reader<'_>) {
+        let Some((id, signal)) = from.u64().zip(from.i32()) else { return };
+        let Some(container) = self.table.index_of(id).and_then(|index| self.table.get(index)) else { return };
+        let _ = match container.flags & flag::PID1 {
+            0 => net::send(container.control, &signal.to_le_bytes(), &[], MSG_DONTWAIT).map(drop),
+            _ => process::pidfd_send_signal(container.pidfd, signal),
+        };
+    }
+
+    fn subscribe(&mut self, mut from: Reader<'_>, received: &mut Received) {
+        let Some(index) = from.u64().and_then(|id| self.table.index_of(id)) else { return };
+        if !self.listeners.add(received.fds[0], index) {
+            return;
+        }
+        received.fds[0] = -1;
+        if let Some(container) = self.table.get(index) {
+            container.log.listeners = self.listeners.tell(index); // something may have come since it was looked at
+        }
+    }
+
+    fn log_terminal(&mut self, mut from: Reader<'_>, received: &mut Received) {
+        let Some(index) = from.u64().and_then(|id| self.table.index_of(id)) else { return };
+        let Some(container) = self.table.get(index) else { return };
+        let event = KIND_OUTPUT | (index as u64) << KIND_BITS;
+        if container.log.is_open() && process::epoll_add(self.epoll.raw(), received.fds[0], EPOLLIN, event).is_ok() {
+            container.log.pipes[0] = core::mem::replace(&mut received.fds[0], -1);
+        }
     }
 
     /// The host is about to make writable layers in this directory: what is ours there goes with us.
@@ -219,7 +257,8 @@ fn keep_fds(container: &mut Container, plan: &plan::Plan<'_>, received: &mut Rec
     container.cpu_usage = plan.fds.cpu_usage;
     container.cgroup_kill = plan.fds.cgroup_kill;
     let fds = &plan.fds;
-    let kept = [fds.report, fds.oom_event, fds.oom_control, fds.cpu_usage, fds.cgroup_kill];
+    let [stdout, stderr] = fds.log_pipes;
+    let kept = [fds.report, fds.oom_event, fds.oom_control, fds.cpu_usage, fds.cgroup_kill, fds.log, stdout, stderr];
     received.fds[..received.fd_count].iter_mut().filter(|fd| kept.contains(fd)).for_each(|fd| *fd = -1);
 }
 

@@ -27,6 +27,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
+    use crate::py::container::{Container, ContainerLog, Exec, start};
+    #[pymodule_export]
     use crate::py::doctor::{causes_, disk_bound, probe_host};
     #[pymodule_export]
     use crate::py::functions::{

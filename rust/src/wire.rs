@@ -7,6 +7,8 @@
 pub mod files;
 #[path = "wire/format.rs"]
 mod format;
+#[path = "wire/log.rs"]
+pub mod log;
 #[path = "wire/numbers.rs"]
 mod numbers;
 
@@ -35,6 +37,12 @@ pub mod request {
     pub const ATTACH_SOON: u8 = 8;
     /// With `flag::LATE_GROUPS`: the container, and a role for each descriptor.
     pub const GROUPS: u8 = 9;
+    /// A container, and a signal for its command.
+    pub const SIGNAL: u8 = 10;
+    /// A container, and one descriptor: the socket that gets a byte when something was written to its log.
+    pub const SUBSCRIBE: u8 = 11;
+    /// A container, and one descriptor: the outer end of its terminal, whose output goes to its log.
+    pub const TERMINAL: u8 = 12;
     /// A container, a word of `files::ask`, and one descriptor: the socket over which an agent does that among its files.
     pub const FILES: u8 = 20;
     /// A container whose files nobody will ask for again; what was asked for is ended.
@@ -47,6 +55,16 @@ pub mod late {
     pub const NONE: u8 = 0;
     /// The descriptors are cgroup.procs of each, as with `role::JOIN_CGROUP`.
     pub const HERE: u8 = 1;
+}
+
+/// What PID 1 hears from the host afterwards, with `flag::HANDLE`.
+pub mod errand {
+    /// A plan, as in SPAWN, of which the command's part counts: run it beside the first one.
+    pub const EXEC: u8 = 2;
+    /// The same, where the plan is in the last descriptor: its length.
+    pub const EXEC_FILE: u8 = 3;
+    /// With `flag::HOLD`: start the command.
+    pub const GO: u8 = 4;
 }
 
 /// What each descriptor of a SPAWN message is for.
@@ -68,6 +86,10 @@ pub mod role {
     pub const OOM_CONTROL: u8 = 16;
     /// Kept by PID 1: the ids are taken as long as one of their processes can live.
     pub const RANGE_LOCK: u8 = 14;
+    /// Kept by the keeper: the log, and the reading ends of the pipes that go there.
+    pub const LOG: u8 = 17;
+    pub const LOG_STDOUT: u8 = 18;
+    pub const LOG_STDERR: u8 = 19;
 }
 
 /// Flags of a plan.
@@ -93,8 +115,10 @@ pub mod flag {
     pub const LATE_GROUPS: u32 = 1 << 15;
     /// The caller wrote rlimits or an OOM score: the kernel is asked for them after exec.
     pub const TELL_LIMITS: u32 = 1 << 16;
-    /// A handle's: the keeper holds its files until the host forgets them.
+    /// The host has a handle on it: PID 1 tells it when the command runs, and serves its errands.
     pub const HANDLE: u32 = 1 << 17;
+    /// Everything is set up, and the command waits for `errand::GO`.
+    pub const HOLD: u32 = 1 << 18;
     /// Test-only: a step is left out, to show that a test of it can fail. A keeper built without `test_seams` knows none of them.
     pub const SKIP_SECCOMP: u32 = 1 << 24;
     pub const SKIP_NO_NEW_PRIVS: u32 = 1 << 25;
@@ -246,6 +270,10 @@ pub mod record {
     pub const FIRST: u8 = 10;
     /// The keeper has begun to end it.
     pub const ENDING: u8 = 11;
+    /// Of PID 1 to the host: the command runs. Since when, with its pidfd.
+    pub const RUNS: u8 = 12;
+    /// Of PID 1 to the host: it waits for `errand::GO`.
+    pub const READY_TO_RUN: u8 = 13;
 }
 
 /// How far a container came.

@@ -75,7 +75,7 @@ pub enum RootSource {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {
     pub outside: Vec<u8>,
     pub inside: Vec<u8>,

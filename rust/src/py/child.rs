@@ -3,7 +3,7 @@
 use crate::spawn::outcome::{Finished, reason, returncode};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 type Output = (Py<PyBytes>, Py<PyBytes>);
 
@@ -18,16 +18,22 @@ pub struct Outcome {
     output: Mutex<Option<Output>>,
     #[pyo3(get)]
     truncated: (bool, bool),
-    finished: Finished,
+    finished: Arc<Finished>,
 }
 
 impl Outcome {
     pub fn new(py: Python<'_>, mut finished: Finished) -> Outcome {
         let bytes = |data: &mut Vec<u8>| PyBytes::new(py, &std::mem::take(data)).unbind();
+        let output = (bytes(&mut finished.stdout), bytes(&mut finished.stderr));
+        Outcome { output: Mutex::new(Some(output)), ..Outcome::of(Arc::new(finished)) }
+    }
+
+    /// Without output.
+    pub fn of(finished: Arc<Finished>) -> Outcome {
         Outcome {
             returncode: returncode(finished.ended.status),
             reason: reason(&finished.ended, &finished.counters, finished.seen).word(),
-            output: Mutex::new(Some((bytes(&mut finished.stdout), bytes(&mut finished.stderr)))),
+            output: Mutex::new(None),
             truncated: (finished.truncated[0], finished.truncated[1]),
             finished,
         }

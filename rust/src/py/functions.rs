@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[pyfunction(name = "run")]
 pub fn run_(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Outcome> {
     let spec = super::spec::read(spec)?;
-    interruptible(py, |check| run::run(&spec, check)).map(|finished| Outcome::new(py, finished))
+    interruptible(py, |check| run::run(spec, check)).map(|finished| Outcome::new(py, finished))
 }
 
 /// The root directory of an archive, unpacked into the store now or before. The GIL is released; signals are served.
@@ -32,7 +32,7 @@ pub fn unpack_archive(py: Python<'_>, path: Vec<u8>) -> PyResult<OsString> {
 ///
 /// Handlers run in the main thread alone. Another one asks nobody: a daemon thread that came back for it after the interpreter had
 /// ended took the whole process down (PyGILState_Ensure has no interpreter then).
-fn interruptible<T: Send>(
+pub fn interruptible<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&mut dyn FnMut() -> bool) -> crate::error::Result<T> + Send,
 ) -> PyResult<T> {

@@ -1,6 +1,7 @@
 //! THE ONLY room that names pyo3: arguments in, frozen objects and exceptions out.
 
 pub mod child;
+pub mod container;
 pub mod doctor;
 pub mod errors;
 pub mod functions;

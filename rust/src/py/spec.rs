@@ -61,6 +61,37 @@ pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
         pass_fds: from.get("pass_fds")?,
         timeout: from.get("timeout")?,
         degrade: from.get("degrade")?,
+        handle: from.get("handle")?,
+        hold: from.get("hold")?,
+    })
+}
+
+/// Another command of a container: what is its own replaces what the first one has.
+pub fn read_beside(object: &Bound<'_, PyAny>, first: &Spec) -> PyResult<Spec> {
+    let from = Attributes(object);
+    let mut limits = first.limits.clone();
+    (limits.output, limits.output_kills) = (from.get("output")?, from.get("output_kills")?);
+    Ok(Spec {
+        argv: from.get("argv")?,
+        env: from.get("env")?,
+        set_home: from.get("set_home")?,
+        path: from.get("path")?,
+        cwd: from.get("cwd")?,
+        user: who(from.get("user")?),
+        group: who(from.get("group")?),
+        groups: Vec::new(),
+        tty: from.get("tty")?,
+        window: from.get("window")?,
+        stdin: stream(from.get("stdin")?)?,
+        stdout: stream(from.get("stdout")?)?,
+        stderr: stream(from.get("stderr")?)?,
+        input: from.get::<Option<Vec<u8>>>("input")?,
+        pass_fds: Vec::new(),
+        timeout: from.get("timeout")?,
+        handle: from.get("handle")?,
+        hold: false,
+        limits,
+        ..first.clone()
     })
 }
 
@@ -146,6 +177,8 @@ fn stream((kind, fd): (String, i32)) -> PyResult<Stream> {
     Ok(match kind.as_str() {
         "null" => Stream::Null,
         "capture" => Stream::Capture,
+        "pipe" => Stream::Pipe,
+        "log" => Stream::Log,
         "stdout" => Stream::Stdout,
         "fd" => Stream::Fd(fd),
         "terminal" => Stream::Terminal(fd),

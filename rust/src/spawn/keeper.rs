@@ -137,6 +137,32 @@ impl Keeper {
         self.send(&message, &[])
     }
 
+    /// A signal for the command of a container.
+    pub fn signal(&self, id: u64, signal: i32) -> Result<()> {
+        let mut message = Vec::with_capacity(13);
+        message.put_u8(request::SIGNAL);
+        message.put_u64(id);
+        message.put_i32(signal);
+        self.send(&message, &[])
+    }
+
+    /// The socket gets a byte when something was written to the container's log, and its end is the container's.
+    pub fn subscribe(&self, id: u64, listener: BorrowedFd<'_>) -> Result<()> {
+        self.about(request::SUBSCRIBE, id, listener)
+    }
+
+    /// What comes out of a container's terminal goes to its log.
+    pub fn log_terminal(&self, id: u64, master: BorrowedFd<'_>) -> Result<()> {
+        self.about(request::TERMINAL, id, master)
+    }
+
+    fn about(&self, kind: u8, id: u64, descriptor: BorrowedFd<'_>) -> Result<()> {
+        let mut message = Vec::with_capacity(9);
+        message.put_u8(kind);
+        message.put_u64(id);
+        self.send(&message, &[descriptor.as_raw_fd()])
+    }
+
     /// An empty tmpfs, held by its descriptor only.
     pub fn skeleton(&self, size: u64, inodes: u64) -> Result<OwnedFd> {
         // A forked copy that held the other end would hide the keeper's death from us.

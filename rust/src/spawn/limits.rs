@@ -20,7 +20,8 @@ pub fn of_groups(engine: &Engine, spec: &Spec) -> cgroup::Limits {
     limits.unwritten = seams::unwritten();
     limits.cpu_time = spec.limits.cpu_time.is_some();
     // A command that is PID 1 can shed the signal of its keeper's death: where the host dies too, the next engine's sweep ends it.
-    limits.unified = spec.pid1;
+    // Who has a handle pauses, measures and kills by it.
+    limits.unified = spec.pid1 || spec.handle;
     // Without a pid namespace of its own the end of its first process ends nothing else.
     let shares_pids = spec.spaces.pid != Space::New && !seams::skips("namespace:pid");
     limits.killed_as_one = shares_pids.then_some("namespaces['pid']");

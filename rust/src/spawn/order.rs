@@ -3,9 +3,10 @@
 use super::engine::Engine;
 use super::late;
 use super::limits;
+use super::log::Log;
 use super::plan::{self, Descriptors};
 use super::prepare::{self, Prepared};
-use super::spec::{Spec, UserSpace};
+use super::spec::{Spec, Stream, UserSpace};
 use super::streams::Streams;
 use crate::cgroup::{CpuFormat, Groups};
 use crate::error::{Error, Result};
@@ -23,6 +24,7 @@ pub struct Parts {
     pub id: u64,
     pub report: Ours,
     pub streams: Streams,
+    pub log: Option<Log>,
     pub groups: Option<Groups>,
     pub range: Option<Range>,
     /// Why it does not go on, where its groups could not be made.
@@ -53,10 +55,11 @@ impl Parts {
         prepared.make_upper(engine, spec, &name, &ids)?;
         let gate = gate::spawning();
         let mut streams = Streams::open(spec)?;
+        let log = [spec.stdout, spec.stderr].contains(&Stream::Log).then(Log::make).transpose()?;
         let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
         let report = Ours::new(sys::host::adopt(report.release()));
         let order = Order { engine, spec, prepared, undo: &undo, late, id, ids, name: &name };
-        order.send(&streams, theirs.raw())?;
+        order.send(&streams, log.as_ref(), theirs.raw())?;
         drop(theirs);
         streams.hand_over();
         drop(gate);
@@ -65,7 +68,7 @@ impl Parts {
             Some(unmade) => late::follow(engine, unmade, id, &report),
             None => (groups, None),
         };
-        Ok(Parts { id, report, streams, groups, range, refused })
+        Ok(Parts { id, report, streams, log, groups, range, refused })
     }
 }
 
@@ -115,7 +118,7 @@ struct Order<'a> {
 }
 
 impl Order<'_> {
-    fn send(&self, streams: &Streams, report: i32) -> Result<()> {
+    fn send(&self, streams: &Streams, log: Option<&Log>, report: i32) -> Result<()> {
         let groups = self.undo.groups.as_ref();
         let mut descriptors = Descriptors::default();
         let mut flags = plan::flags(self.spec, self.engine.facts.one_id);
@@ -124,6 +127,12 @@ impl Order<'_> {
             let (role, flag) = plan::stream_role(index);
             descriptors.add(role, *fd, 0);
             flags |= if *own { flag } else { 0 };
+        }
+        if let Some(log) = log {
+            descriptors.add(wire::role::LOG, log.file().as_raw_fd(), 0);
+        }
+        for (role, pipe) in [wire::role::LOG_STDOUT, wire::role::LOG_STDERR].into_iter().zip(&streams.logged) {
+            pipe.iter().for_each(|pipe| descriptors.add(role, pipe.as_raw_fd(), 0));
         }
         if self.late {
             flags |= wire::flag::LATE_GROUPS | wire::flag::CPU_V1 | wire::flag::TELL_GONE;

@@ -65,6 +65,8 @@ pub struct Seen {
     pub too_much_output: bool,
     /// `cpu_time` is held, badly, by RLIMIT_CPU.
     pub cpu_rlimit: bool,
+    /// Signals by which its end was asked for, a bit each.
+    pub asked: u64,
 }
 
 /// The first cause in time counts: ours was recorded when we killed; without one the kernel's counters speak.
@@ -89,6 +91,7 @@ pub fn reason(ended: &Ended, counters: &Counters, seen: Seen) -> Reason {
         // The process that the OOM killer took was gone, and what was too much was written, before the command could end.
         _ if ended.cause == cause::MEMORY => of_memory,
         _ if seen.too_much_output => Reason::Output,
+        _ if seen.asked != 0 && ended.outcome == outcome::EXITED => Reason::Stopped,
         SIGKILL if counters.oom_kills.unwrap_or(0) > 0 => of_memory,
         SIGXCPU if seen.cpu_rlimit => Reason::CpuTime,
         0 => Reason::Exited,
@@ -201,7 +204,7 @@ mod tests {
     #[test]
     fn what_came_before_the_end_counts_even_if_our_signal_was_late() {
         let counters = Counters { oom_kills: Some(1), own_limit_hit: Some(true), ..Counters::default() };
-        let seen = Seen { too_much_output: true, cpu_rlimit: true };
+        let seen = Seen { too_much_output: true, cpu_rlimit: true, asked: 0 };
         let after = |cause, status| ended(outcome::EXITED, cause, status);
         assert_eq!(reason(&after(cause::OUTPUT, 0), &Counters::default(), seen), Reason::Output);
         assert_eq!(reason(&after(cause::NONE, 3 << 8), &Counters::default(), seen), Reason::Output);
@@ -217,6 +220,17 @@ mod tests {
         let ours = Seen { cpu_rlimit: true, ..Seen::default() };
         assert_eq!(reason(&died, &Counters::default(), ours), Reason::CpuTime);
         assert_eq!(reason(&died, &Counters::default(), Seen::default()), Reason::Signaled);
+    }
+
+    #[test]
+    fn one_that_was_asked_to_end_was_stopped_however_it_ended() {
+        let asked = Seen { asked: 1 << 15, ..Seen::default() };
+        for status in [15, 0, 3 << 8] {
+            let seen = reason(&ended(outcome::EXITED, cause::NONE, status), &Counters::default(), asked);
+            assert_eq!(seen, Reason::Stopped);
+        }
+        let killed = reason(&ended(outcome::EXITED, cause::KILLED, 9), &Counters::default(), asked);
+        assert_eq!(killed, Reason::Killed);
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub fn flags(spec: &Spec, one_id: bool) -> u32 {
     let timed = spec.timeout.is_some() || spec.limits.wall_time.is_some() || spec.limits.cpu_time.is_some();
     on(spec.pid1, flag::PID1)
         | on(spec.tty, flag::TTY)
+        | on(spec.handle, flag::HANDLE)
+        | on(spec.hold, flag::HOLD)
         | on(timed, flag::REPORT_START)
         | on(spec.limits.oom_score_adj.is_some() || !spec.limits.rlimits.is_empty(), flag::TELL_LIMITS)
         | on(spec.no_new_privileges, flag::NO_NEW_PRIVS)

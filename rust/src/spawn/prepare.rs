@@ -251,6 +251,8 @@ impl Prepared {
                 Some(score) if self.degraded.iter().all(|row| row.name != "oom_score_adj") => score,
                 _ => i32::MIN,
             },
+            output: spec.limits.output.unwrap_or(NEVER),
+            output_kills: u8::from(spec.limits.output_kills),
         }
     }
 

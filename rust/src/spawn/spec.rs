@@ -26,6 +26,10 @@ pub enum Root {
 pub enum Stream {
     Null,
     Capture,
+    /// The caller's own to read or write, by a pipe.
+    Pipe,
+    /// Kept by the keeper.
+    Log,
     /// stderr only: where stdout goes.
     Stdout,
     /// A descriptor of the caller's, lent for the run.
@@ -90,6 +94,10 @@ pub struct Spec {
     pub pass_fds: Vec<i32>,
     pub timeout: Option<f64>,
     pub degrade: Vec<String>,
+    /// Somebody has a handle on it while it runs.
+    pub handle: bool,
+    /// Its command waits to be let go.
+    pub hold: bool,
 }
 
 impl Spec {

@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+mod serve;
+
 /// Captured bytes of one stream, up to its cap.
 #[derive(Debug, Default)]
 pub struct Capture {
@@ -43,6 +45,10 @@ pub struct Streams {
     /// (rows, columns) that the container's terminal was last given.
     window: (u16, u16),
     theirs: Vec<OwnedFd>,
+    /// The caller's own ends of stdin, stdout and stderr, until it takes them.
+    pub pipes: [Option<OwnedFd>; 3],
+    /// The ends from which the keeper logs stdout and stderr, until they are handed over.
+    pub logged: [Option<OwnedFd>; 2],
     /// (descriptor, whether it is a pipe of ours).
     pub ends: [(i32, bool); 3],
 }
@@ -59,11 +65,13 @@ impl Streams {
             goes: [Goes::Captured; 2],
             window: spec.window,
             theirs: Vec::new(),
+            pipes: [const { None }; 3],
+            logged: [const { None }; 2],
             ends: [(-1, false); 3],
         };
         streams.open_stdin(spec)?;
-        streams.stdout = streams.open_output(1, spec.stdout)?;
-        streams.stderr = streams.open_output(2, spec.stderr)?;
+        streams.stdout = streams.open_output(1, spec.stdout, spec)?;
+        streams.stderr = streams.open_output(2, spec.stderr, spec)?;
         Ok(streams)
     }
 
@@ -77,6 +85,12 @@ impl Streams {
             (_, Some(input)) => self.feed(input.clone(), None)?,
             (Stream::Terminal(fd), None) => self.feed(Vec::new(), Some(fd))?,
             (Stream::Fd(fd), None) => self.ends[0] = (fd, false),
+            (Stream::Pipe, None) => {
+                let (read, write) = pipe()?;
+                self.ends[0] = (read.as_raw_fd(), true);
+                self.theirs.push(read);
+                self.pipes[0] = Some(write);
+            }
             _ => self.ends[0] = (self.null()?, false),
         }
         Ok(())
@@ -91,7 +105,7 @@ impl Streams {
         Ok(())
     }
 
-    fn open_output(&mut self, index: usize, stream: Stream) -> Result<Option<Ours>> {
+    fn open_output(&mut self, index: usize, stream: Stream, spec: &Spec) -> Result<Option<Ours>> {
         match stream {
             Stream::Capture | Stream::Terminal(_) => {
                 if let Stream::Terminal(fd) = stream {
@@ -102,6 +116,18 @@ impl Streams {
                 self.ends[index] = (write.as_raw_fd(), true);
                 self.theirs.push(write);
                 return Ok(Some(Ours::new(read)));
+            }
+            Stream::Pipe | Stream::Log if spec.tty => self.ends[index] = (self.null()?, false),
+            Stream::Pipe | Stream::Log => {
+                let (read, write) = pipe()?;
+                self.ends[index] = (write.as_raw_fd(), true);
+                self.theirs.push(write);
+                if stream == Stream::Log {
+                    set_nonblocking(&read)?;
+                    self.logged[index - 1] = Some(read);
+                } else {
+                    self.pipes[index] = Some(read);
+                }
             }
             Stream::Stdout => self.ends[index] = self.ends[1],
             Stream::Fd(fd) => self.ends[index] = (fd, false),
@@ -121,6 +147,7 @@ impl Streams {
     /// The container has its ends: ours of them are closed, so that its end shows as end of file.
     pub fn hand_over(&mut self) {
         self.theirs.clear();
+        self.logged = [const { None }; 2];
     }
 
     /// Something was read that has not reached its place yet.

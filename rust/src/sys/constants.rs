@@ -109,11 +109,14 @@ pub const POLLIN: i16 = 1;
 
 pub const SIGKILL: i32 = 9;
 pub const SIGCHLD: i32 = 17;
+pub const SIGCONT: i32 = 18;
+pub const SIGSTOP: i32 = 19;
 pub const WNOHANG: usize = 1;
 pub const WALL: usize = 0x4000_0000;
 
 pub const PR_SET_PDEATHSIG: usize = 1;
 pub const PR_SET_DUMPABLE: usize = 4;
+pub const PR_SET_CHILD_SUBREAPER: usize = 36;
 pub const PR_CAPBSET_DROP: usize = 24;
 pub const PR_SET_SECUREBITS: usize = 28;
 pub const PR_SET_NO_NEW_PRIVS: usize = 38;

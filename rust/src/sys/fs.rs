@@ -92,6 +92,11 @@ pub fn write(fd: i32, data: &[u8]) -> Result<usize> {
     unsafe { call(nr::WRITE, [fd as usize, data.as_ptr() as usize, data.len()]) }
 }
 
+pub fn pwrite(fd: i32, data: &[u8], offset: u64) -> Result<usize> {
+    // SAFETY: the data is readable for its length.
+    unsafe { call(nr::PWRITE64, [fd as usize, data.as_ptr() as usize, data.len(), offset as usize]) }
+}
+
 /// Reads until the buffer is full or the file ends.
 pub fn read_full(fd: i32, buffer: &mut [u8]) -> Result<usize> {
     let mut filled = 0;

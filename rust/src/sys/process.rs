@@ -122,6 +122,12 @@ pub fn pidfd_send_signal(pidfd: i32, signal: i32) -> Result<()> {
     unsafe { call(nr::PIDFD_SEND_SIGNAL, [pidfd as usize, signal as usize, 0, 0]) }.map(drop)
 }
 
+/// pidfd_open(2).
+pub fn pidfd_open(pid: i32) -> Result<Fd> {
+    // SAFETY: no pointers.
+    unsafe { call(nr::PIDFD_OPEN, [pid as usize, 0]) }.map(|fd| Fd::own(fd as i32))
+}
+
 pub fn getpid() -> i32 {
     // SAFETY: no pointers; never fails.
     unsafe { call(nr::GETPID, []) }.unwrap_or(0) as i32

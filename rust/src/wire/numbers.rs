@@ -44,6 +44,10 @@ numbers! {
         pub cpu_time: u64,
         pub cpus: u32,
         pub oom_score_adj: i32,
+        /// Bytes of each logged stream after which the rest is dropped; u64::MAX is never.
+        pub output: u64,
+        /// More than that ends the container.
+        pub output_kills: u8,
     }
 }
 

@@ -13,7 +13,7 @@ const GIVE_UP: u64 = 5000;
 /// Milliseconds after which a container that was killed is taken for one that cannot die.
 const STUCK: u64 = 10_000;
 
-impl Live<'_> {
+impl Live {
     /// From now on it is being killed.
     pub(super) fn be_patient(&mut self) {
         self.patient_until = self.patient_until.min(sys::process::now() + STUCK * MILLISECOND);
@@ -27,7 +27,7 @@ impl Live<'_> {
         }
         while self.ended.is_none() && self.engine.keeper.is_alive() && sys::process::now() < deadline {
             let mut fds =
-                [PollFd::new(&self.report, PollFlags::IN), PollFd::new(self.engine.keeper.pidfd(), PollFlags::IN)];
+                [PollFd::new(&*self.report, PollFlags::IN), PollFd::new(self.engine.keeper.pidfd(), PollFlags::IN)];
             let time = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             let _ = poll(&mut fds, Some(&time));
             match self.hear() {

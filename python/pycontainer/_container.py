@@ -1,0 +1,456 @@
+"""Container: a handle on a container that runs beside its caller, from creation to removal."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Mapping
+
+from pycontainer import _arguments, _outcome
+from pycontainer._beside import BesideSpec
+from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
+from pycontainer._failures import TimeoutExpired
+from pycontainer._limits import Limits
+from pycontainer._lines import OUTPUTS, Lines
+from pycontainer._native import core
+from pycontainer._process import ExecProcess, Process, Text, result_of_exec
+from pycontainer._result import Reason, Result
+from pycontainer._security import Security
+from pycontainer._spec import Spec
+from pycontainer._text import TYPE_CHECKING
+from pycontainer._types import parse_bool, parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import timedelta
+    from types import TracebackType
+    from typing import Any, Literal, Self
+
+    from pycontainer._image import Image
+    from pycontainer._mounts import File, Mount
+    from pycontainer._options import Stream
+    from pycontainer._result import Guarantee
+    from pycontainer._types import Arg
+
+_DEFAULT_LIMITS = Limits()
+_DEFAULT_SECURITY = Security()
+_TERM = 15
+_WHOLE = 1 << 62
+
+
+class Container(Process):
+    """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
+
+    Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block, close(), or
+    the drop of the object kill what runs in it and remove it. It can be used from any thread; in a forked copy of the
+    process it is nobody's.
+
+    Args:
+        args, image, entrypoint, env, limits and the others: as of run().
+        name: by which others find it: letters, digits, "_", "." and "-".
+        labels: what a caller wants to remember of it.
+        stdin: nothing unless PIPE or a descriptor is given.
+        stdout, stderr: logged unless given: the last 16 MiB of each are kept, outside this process.
+        text, encoding, errors: of streams, logs and lines, as in subprocess.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        name: as given, or the first 12 digits of the id.
+        labels: as given.
+        args: the command, as given.
+        limits: the Limits that hold.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        args: Sequence[Arg] | None = None,
+        *,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        image: Image | str | os.PathLike[str] | os.PathLike[bytes] | None = None,
+        entrypoint: Sequence[Arg] | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        pass_fds: Sequence[int] = (),
+        limits: Limits = _DEFAULT_LIMITS,
+        env: Mapping[str, Arg | None] | None = None,
+        cwd: Arg | None = None,
+        user: int | str | None = None,
+        groups: Sequence[int | str] = (),
+        umask: int = 0o022,
+        hostname: str | None = None,
+        mounts: Sequence[Mount] = (),
+        files: Mapping[str, bytes | File | os.PathLike[str]] | None = None,
+        network: Literal["none", "host", "private"] = "none",
+        ports: Mapping[int, int] | None = None,
+        namespaces: Mapping[str, Any] | None = None,
+        security: Security = _DEFAULT_SECURITY,
+        read_only: bool = False,
+        upper: Literal["memory", "disk"] = "memory",
+        pid1: bool = False,
+        tty: bool = False,
+        degrade: Iterable[str] = (),
+    ) -> None:
+        given = {**locals(), "timeout": None, "input": None}
+        self._owner = os.getpid()
+        self._text = Text(given)
+        if ports:
+            raise NotSupported("ports", "published ports are not built yet", "network='host'")
+        self._spec = Spec(given, handle=True)
+        self.args = args if args is not None else self._spec.argv
+        self.id = secrets.token_hex(16)
+        self.name = self.id[:12] if name is None else _arguments.identifier(name, "name")
+        self.labels = _labels(labels)
+        self.limits = self._spec.said
+        self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
+        self._closed = self._paused = False
+        self._result: Result[Any] | None = None
+
+    @property
+    def _tty(self) -> bool:
+        return self._spec.tty
+
+    @property
+    def state(self) -> str:
+        """CREATED, RUNNING, PAUSED, EXITED or REMOVED."""
+        if self._closed:
+            return "REMOVED"
+        if self._native is None:
+            return "CREATED"
+        if self.poll() is not None:
+            return "EXITED"
+        return "PAUSED" if self._paused else "RUNNING"
+
+    def start(self) -> Self:
+        """Start the command, and come back when it runs.
+
+        Raises:
+            SetupError: it could not be started; CommandNotFound and CommandNotExecutable are its cases.
+            NotSupported: this machine cannot hold what was asked.
+            StateError: it was started before.
+        """
+        if self._closed or self._native is not None:
+            raise StateError(f"the container is {self.state}: it can be started once")
+        try:
+            self._native = core().start(self._spec)
+        except CommandNotFound as error:
+            raise _outcome.with_mount_hint(error, self._spec) from None
+        self._spec.files = []
+        self._adopt()
+        return self
+
+    def _running(self) -> Any:
+        """Return the native container, of one that runs and is not paused."""
+        if self.state != "RUNNING":
+            raise StateError(f"the container is {self.state}: {_CURES[self.state]}")
+        return self._native
+
+    def _begun(self) -> None:
+        if self._native is None:
+            raise StateError(f"the container is {self.state}: {_CURES['CREATED']}")
+
+    def _open(self) -> None:
+        self._begun()
+        if self._closed:
+            raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
+
+    # The end.
+
+    def _look(self, end: Any) -> bool:
+        if end and self.returncode is None:
+            outcome = self._native.outcome()
+            if outcome is not None:
+                self._outcome, self.returncode = outcome, outcome.returncode
+        return self.returncode is not None
+
+    def _ends_within(self, seconds: float) -> bool:
+        return self._look(self._native.wait(seconds))
+
+    @property
+    def result(self) -> Result[Any] | None:
+        """What it came to; None while it runs. Its output is what is kept in the log."""
+        if self._native is None or self.poll() is None:
+            return None
+        if self._result is None:
+            self._result = Result(
+                self.args,
+                self._outcome.returncode,
+                self._output("stdout"),
+                self._output("stderr"),
+                reason=Reason(self._outcome.reason),
+                usage=lambda: _outcome.usage(self._outcome),
+                enforced=_outcome.rows(self._outcome, self._spec),
+                truncated=_outcome.truncated(self._outcome),
+                limits=self.limits,
+            )
+        return self._result
+
+    @property
+    def enforced(self) -> Mapping[str, Guarantee]:
+        """What was asked and what is never skipped, and how it is held: read from the kernel after the start."""
+        self._begun()
+        if self.poll() is None and (seen := self._native.so_far()) is not None:
+            return _outcome.rows(seen, self._spec)
+        result = self.result
+        assert result is not None
+        return result.enforced
+
+    def run(
+        self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False
+    ) -> Result[Any]:
+        """Start it unless it runs, and wait for its end. Its files and logs stay until close().
+
+        Args:
+            input: what goes into stdin, which must be a PIPE.
+            timeout: seconds; then all of it is killed.
+            check: raise CalledProcessError for a status that is not 0, LimitExceeded where a limit ended it.
+
+        Raises:
+            TimeoutExpired: `timeout` passed; it has the Result.
+        """
+        check = parse_bool(check, "check")
+        if self.state == "CREATED":
+            self.start()
+        try:
+            self.communicate(input, timeout)
+        except TimeoutExpired as expired:
+            self._native.kill("timeout")
+            self.wait()
+            result = self.result
+            assert result is not None
+            raise TimeoutExpired(self.args, expired.timeout, result.stdout, result.stderr, result=result) from None
+        result = self.result
+        assert result is not None
+        if check:
+            result.check_returncode()
+        return result
+
+    # Signals and the end of it.
+
+    def send_signal(self, signal: int | str) -> None:
+        """Send a signal to the command; to nobody once it has ended."""
+        number = _arguments.signal_number(signal)
+        self._open()
+        self._native.signal(number)
+
+    def stop(self, grace: float | timedelta = 10) -> None:
+        """Ask the command to end (the image's STOPSIGNAL, or SIGTERM), and kill all of it after `grace` seconds."""
+        seconds = parse_duration(grace, "grace", signed=True)
+        self._open()
+        if self.poll() is not None:
+            return
+        self._native.signal(_TERM)
+        if self._paused:
+            self.resume()
+        if not self._look(self._native.wait(max(0.0, seconds))):
+            self._native.kill("stopped")
+            self.wait()
+
+    def kill(self) -> None:
+        """Kill everything in it."""
+        self._open()
+        self._native.kill("killed")
+
+    def resume(self) -> None:
+        """Let a paused container go on."""
+        raise NotSupported("resume", "pausing is not built yet", "leave it out")
+
+    # Output.
+
+    def _log(self) -> Any:
+        return self._native.log()
+
+    def logs(self, stream: Literal["stdout", "stderr"] | None = None) -> Any:
+        """Return all that is kept of a logged stream, or of both, one after the other. Also after close().
+
+        Raises:
+            ValueError: there is no such stream.
+            StateError: it is not logged.
+        """
+        if stream not in (None, *OUTPUTS):
+            raise ValueError(f"stream must be 'stdout' or 'stderr', not {stream!r}")
+        self._begun()
+        names = self._logged() if stream is None else (stream,)
+        if not names or any(name not in self._logged() for name in names):
+            raise StateError(f"{stream or 'the output'} is not logged: it was asked for elsewhere")
+        return self._text.decode(b"".join(self._read_log(name) for name in names))
+
+    def _logged(self) -> tuple[str, ...]:
+        return tuple(name for name, kind in zip(OUTPUTS, self._kinds[1:], strict=True) if kind == "log")
+
+    def _read_log(self, name: str) -> bytes:
+        return bytes(self._log().read(OUTPUTS.index(name), 0, _WHOLE)[0])
+
+    def _output(self, name: str) -> Any:
+        if name in self._logged():
+            return self._text.decode(self._read_log(name))
+        return super()._output(name)
+
+    def _lines(self) -> Lines:
+        files = {name: self._files[name].fileno() for name in OUTPUTS if name in self._files}
+        logged = self._logged()
+        return Lines(self, files, (self._log(), logged) if logged else None, self._text.decode)
+
+    # Commands beside the first one.
+
+    def exec(
+        self,
+        args: Sequence[Arg],
+        *,
+        input: Any = None,
+        user: int | str | None = None,
+        env: Mapping[str, Arg | None] | None = None,
+        cwd: Arg | None = None,
+        tty: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        timeout: float | timedelta | None = None,
+        check: bool = False,
+    ) -> Result[Any]:
+        """Run a command in the container and wait for it.
+
+        Its limits, namespaces and walls are the container's. PID 1 forks it: nothing joins the container from outside.
+
+        Args:
+            args: the command; an ENTRYPOINT has no part in it.
+            input: bytes (str with text) for its stdin, which is otherwise empty.
+            user, env, cwd: as of run(); what is not given is as with the container's own command.
+            tty: give it a terminal of its own.
+            timeout: seconds; then this command and everything that came of it are killed.
+            check: raise CalledProcessError for a status that is not 0.
+
+        Raises:
+            CommandNotFound, CommandNotExecutable, SetupError: it could not be started.
+            TimeoutExpired: `timeout` passed; it has the partial output and the Result.
+            StateError: the container does not run, or is paused.
+        """
+        given = {**locals()}
+        check = parse_bool(check, "check")
+        text_of = Text(given)
+        spec = BesideSpec(self._spec, given, handle=False)
+        native = self._running()
+        self._can_exec()
+        if spec.timeout is not None and spec.timeout <= 0:
+            raise TimeoutExpired(args, spec.timeout)
+        try:
+            end = native.exec(spec)
+        except CommandNotFound as error:
+            raise _outcome.with_mount_hint(error, spec) from None
+        output = [text_of.decode(end["stdout"]), text_of.decode(end["stderr"])]
+        cut = [name for name, was in zip(OUTPUTS, end["truncated"], strict=True) if was]
+        result = result_of_exec(self, args, end, output, cut)
+        if end["reason"] == "timeout":
+            raise TimeoutExpired(args, spec.timeout or 0.0, *output, result=result)
+        if check:
+            result.check_returncode()
+        return result
+
+    def popen(
+        self,
+        args: Sequence[Arg],
+        *,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        user: int | str | None = None,
+        env: Mapping[str, Arg | None] | None = None,
+        cwd: Arg | None = None,
+        tty: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+    ) -> ExecProcess:
+        """Start a command in the container, and come back when it runs.
+
+        Args:
+            stdin, stdout, stderr: PIPE, a descriptor or a file; what is not given is empty, or dropped.
+            args, user, env, cwd, tty, text, encoding, errors: as of exec().
+
+        Raises:
+            CommandNotFound, CommandNotExecutable, SetupError: it could not be started.
+            StateError: the container does not run, or is paused.
+        """
+        given = {**locals(), "timeout": None, "input": None}
+        text_of = Text(given)
+        spec = BesideSpec(self._spec, given, handle=True)
+        native = self._running()
+        self._can_exec()
+        try:
+            return ExecProcess(self, native.popen(spec), args, spec, text_of)
+        except CommandNotFound as error:
+            raise _outcome.with_mount_hint(error, spec) from None
+
+    def _can_exec(self) -> None:
+        if self._spec.pid1:
+            raise NotSupported(
+                "exec", "with pid1=True the container's PID 1 is the command itself, and starts nothing of ours",
+                "leave pid1 out",
+            )
+
+    # The end of the handle.
+
+    def close(self) -> None:
+        """Kill what runs in it and remove it. Facts, result and logs remain; everything else is StateError."""
+        if self._closed:
+            return
+        if self._native is not None:
+            if os.getpid() != self._owner:
+                raise StateError("this process is a forked copy of the one that started the container")
+            self.poll()
+            self._close_files()
+            self._native.close()
+            self._look(True)
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        if self._native is None:
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Kill what runs in it and remove it."""
+        if os.getpid() == self._owner:
+            self.close()
+
+    def __del__(self) -> None:
+        native = getattr(self, "_native", None)
+        if native is None or self._closed or os.getpid() != self._owner:
+            return
+        warnings.warn(f"unclosed container {self.name}", ResourceWarning, source=self, stacklevel=2)
+        try:
+            self.close()
+        except Error:
+            pass  # nobody is there to hear it, and the keeper sees to the rest
+
+    def __repr__(self) -> str:
+        return f"<Container {self.name} {self.state if os.getpid() == self._owner else 'of another process'}>"
+
+
+_CURES = {
+    "CREATED": "start() starts it",
+    "PAUSED": "resume() lets it go on",
+    "EXITED": "what it left are its result, logs and files",
+    "REMOVED": "its facts, result and logs remain, and nothing else",
+}
+
+
+def _labels(labels: Any) -> dict[str, str]:
+    if labels is None:
+        return {}
+    if not isinstance(labels, Mapping):
+        raise TypeError(f"labels must be a mapping of str to str, not {type(labels).__name__}")
+    for name, value in labels.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError("labels must be a mapping of str to str")
+    return dict(labels)

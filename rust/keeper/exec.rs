@@ -1,0 +1,259 @@
+//! A command beside the first one: PID 1 forks a supervisor for each, which starts it, reports its end and can kill all that came of it.
+//!
+//! Nothing joins the container: the supervisor is a copy of PID 1, with its namespaces, groups, Landlock domain, and as undumpable. It
+//! is the subreaper of what it started, so that no child gets away by forking twice or by setsid.
+
+use crate::command::Command;
+use crate::inside::State;
+use crate::pid1::{self, Failed, Inside};
+use crate::plan::{self, Plan};
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd};
+use crate::sys::net::{self, Received};
+use crate::sys::process::{self, Cloned, PollFd, Rusage};
+use crate::sys::{Errno, Result, memory};
+use crate::wire::{Fixed, Reader, Write, errand, flag, phase, record, step};
+
+/// Rounds in which all children that are left are killed. What forks faster than that is stopped first, with everything else inside.
+const ROUNDS: usize = 100;
+const CHILDREN_TEXT: usize = 4096;
+
+/// What a supervisor keeps of PID 1.
+pub struct First<'a> {
+    pub inside: &'a Inside<'a>,
+    pub state: &'a State<'a>,
+    /// The nested user namespace of a command with CAP_SYS_ADMIN, or -1.
+    pub nested: i32,
+}
+
+/// One errand of the host's, from the report socket. False at its end: the host is gone, or wants nothing more.
+pub fn serve(first: &First<'_>, buffer: &mut [u8]) -> bool {
+    let report = first.inside.plan.fds.report;
+    let received = match net::receive(report, buffer, MSG_DONTWAIT) {
+        Ok(received) if received.length > 0 => received,
+        Err(Errno::AGAIN | Errno::INTR) => return true,
+        _ => return false,
+    };
+    if let Some(kind @ (errand::EXEC | errand::EXEC_FILE)) = buffer[..received.length].first().copied() {
+        // A failed clone shows to the host as the end of the socket that it had sent.
+        if let Ok(Cloned::Child) = process::clone_copy(0, None) {
+            supervise(first, kind, &buffer[1..received.length], received);
+        }
+    }
+    received.fds[..received.fd_count].iter().for_each(|fd| fs::close(*fd));
+    true
+}
+
+fn supervise(first: &First<'_>, kind: u8, bytes: &[u8], mut received: Received) -> ! {
+    let map = if kind == errand::EXEC_FILE { file(bytes, &mut received) } else { None };
+    let bytes = map.as_ref().map_or(bytes, |map| map.bytes());
+    let Some(plan) = plan::read(bytes, &received) else { process::exit_group(71) };
+    let status = match run(first, &plan) {
+        Ok(()) => 0,
+        Err(failed) => {
+            pid1::tell_error(plan.fds.report, failed);
+            1
+        }
+    };
+    process::exit_group(status)
+}
+
+/// A plan too long for a message: the last descriptor is the memfd that holds it.
+fn file(bytes: &[u8], received: &mut Received) -> Option<memory::FileMap> {
+    let length = Reader::new(bytes).u64()? as usize;
+    received.fd_count = received.fd_count.checked_sub(1)?;
+    let fd = Fd::own(received.fds[received.fd_count]);
+    memory::FileMap::of(fd.raw(), length).ok()
+}
+
+fn run(first: &First<'_>, plan: &Plan<'_>) -> core::result::Result<(), Failed> {
+    let failed = |step| move |errno| (phase::COMMAND, step, errno);
+    let own = [first.state.root, first.state.proc, first.nested];
+    let kept = plan.fds.all[..plan.fds.count].iter().copied().chain(own);
+    pid1::keep_only(kept).map_err(failed(step::RELEASE))?;
+    let _ = process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0);
+    process::prctl(PR_SET_CHILD_SUBREAPER, 1, 0).map_err(failed(step::RELEASE))?;
+    let mut state = State::beside(first.state);
+    if plan.head.has(flag::TTY) {
+        state.terminal = terminal(plan, &mut state).map_err(failed(step::TERMINAL))?;
+    }
+    let in_command = |(step, errno)| (phase::COMMAND, step, errno);
+    let nested = (first.nested >= 0).then_some(first.nested);
+    let command = Command::prepare(plan, &mut state, nested).map_err(in_command)?;
+    let pid = command.start().map_err(in_command)?;
+    pid1::stay_undumpable();
+    let started = process::now();
+    tell_running(plan.fds.report, pid, started);
+    command.close_streams();
+    let mut tree = Tree { report: plan.fds.report, proc: state.proc, command: pid, started, ..Tree::default() };
+    tree.reap_to_the_end().map_err(failed(step::WAIT))
+}
+
+/// The command runs: since when, and its pidfd.
+pub fn tell_running(report: i32, pid: i32, started: u64) {
+    let mut record = Fixed::<16>::new();
+    record.put_u8(record::RUNS);
+    record.put_u64(started);
+    let pidfd = process::pidfd_open(pid);
+    let fds = pidfd.as_ref().map_or([-1], |pidfd| [pidfd.raw()]);
+    let _ = net::send(report, record.bytes(), if fds[0] < 0 { &[] } else { &fds }, 0);
+}
+
+/// A terminal of the container's own devpts: the outer end goes to the host.
+fn terminal(plan: &Plan<'_>, state: &mut State<'_>) -> Result<i32> {
+    let window = Reader::new(plan.inside.rest()).u32().ok_or(Errno::PROTO)?;
+    let (master, peer) = crate::inside::terminal(state.root, window)?;
+    let identity = state.identity(plan).map_err(|(_, errno)| errno)?;
+    fs::fchown(peer.raw(), identity.uid, u32::MAX)?;
+    net::send(plan.fds.report, &[record::TERMINAL], &[master.raw()], 0)?;
+    Ok(peer.release())
+}
+
+/// What one supervisor has started: a command, and what came of it.
+#[derive(Default)]
+struct Tree {
+    report: i32,
+    proc: i32,
+    command: i32,
+    started: u64,
+    /// The command has ended, and the host knows.
+    told: bool,
+    /// The host has closed its end.
+    deserted: bool,
+    killing: bool,
+    rounds: usize,
+    used: Used,
+}
+
+#[derive(Default)]
+struct Used {
+    user: u64,
+    system: u64,
+    max_rss_kib: u64,
+}
+
+impl Used {
+    fn add(&mut self, usage: &Rusage) {
+        let micros = |time: [i64; 2]| time[0] as u64 * 1_000_000 + time[1] as u64;
+        self.user += micros(usage.user);
+        self.system += micros(usage.system);
+        self.max_rss_kib = self.max_rss_kib.max(usage.max_rss_kib as u64);
+    }
+}
+
+impl Tree {
+    /// Until nothing is left of it, or it has ended and the host wants no more of it: what it left running is PID 1's then, as after a
+    /// command of docker exec.
+    fn reap_to_the_end(&mut self) -> Result<()> {
+        let children = process::signalfd(1 << (SIGCHLD - 1))?;
+        loop {
+            let any = self.reap();
+            if !any || (self.told && self.deserted && !self.killing) {
+                return Ok(());
+            }
+            if self.killing {
+                self.kill_children();
+            }
+            let report = if self.deserted { -1 } else { self.report };
+            let mut fds = [children.raw(), report].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
+            let _ = process::poll(&mut fds, if self.killing { 10 } else { -1 });
+            let _ = fs::read(children.raw(), &mut [0u8; 128 * 4]);
+            if fds[1].revents != 0 {
+                self.hear();
+            }
+        }
+    }
+
+    /// False where no child is left.
+    fn reap(&mut self) -> bool {
+        loop {
+            match process::wait4(-1, WNOHANG | WALL) {
+                Ok((0, ..)) | Err(Errno::INTR) => return true,
+                Ok((pid, status, usage)) => {
+                    self.used.add(&usage);
+                    if pid == self.command && !self.told {
+                        self.tell_end(status);
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn tell_end(&mut self, status: i32) {
+        let mut record = Fixed::<64>::new();
+        record.put_u8(record::EXITED);
+        record.put_i32(status);
+        for number in [self.started, process::now(), self.used.user, self.used.system, self.used.max_rss_kib] {
+            record.put_u64(number);
+        }
+        let _ = net::send(self.report, record.bytes(), &[], MSG_DONTWAIT);
+        self.told = true;
+    }
+
+    /// A signal for the command, or the end of all of it; the end of the socket before the command's is that too.
+    fn hear(&mut self) {
+        let mut message = [0u8; 8];
+        match net::receive(self.report, &mut message, MSG_DONTWAIT) {
+            Ok(received) if received.length >= 4 => {
+                match i32::from_le_bytes([message[0], message[1], message[2], message[3]]) {
+                    pid1::END_ALL => self.killing = true,
+                    signal if !self.told => drop(process::kill(self.command, signal)),
+                    _ => {}
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            _ => {
+                self.deserted = true;
+                self.killing |= !self.told;
+            }
+        }
+    }
+
+    /// The children that are left; theirs become ours when they die, and have their turn in the next round.
+    fn kill_children(&mut self) {
+        self.rounds += 1;
+        let stop_all = self.rounds > ROUNDS && process::getppid() == 1;
+        if stop_all {
+            // All but PID 1 and this process, under one lock of the kernel's: no fork is half-way. Those of others go on afterwards.
+            let _ = process::kill(-1, SIGSTOP);
+        }
+        loop {
+            let mut text = [0u8; CHILDREN_TEXT];
+            let length = fs::openat(self.proc, c"thread-self/children", O_RDONLY, 0)
+                .and_then(|file| fs::read_full(file.raw(), &mut text))
+                .unwrap_or(0);
+            let mut any = false;
+            // A number that was cut off at the end of the text is one of the next round's.
+            for pid in text[..length].split_inclusive(|byte| *byte == b' ').filter_map(number) {
+                any |= process::kill(pid, SIGKILL).is_ok();
+            }
+            if length == 0 {
+                // A kernel without CONFIG_PROC_CHILDREN: at least the command.
+                let _ = if self.told { Ok(()) } else { process::kill(self.command, SIGKILL) };
+            }
+            if !stop_all || !any || !self.reap_killed() {
+                break;
+            }
+        }
+        if stop_all {
+            let _ = process::kill(-1, SIGCONT);
+        }
+    }
+
+    /// Waits for one that was killed, then takes all others that are dead. False where none is left.
+    fn reap_killed(&mut self) -> bool {
+        if let Ok((pid, status, usage)) = crate::sys::errno::retry(|| process::wait4(-1, WALL)) {
+            self.used.add(&usage);
+            if pid == self.command && !self.told {
+                self.tell_end(status);
+            }
+        }
+        self.reap()
+    }
+}
+
+fn number(text: &[u8]) -> Option<i32> {
+    let digits = text.strip_suffix(b" ")?;
+    Some(digits.iter().fold(0, |number, digit| number * 10 + i32::from(digit - b'0')))
+}

@@ -1,0 +1,232 @@
+//! A container and its commands as Python holds them: thin, plain values in and out. What can wait gives the GIL up.
+
+use super::child::Outcome;
+use super::errors::raise;
+use super::functions::interruptible;
+use crate::spawn::exec::{Done, End, Exec as NativeExec};
+use crate::spawn::handle::Handle;
+use crate::spawn::log::Log;
+use crate::wire::cause;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyBytes, PyDict};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+/// A container that runs beside its caller; `pycontainer._container` is its face.
+#[pyclass(frozen, module = "pycontainer._core")]
+pub struct Container {
+    pub handle: Arc<Handle>,
+    /// Made once: its output can be taken once.
+    outcome: OnceLock<Py<Outcome>>,
+}
+
+fn cause_of(word: &str) -> PyResult<u8> {
+    match word {
+        "killed" => Ok(cause::KILLED),
+        "stopped" => Ok(cause::STOPPED),
+        "timeout" => Ok(cause::TIMEOUT),
+        "output" => Ok(cause::OUTPUT),
+        other => Err(PyValueError::new_err(format!("unknown cause {other:?}"))),
+    }
+}
+
+type Pipes = (i32, i32, i32);
+
+/// The numbers belong to the caller from now on; -1 where there is none.
+fn given(pipes: [Option<OwnedFd>; 3]) -> Pipes {
+    let [stdin, stdout, stderr] = pipes.map(|pipe| pipe.map_or(-1, IntoRawFd::into_raw_fd));
+    (stdin, stdout, stderr)
+}
+
+/// Starts a container; comes back when its command runs (or waits, with `hold`). The GIL is released; signals are served.
+#[pyfunction]
+pub fn start(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Container> {
+    let spec = super::spec::read(spec)?;
+    let handle = interruptible(py, |check| Handle::start(spec, check))?;
+    Ok(Container { handle: Arc::new(handle), outcome: OnceLock::new() })
+}
+
+#[pymethods]
+impl Container {
+    fn go(&self, py: Python<'_>) -> PyResult<()> {
+        interruptible(py, |check| self.handle.go(check))
+    }
+
+    /// (pid as this process sees it, pidfd); 0 and -1 where it is not known.
+    fn command(&self, py: Python<'_>) -> PyResult<(i32, i32)> {
+        let (pidfd, pid) = py.detach(|| self.handle.command()).map_err(|error| raise(py, error))?;
+        Ok((pid, pidfd.map_or(-1, |pidfd| pidfd.as_raw_fd())))
+    }
+
+    fn take_pipes(&self, py: Python<'_>) -> PyResult<Pipes> {
+        py.detach(|| self.handle.take_pipes()).map(given).map_err(|error| raise(py, error))
+    }
+
+    /// A descriptor of the outer end of its terminal, for the caller to close; -1 where there is none.
+    fn terminal(&self, py: Python<'_>) -> PyResult<i32> {
+        let terminal = py.detach(|| self.handle.terminal()).map_err(|error| raise(py, error))?;
+        Ok(terminal.map_or(-1, IntoRawFd::into_raw_fd))
+    }
+
+    fn poll(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.handle.poll()).map_err(|error| raise(py, error))
+    }
+
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        interruptible(py, |check| self.handle.wait(timeout, check))
+    }
+
+    /// What it came to; None while it runs.
+    fn outcome(&self, py: Python<'_>) -> PyResult<Option<Py<Outcome>>> {
+        let Some(finished) = py.detach(|| self.handle.finished()).map_err(|error| raise(py, error))? else {
+            return Ok(None);
+        };
+        if let Some(made) = self.outcome.get() {
+            return Ok(Some(made.clone_ref(py)));
+        }
+        let made = Py::new(py, Outcome::of(finished))?;
+        Ok(Some(self.outcome.get_or_init(|| made).clone_ref(py)))
+    }
+
+    /// As if it had ended now, with nothing counted; None once it has ended.
+    fn so_far(&self, py: Python<'_>) -> PyResult<Option<Outcome>> {
+        let seen = py.detach(|| self.handle.so_far()).map_err(|error| raise(py, error))?;
+        Ok(seen.map(|seen| Outcome::of(Arc::new(seen))))
+    }
+
+    fn signal(&self, py: Python<'_>, number: i32) -> PyResult<bool> {
+        py.detach(|| self.handle.signal(number)).map_err(|error| raise(py, error))
+    }
+
+    fn kill(&self, py: Python<'_>, cause: &str) -> PyResult<()> {
+        let cause = cause_of(cause)?;
+        py.detach(|| self.handle.kill(cause)).map_err(|error| raise(py, error))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        interruptible(py, |check| self.handle.close(check))
+    }
+
+    /// A descriptor that is readable when there may be news of its end. It stays this object's.
+    fn fileno(&self) -> i32 {
+        self.handle.report().as_raw_fd()
+    }
+
+    fn log(&self) -> Option<ContainerLog> {
+        self.handle.log().map(|log| ContainerLog { log })
+    }
+
+    /// A socket for the caller, which gets a byte when something was written to the log and ends with the container.
+    fn listen(&self, py: Python<'_>) -> PyResult<i32> {
+        py.detach(|| self.handle.listen()).map(IntoRawFd::into_raw_fd).map_err(|error| raise(py, error))
+    }
+
+    /// Starts a command beside the first one.
+    fn popen(&self, py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Exec> {
+        let spec = super::spec::read_beside(spec, self.handle.spec())?;
+        let exec = interruptible(py, |check| NativeExec::start(&self.handle, spec, check))?;
+        Ok(Exec { exec })
+    }
+
+    /// Runs a command beside the first one to its end.
+    fn exec<'py>(&self, py: Python<'py>, spec: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let spec = super::spec::read_beside(spec, self.handle.spec())?;
+        let done = interruptible(py, |check| {
+            NativeExec::start(&self.handle, spec, check).and_then(|exec| exec.to_the_end(check))
+        })?;
+        whole(py, done)
+    }
+}
+
+/// The kept output of a container, also after it was closed.
+#[pyclass(frozen, module = "pycontainer._core")]
+pub struct ContainerLog {
+    log: Arc<Log>,
+}
+
+#[pymethods]
+impl ContainerLog {
+    /// (bytes, where the next look begins, bytes that are lost before these, bytes dropped beyond the limit, whether it has ended).
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        stream: usize,
+        from: u64,
+        most: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, u64, u64, u64, bool)> {
+        if stream > 1 {
+            return Err(PyValueError::new_err("stream must be 0 or 1"));
+        }
+        let piece = py.detach(|| self.log.read(stream, from, most)).map_err(|error| raise(py, error))?;
+        Ok((PyBytes::new(py, &piece.bytes), piece.next, piece.lost, piece.dropped, piece.ended))
+    }
+}
+
+/// A command in a container; `pycontainer._process` is its face.
+#[pyclass(frozen, module = "pycontainer._core")]
+pub struct Exec {
+    exec: NativeExec,
+}
+
+#[pymethods]
+impl Exec {
+    fn command(&self, py: Python<'_>) -> PyResult<(i32, i32)> {
+        let (pidfd, pid) = py.detach(|| self.exec.command()).map_err(|error| raise(py, error))?;
+        Ok((pid, pidfd.map_or(-1, |pidfd| pidfd.as_raw_fd())))
+    }
+
+    fn take_pipes(&self, py: Python<'_>) -> PyResult<Pipes> {
+        py.detach(|| self.exec.take_pipes()).map(given).map_err(|error| raise(py, error))
+    }
+
+    fn terminal(&self, py: Python<'_>) -> PyResult<i32> {
+        let terminal = py.detach(|| self.exec.terminal()).map_err(|error| raise(py, error))?;
+        Ok(terminal.map_or(-1, IntoRawFd::into_raw_fd))
+    }
+
+    /// How it ended; None while it runs.
+    fn poll<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let end = py.detach(|| self.exec.poll()).map_err(|error| raise(py, error))?;
+        end.map(|end| fields(py, &end)).transpose()
+    }
+
+    fn wait<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        interruptible(py, |check| self.exec.wait(timeout, check))?.map(|end| fields(py, &end)).transpose()
+    }
+
+    fn signal(&self, py: Python<'_>, number: i32) -> PyResult<bool> {
+        py.detach(|| self.exec.signal(number)).map_err(|error| raise(py, error))
+    }
+
+    fn kill(&self, py: Python<'_>, cause: &str) -> PyResult<()> {
+        let cause = cause_of(cause)?;
+        py.detach(|| self.exec.kill(cause)).map_err(|error| raise(py, error))
+    }
+
+    fn fileno(&self) -> i32 {
+        self.exec.report().as_raw_fd()
+    }
+}
+
+/// Numbers of how a command ended: microseconds as seconds, KiB as bytes.
+fn fields<'py>(py: Python<'py>, end: &End) -> PyResult<Bound<'py, PyDict>> {
+    let made = PyDict::new(py);
+    let seconds = |micros: u64| micros as f64 / 1e6;
+    made.set_item("returncode", crate::spawn::outcome::returncode(end.status))?;
+    made.set_item("reason", crate::spawn::exec::reason(end).word())?;
+    made.set_item("lost", end.lost)?;
+    made.set_item("wall", end.ended.saturating_sub(end.started) as f64 / 1e9)?;
+    made.set_item("cpu_user", seconds(end.user))?;
+    made.set_item("cpu_system", seconds(end.system))?;
+    made.set_item("memory_peak", end.max_rss_kib * 1024)?;
+    Ok(made)
+}
+
+fn whole<'py>(py: Python<'py>, done: Done) -> PyResult<Bound<'py, PyDict>> {
+    let made = fields(py, &done.end)?;
+    made.set_item("stdout", PyBytes::new(py, &done.stdout))?;
+    made.set_item("stderr", PyBytes::new(py, &done.stderr))?;
+    made.set_item("truncated", (done.truncated[0], done.truncated[1]))?;
+    Ok(made)
+}

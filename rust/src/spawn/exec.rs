@@ -1,0 +1,461 @@
+//! A command beside the first one of a container: sent to its PID 1, waited for, signalled, ended with all that came of it.
+
+use super::explain;
+use super::handle::Handle;
+use super::limits;
+use super::outcome::Reason;
+use super::plan::{self, Descriptors};
+use super::prepare;
+use super::run::{FIRST_TICK, Interrupted, LAST_TICK, Live, MILLISECOND};
+use super::spec::Spec;
+use super::streams::Streams;
+use crate::error::{Error, Result};
+use crate::gate::{self, Ours};
+use crate::mount::layout::Layout;
+use crate::sys;
+use crate::sys::constants::{CLONE_NEWUSER, MSG_DONTWAIT};
+use crate::wire::{self, Ended, Reader, Write, errand, flag, record, role};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Gid, Uid};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Milliseconds after which what was killed is taken for what does not die.
+const STUCK: u64 = 10_000;
+const SIGKILL: i32 = 9;
+/// Instead of a signal: all that came of it.
+const ALL: i32 = 0;
+
+/// One command under way.
+pub struct Exec {
+    container: Arc<Handle>,
+    spec: Arc<Spec>,
+    inner: Arc<Inner>,
+    owner: u32,
+}
+
+struct Inner {
+    report: Arc<Ours>,
+    state: Mutex<State>,
+}
+
+struct State {
+    streams: Streams,
+    started: u64,
+    pidfd: Option<Arc<Ours>>,
+    pid: i32,
+    terminal: Option<OwnedFd>,
+    end: Option<End>,
+    failed: Option<Error>,
+    signals: u64,
+    killed: Option<u8>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    pub status: i32,
+    pub started: u64,
+    pub ended: u64,
+    /// Microseconds of it and of what it waited for.
+    pub user: u64,
+    pub system: u64,
+    pub max_rss_kib: u64,
+    /// Nobody was there to see: it died with its supervisor, and the container as a rule.
+    pub lost: bool,
+    /// Who ended it, if not itself: a word of `cause`.
+    pub cause: u8,
+    /// Signals that were sent to it, a bit each.
+    pub signals: u64,
+}
+
+/// Of one that was waited for.
+#[derive(Debug)]
+pub struct Done {
+    pub end: End,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub truncated: [bool; 2],
+}
+
+impl Exec {
+    /// Comes back when the command runs, or has run.
+    pub fn start(container: &Arc<Handle>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec> {
+        let spec = Arc::new(spec);
+        let gate = gate::spawning();
+        let mut streams = Streams::open(&spec)?;
+        let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
+        let report = Arc::new(Ours::new(sys::host::adopt(report.release())));
+        let order = container.with_live(|live| Order::of(live, &spec, &streams, theirs.raw()))?;
+        order.send(&container.report(), interrupted)?;
+        drop(theirs);
+        streams.hand_over();
+        drop(gate);
+        let state = State {
+            streams,
+            started: 0,
+            pidfd: None,
+            pid: 0,
+            terminal: None,
+            end: None,
+            failed: None,
+            signals: 0,
+            killed: None,
+        };
+        let inner = Arc::new(Inner { report, state: Mutex::new(state) });
+        let exec = Exec { container: container.clone(), spec, inner, owner: std::process::id() };
+        exec.until_it_runs(interrupted)?;
+        Ok(exec)
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>> {
+        if std::process::id() != self.owner {
+            return Err(super::handle::forked());
+        }
+        Ok(self.inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    fn until_it_runs(&self, interrupted: Interrupted<'_>) -> Result<()> {
+        let mut tick = FIRST_TICK;
+        loop {
+            self.hear()?;
+            let mut state = self.state()?;
+            if let Some(error) = state.failed.take() {
+                return Err(error);
+            }
+            if state.started > 0 {
+                return Ok(());
+            }
+            if state.end.is_some() {
+                return Err(self.gone());
+            }
+            drop(state);
+            if !self.await_news(tick) {
+                tick = (tick * 2).min(LAST_TICK);
+                if interrupted() {
+                    self.send(ALL)?;
+                    return Err(Error::State("the start was interrupted".into()));
+                }
+            }
+        }
+    }
+
+    /// The supervisor ended without a word: the container has ended, or could not fork.
+    fn gone(&self) -> Error {
+        if self.container.wait(Some(0.5), &mut || false).unwrap_or(true) {
+            return Error::State("the container ended before the command was started".into());
+        }
+        let note = "PID 1 of the container could not fork: its limit on tasks is reached, or its memory is";
+        Error::Setup { step: "start a command in the container".into(), path: None, errno: 11, note: Some(note.into()) }
+    }
+
+    fn await_news(&self, milliseconds: u64) -> bool {
+        let time = Timespec { tv_sec: (milliseconds / 1000) as i64, tv_nsec: (milliseconds % 1000 * MILLISECOND) as _ };
+        matches!(poll(&mut [PollFd::new(&*self.inner.report, PollFlags::IN)], Some(&time)), Ok(1..))
+    }
+
+    /// Takes all that its supervisor has sent.
+    fn hear(&self) -> Result<()> {
+        let mut state = self.state()?;
+        while state.end.is_none() && state.failed.is_none() {
+            let mut message = [0u8; 256];
+            let received = match sys::net::receive(self.inner.report.as_raw_fd(), &mut message, MSG_DONTWAIT) {
+                Ok(received) if received.length > 0 => received,
+                Err(sys::Errno(4 | 11)) => return Ok(()),
+                _ => {
+                    state.lose();
+                    return Ok(());
+                }
+            };
+            let descriptor = (received.fd_count == 1).then(|| sys::host::adopt(received.fds[0]));
+            let mut from = Reader::new(&message[..received.length]);
+            match from.u8() {
+                Some(record::RUNS) => {
+                    state.started = from.u64().unwrap_or(1).max(1);
+                    state.pidfd = descriptor.map(|fd| Arc::new(Ours::new(fd)));
+                    state.pid = state.pidfd.as_ref().map_or(0, |pidfd| super::handle::pid_of(pidfd));
+                }
+                Some(record::TERMINAL) => match descriptor {
+                    Some(master) if self.spec.handle => state.terminal = Some(master),
+                    Some(master) => state.streams.take_terminal(master, &self.spec)?,
+                    None => return Err(Error::setup("receive the terminal", 24)),
+                },
+                Some(record::ERROR) => state.failed = Some(self.refused(&mut from)),
+                Some(record::EXITED) => state.finish(&mut from),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, from: &mut Reader<'_>) -> Error {
+        let (phase, step, errno) =
+            (from.u8().unwrap_or_default(), from.u16().unwrap_or_default(), from.i32().unwrap_or_default());
+        let ended = Ended { phase, step, errno, ..Ended::default() };
+        let explained = self.container.with_live(|live| Ok(live.prepared.explain(&self.spec, &ended)));
+        explain::completed(explained.unwrap_or_else(|error| error))
+    }
+
+    /// Whether it has ended.
+    pub fn poll(&self) -> Result<Option<End>> {
+        self.hear()?;
+        Ok(self.state()?.end)
+    }
+
+    /// None where the time passed first.
+    pub fn wait(&self, seconds: Option<f64>, interrupted: Interrupted<'_>) -> Result<Option<End>> {
+        let deadline = deadline(seconds);
+        let mut tick = FIRST_TICK;
+        loop {
+            if let Some(end) = self.poll()? {
+                return Ok(Some(end));
+            }
+            let now = sys::process::now();
+            if now >= deadline {
+                return Ok(None);
+            }
+            if !self.await_news(tick.min((deadline - now).div_ceil(MILLISECOND))) {
+                tick = (tick * 2).min(LAST_TICK);
+                if interrupted() {
+                    return Err(Error::State("the wait was interrupted".into()));
+                }
+            }
+        }
+    }
+
+    fn send(&self, word: i32) -> Result<()> {
+        match sys::net::send(self.inner.report.as_raw_fd(), &word.to_le_bytes(), &[], MSG_DONTWAIT) {
+            Ok(_) => Ok(()),
+            Err(errno) if errno.is_closed_end() => Ok(()), // it has ended
+            Err(errno) => Err(Error::setup("signal a command in the container", errno.0)),
+        }
+    }
+
+    /// A signal for the command. False where it has ended: then it goes to nobody.
+    pub fn signal(&self, signal: i32) -> Result<bool> {
+        if self.poll()?.is_some() {
+            return Ok(false);
+        }
+        self.state()?.signals |= 1u64.checked_shl(signal as u32).unwrap_or(0);
+        self.send(signal).map(|()| true)
+    }
+
+    /// Ends the command and all that came of it, also what it left running at its own end.
+    pub fn kill(&self, cause: u8) -> Result<()> {
+        let mut state = self.state()?;
+        if state.end.is_none() {
+            state.killed.get_or_insert(cause);
+        }
+        drop(state);
+        self.send(ALL)
+    }
+
+    /// The command's pidfd, and its pid as this process sees it.
+    pub fn command(&self) -> Result<(Option<Arc<Ours>>, i32)> {
+        let state = self.state()?;
+        Ok((state.pidfd.clone(), state.pid))
+    }
+
+    /// Readable when there is news.
+    pub fn report(&self) -> Arc<Ours> {
+        self.inner.report.clone()
+    }
+
+    pub fn take_pipes(&self) -> Result<[Option<OwnedFd>; 3]> {
+        Ok(std::mem::take(&mut self.state()?.streams.pipes))
+    }
+
+    pub fn terminal(&self) -> Result<Option<OwnedFd>> {
+        let state = self.state()?;
+        let Some(terminal) = &state.terminal else { return Ok(None) };
+        let again = rustix::io::fcntl_dupfd_cloexec(terminal, 3);
+        again.map(Some).map_err(|errno| ("dup of the terminal", errno).into())
+    }
+
+    /// Serves its streams until it has ended. `spec.timeout` and too much output end it with all that came of it.
+    pub fn to_the_end(&self, interrupted: Interrupted<'_>) -> Result<Done> {
+        let deadline = deadline(self.spec.timeout);
+        let (mut tick, mut patient_until, mut stop) = (FIRST_TICK, u64::MAX, false);
+        loop {
+            self.hear()?;
+            let mut state = self.state()?;
+            if let Some(end) = state.end {
+                state.streams.drain(self.spec.tty)?;
+                return Ok(state.done(end));
+            }
+            let now = sys::process::now();
+            if state.killed.is_none() && (now >= deadline || stop || state.too_much(&self.spec)) {
+                let cause = if stop { wire::cause::KILLED } else { wire::cause::TIMEOUT };
+                state.killed = Some(if state.too_much(&self.spec) { wire::cause::OUTPUT } else { cause });
+                patient_until = now + STUCK * MILLISECOND;
+                self.send(ALL)?;
+            }
+            if now >= patient_until {
+                return Err(explain::does_not_die());
+            }
+            let left = deadline.min(patient_until).saturating_sub(now).div_ceil(MILLISECOND);
+            let left = if now >= deadline { tick } else { tick.min(left) };
+            let ready = state.streams.poll(&[self.inner.report.as_fd()], left)?;
+            let woken = ready.is_some();
+            let mut any = false;
+            for index in ready.into_iter().flatten() {
+                any = true;
+                match index {
+                    2 | 3 => drop(state.streams.read(index - 2, self.spec.tty)?),
+                    4 => state.streams.supply(),
+                    _ => {}
+                }
+            }
+            drop(state);
+            if !woken || !any {
+                tick = (tick * 2).min(LAST_TICK);
+                stop |= interrupted();
+            }
+        }
+    }
+}
+
+impl Drop for Exec {
+    fn drop(&mut self) {
+        if std::process::id() != self.owner {
+            std::mem::forget(self.inner.clone()); // see Handle
+        }
+    }
+}
+
+impl State {
+    fn lose(&mut self) {
+        self.end = Some(End {
+            status: SIGKILL,
+            started: self.started,
+            ended: sys::process::now(),
+            user: 0,
+            system: 0,
+            max_rss_kib: 0,
+            lost: true,
+            cause: self.killed.unwrap_or(wire::cause::NONE),
+            signals: self.signals,
+        });
+    }
+
+    fn finish(&mut self, from: &mut Reader<'_>) {
+        let status = from.i32().unwrap_or_default();
+        let mut next = || from.u64().unwrap_or_default();
+        self.end = Some(End {
+            status,
+            started: next(),
+            ended: next(),
+            user: next(),
+            system: next(),
+            max_rss_kib: next(),
+            lost: false,
+            cause: self.killed.unwrap_or(wire::cause::NONE),
+            signals: self.signals,
+        });
+    }
+
+    fn too_much(&self, spec: &Spec) -> bool {
+        spec.limits.output_kills && self.streams.captured.iter().any(|capture| capture.truncated)
+    }
+
+    fn done(&mut self, end: End) -> Done {
+        let [stdout, stderr] = std::mem::take(&mut self.streams.captured);
+        let truncated = [stdout.truncated, stderr.truncated];
+        Done { end, stdout: stdout.data, stderr: stderr.data, truncated }
+    }
+}
+
+/// What ended it; the first cause counts.
+pub fn reason(end: &End) -> Reason {
+    let killed = end.status & 0x7f == SIGKILL;
+    match end.cause {
+        wire::cause::TIMEOUT if killed => Reason::Timeout,
+        wire::cause::OUTPUT => Reason::Output,
+        wire::cause::KILLED if killed => Reason::Killed,
+        wire::cause::STOPPED if killed => Reason::Stopped,
+        _ if end.signals & super::handle::ENDING != 0 => Reason::Stopped,
+        _ if end.lost => Reason::Killed,
+        _ if end.status & 0x7f != 0 => Reason::Signaled,
+        _ => Reason::Exited,
+    }
+}
+
+fn deadline(seconds: Option<f64>) -> u64 {
+    let now = sys::process::now();
+    seconds.map_or(u64::MAX, |seconds| now.saturating_add((seconds.max(0.0) * 1e9) as u64))
+}
+
+/// A plan on its way to PID 1.
+struct Order {
+    message: Vec<u8>,
+    fds: Vec<i32>,
+    /// Where the plan is too long for a message.
+    file: Option<OwnedFd>,
+}
+
+impl Order {
+    fn of(live: &mut Live, spec: &Spec, streams: &Streams, report: i32) -> Result<Order> {
+        let engine = live.engine.clone();
+        let ids = live.prepared.ids(live.range.as_ref());
+        let mut flags = plan::flags(spec, engine.facts.one_id) & !(flag::LANDLOCK | flag::LANDLOCK_REQUIRED);
+        let mut descriptors = Descriptors::default();
+        descriptors.add(role::REPORT, report, 0);
+        for (index, (fd, own)) in streams.ends.iter().enumerate() {
+            let (role, flag) = plan::stream_role(index);
+            descriptors.add(role, *fd, 0);
+            flags |= if *own { flag } else { 0 };
+        }
+        spec.pass_fds.iter().for_each(|fd| descriptors.add(role::PASS, *fd, *fd));
+        let head = live.prepared.head(&engine, spec, live.id, flags, &ids);
+        if engine.is_root() && head.clone_flags & CLONE_NEWUSER != 0 {
+            own(streams, ids.root())?;
+        }
+        let command = plan::command(spec, limits::hard_limit, live.prepared.one_id_pids(&engine, spec));
+        let window = u32::from(spec.window.0) << 16 | u32::from(spec.window.1);
+        let layout = Layout { inside: window.to_le_bytes().to_vec(), ..Layout::default() };
+        let body = plan::encode(&head, &descriptors, "", &ids, &layout, &command);
+        let mut order = Order { message: Vec::with_capacity(body.len() + 1), fds: descriptors.fds, file: None };
+        if body.len() < wire::MESSAGE_MAX {
+            order.message.put_u8(errand::EXEC);
+            order.message.extend_from_slice(&body);
+            return Ok(order);
+        }
+        let file = prepare::memory_file(&body)?;
+        order.message.put_u8(errand::EXEC_FILE);
+        order.message.put_u64(body.len() as u64);
+        order.fds.push(file.as_raw_fd());
+        order.file = Some(file);
+        Ok(order)
+    }
+
+    /// PID 1 may be busy, or frozen: this thread waits for room, and for nothing else.
+    fn send(&self, report: &Ours, interrupted: Interrupted<'_>) -> Result<()> {
+        let mut tick = FIRST_TICK;
+        loop {
+            match sys::net::send(report.as_raw_fd(), &self.message, &self.fds, MSG_DONTWAIT) {
+                Ok(_) => return Ok(()),
+                Err(sys::Errno(4)) => {}
+                Err(sys::Errno(11)) => {
+                    let time = Timespec { tv_sec: 0, tv_nsec: (tick * MILLISECOND) as _ };
+                    let _ = poll(&mut [PollFd::new(report, PollFlags::OUT)], Some(&time));
+                    tick = (tick * 2).min(LAST_TICK / 2);
+                    if interrupted() {
+                        return Err(Error::State("the start was interrupted".into()));
+                    }
+                }
+                Err(errno) if errno.is_closed_end() => return Err(Error::State("the container has ended".into())),
+                Err(errno) => return Err(Error::setup("send a command to the container", errno.0)),
+            }
+        }
+    }
+}
+
+/// Pipes that were made for the command belong to the container's root, so that /dev/stdout opens; PID 1 gives them on.
+fn own(streams: &Streams, (uid, gid): (u32, u32)) -> Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    for (fd, _) in streams.ends.iter().filter(|(_, own)| *own) {
+        rustix::fs::fchown(sys::host::borrow(*fd), uid, gid)
+            .map_err(|errno| ("give a pipe to the container", errno))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! A container that runs beside its caller: waited for, signalled, ended, from any thread. A forked copy of the host owns nothing of it.
+
+use super::engine::{self, Engine};
+use super::explain;
+use super::log::Log;
+use super::outcome::Finished;
+use super::run::{FIRST_TICK, Interrupted, LAST_TICK, Live, MILLISECOND};
+use super::spec::{Spec, Stream};
+use crate::error::{Error, Result};
+use crate::gate::{self, Ours};
+use crate::sys;
+use crate::wire::{cause, errand};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Signals by which one asks a command to end: HUP, INT, QUIT, KILL, TERM.
+pub(super) const ENDING: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 9 | 1 << 15;
+
+pub struct Handle {
+    inner: Arc<Inner>,
+    /// The process that started it.
+    owner: u32,
+}
+
+struct Inner {
+    engine: Arc<Engine>,
+    spec: Arc<Spec>,
+    id: u64,
+    called: u64,
+    report: Arc<Ours>,
+    log: Option<Arc<Log>>,
+    slot: Mutex<Slot>,
+}
+
+/// What changes in a container's life.
+#[derive(Default)]
+struct Slot {
+    /// Until it is closed.
+    live: Option<Live>,
+    finished: Option<Result<Arc<Finished>>>,
+    /// Since when its command runs, in nanoseconds of CLOCK_MONOTONIC; the command's pidfd, and its pid as this process sees it.
+    runs: bool,
+    pidfd: Option<Arc<Ours>>,
+    pid: i32,
+    /// Signals that were sent to the command, a bit each.
+    signals: u64,
+}
+
+impl Handle {
+    /// Comes back when the command runs, or has all set up and waits (`spec.hold`). After an error nothing is left.
+    pub fn start(spec: Spec, interrupted: Interrupted<'_>) -> Result<Handle> {
+        Handle::begin(Arc::new(spec), interrupted).map_err(explain::completed)
+    }
+
+    fn begin(spec: Arc<Spec>, interrupted: Interrupted<'_>) -> Result<Handle> {
+        let called = sys::process::now();
+        let engine = engine::current()?;
+        let mut live = Live::start(&engine, &spec)?;
+        let started = live.refused.take().map_or_else(|| live.until_it_runs(interrupted), Err);
+        let mut slot = Slot::default();
+        if started.is_err() || live.ended.is_some() {
+            match live.conclude(called, started) {
+                Ok(finished) => slot.finished = Some(Ok(Arc::new(finished))),
+                Err(error) => {
+                    live.release();
+                    return Err(error);
+                }
+            }
+        }
+        slot.take_running(&mut live);
+        let (id, report, log) = (live.id, live.report.clone(), live.log.clone());
+        slot.live = Some(live);
+        let slot = Mutex::new(slot);
+        let inner = Arc::new(Inner { engine, spec, id, called, report, log, slot });
+        Ok(Handle { inner, owner: std::process::id() })
+    }
+
+    /// Lets the command of a container go that was started with `spec.hold`.
+    pub fn go(&self, interrupted: Interrupted<'_>) -> Result<()> {
+        let mut slot = self.slot()?;
+        let called = self.inner.called;
+        let Some(live) = slot.live.as_mut().filter(|live| live.holds && live.runs.is_none()) else {
+            return Err(Error::State("the container does not wait to be started".into()));
+        };
+        live.holds = false;
+        let _ = sys::net::send(self.inner.report.as_raw_fd(), &[errand::GO], &[], 0);
+        let started = live.until_it_runs(interrupted);
+        if started.is_err() || live.ended.is_some() {
+            let finished = live.conclude(called, started).map(Arc::new);
+            let failed = finished.as_ref().err().cloned();
+            slot.finished = Some(finished);
+            if let Some(error) = failed {
+                slot.live.take().iter_mut().for_each(Live::release);
+                return Err(explain::completed(error));
+            }
+        }
+        slot.running();
+        Ok(())
+    }
+
+    fn slot(&self) -> Result<MutexGuard<'_, Slot>> {
+        if std::process::id() != self.owner {
+            return Err(forked());
+        }
+        Ok(self.inner.slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Whether it has ended; learns what there is to learn, and waits for nothing.
+    pub fn poll(&self) -> Result<bool> {
+        let mut slot = self.slot()?;
+        let Slot { live, finished, signals, .. } = &mut *slot;
+        if let (Some(live), None) = (live.as_mut(), finished.as_ref()) {
+            *finished = live.look(self.inner.called, *signals & ENDING).map(|end| end.map(Arc::new));
+        }
+        Ok(slot.finished.is_some())
+    }
+
+    /// Waits for its end; false where the time passed first. A signal's handler that raises ends the wait, not the container.
+    pub fn wait(&self, seconds: Option<f64>, interrupted: Interrupted<'_>) -> Result<bool> {
+        let now = sys::process::now();
+        let deadline = seconds.map_or(u64::MAX, |seconds| now.saturating_add((seconds.max(0.0) * 1e9) as u64));
+        let mut tick = FIRST_TICK * MILLISECOND;
+        loop {
+            if self.poll()? {
+                return Ok(true);
+            }
+            let now = sys::process::now();
+            if now >= deadline {
+                return Ok(false);
+            }
+            let woken = self.await_news(tick.min(deadline - now));
+            if !woken {
+                tick = (tick * 2).min(LAST_TICK * MILLISECOND);
+                if interrupted() {
+                    return Err(Error::State("the wait was interrupted".into()));
+                }
+                self.impatient()?;
+            }
+        }
+    }
+
+    /// False where the time passed, or a signal came.
+    fn await_news(&self, nanoseconds: u64) -> bool {
+        let keeper = self.inner.engine.keeper.pidfd();
+        let mut fds = [PollFd::new(&*self.inner.report, PollFlags::IN), PollFd::new(keeper, PollFlags::IN)];
+        let (seconds, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+        let time = Timespec { tv_sec: seconds as i64, tv_nsec: rest as _ };
+        matches!(poll(&mut fds, Some(&time)), Ok(1..))
+    }
+
+    /// A keeper that was stopped is woken when it owes an end; what was killed and does not die is waited for no longer.
+    fn impatient(&self) -> Result<()> {
+        let slot = self.slot()?;
+        let (Some(live), now) = (&slot.live, sys::process::now()) else { return Ok(()) };
+        if now >= live.overdue {
+            self.inner.engine.keeper.wake();
+        }
+        if now >= live.patient_until { Err(explain::does_not_die()) } else { Ok(()) }
+    }
+
+    /// What it came to, once it has ended.
+    pub fn finished(&self) -> Result<Option<Arc<Finished>>> {
+        self.slot()?.finished.clone().transpose()
+    }
+
+    /// What is known of it while it runs: the evidence, and what the groups hold.
+    pub fn so_far(&self) -> Result<Option<Finished>> {
+        self.poll()?;
+        let slot = self.slot()?;
+        Ok(slot.live.as_ref().map(Live::so_far))
+    }
+
+    /// A signal for the command. False where it has ended: then it goes to nobody.
+    pub fn signal(&self, signal: i32) -> Result<bool> {
+        if self.poll()? {
+            return Ok(false);
+        }
+        let mut slot = self.slot()?;
+        slot.signals |= 1u64.checked_shl(signal as u32).unwrap_or(0);
+        self.inner.engine.keeper.signal(self.inner.id, signal)?;
+        Ok(true)
+    }
+
+    /// Ends all of it; the first cause counts.
+    pub fn kill(&self, cause: u8) -> Result<()> {
+        if self.poll()? {
+            return Ok(());
+        }
+        let mut slot = self.slot()?;
+        slot.live.as_mut().map_or(Ok(()), |live| live.kill(cause))
+    }
+
+    /// Kills it where it runs, and removes what is left of it: the writable layer, the ids. The log and the result stay.
+    pub fn close(&self, interrupted: Interrupted<'_>) -> Result<()> {
+        self.kill(cause::KILLED)?;
+        let waited = self.wait(None, interrupted).map(drop);
+        let mut slot = self.slot()?;
+        let Some(mut live) = slot.live.take() else { return waited };
+        if slot.finished.is_none() {
+            live.forsaken = true;
+            let error = waited.as_ref().err().cloned().unwrap_or_else(super::keeper::died);
+            slot.finished = Some(live.conclude(self.inner.called, Err(error)).map(Arc::new));
+        }
+        live.release();
+        waited
+    }
+
+    pub fn spec(&self) -> &Arc<Spec> {
+        &self.inner.spec
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.inner.engine
+    }
+
+    pub fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    /// Readable when there may be news of its end.
+    pub fn report(&self) -> Arc<Ours> {
+        self.inner.report.clone()
+    }
+
+    pub fn log(&self) -> Option<Arc<Log>> {
+        self.inner.log.clone()
+    }
+
+    /// The command's pidfd, and its pid as this process sees it.
+    pub fn command(&self) -> Result<(Option<Arc<Ours>>, i32)> {
+        let slot = self.slot()?;
+        Ok((slot.pidfd.clone(), slot.pid))
+    }
+
+    /// What of it is still there, for who needs its groups, ids or plan.
+    pub(super) fn with_live<T>(&self, work: impl FnOnce(&mut Live) -> Result<T>) -> Result<T> {
+        let mut slot = self.slot()?;
+        let ended = slot.finished.is_some();
+        match slot.live.as_mut() {
+            Some(live) if !ended => work(live),
+            _ => Err(Error::State("the container has ended".into())),
+        }
+    }
+
+    /// The caller's ends of the pipes of stdin, stdout and stderr, once.
+    pub fn take_pipes(&self) -> Result<[Option<OwnedFd>; 3]> {
+        let mut slot = self.slot()?;
+        Ok(slot.live.as_mut().map(|live| std::mem::take(&mut live.streams.pipes)).unwrap_or_default())
+    }
+
+    /// The outer end of its terminal, for who reads, writes or resizes it.
+    pub fn terminal(&self) -> Result<Option<OwnedFd>> {
+        let slot = self.slot()?;
+        let Some(terminal) = slot.live.as_ref().and_then(|live| live.terminal.as_ref()) else { return Ok(None) };
+        let again = rustix::io::fcntl_dupfd_cloexec(terminal, 3);
+        again.map(Some).map_err(|errno| ("dup of the terminal", errno).into())
+    }
+
+    /// A socket that gets a byte when something was written to the log, and ends with the container.
+    pub fn listen(&self) -> Result<OwnedFd> {
+        let _gate = gate::spawning();
+        let fail = |errno: sys::Errno| Error::setup("socketpair", errno.0);
+        let (ours, theirs) = sys::net::socketpair().map_err(fail)?;
+        self.inner.engine.keeper.subscribe(self.inner.id, sys::host::borrow(theirs.raw()))?;
+        Ok(sys::host::adopt(ours.release()))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if std::process::id() == self.owner {
+            let _ = self.close(&mut || false);
+        } else {
+            // Its descriptors were closed at the fork: the numbers are somebody else's now, and nothing here is ever dropped.
+            std::mem::forget(self.inner.clone());
+        }
+    }
+}
+
+pub(super) fn forked() -> Error {
+    Error::State("this process is a forked copy of the one that started the container, and owns nothing of it".into())
+}
+
+impl Slot {
+    fn take_running(&mut self, live: &mut Live) {
+        if let Some((_, pidfd)) = &live.runs {
+            self.runs = true;
+            self.pidfd = pidfd.clone();
+            self.pid = pidfd.as_ref().map_or(0, |pidfd| pid_of(pidfd));
+        }
+        if let Some(master) = &live.terminal
+            && live.spec.stdout == Stream::Log
+        {
+            let _ = live.engine.keeper.log_terminal(live.id, master.as_fd());
+        }
+    }
+
+    fn running(&mut self) {
+        if let Some(mut live) = self.live.take() {
+            self.take_running(&mut live);
+            self.live = Some(live);
+        }
+    }
+}
+
+/// -1 where it has been reaped.
+pub(super) fn pid_of(pidfd: &Ours) -> i32 {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    line.and_then(|pid| pid.trim().parse().ok()).unwrap_or(-1)
+}
