@@ -12,6 +12,7 @@ from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._limits import Limits
+from pycontainer._files import Files
 from pycontainer._lines import OUTPUTS, Lines
 from pycontainer._native import core
 from pycontainer._process import ExecProcess, Process, Text, result_of_exec
@@ -39,7 +40,7 @@ _TERM = 15
 _WHOLE = 1 << 62
 
 
-class Container(Process):
+class Container(Files, Process):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block, close(), or
@@ -161,6 +162,10 @@ class Container(Process):
         self._begun()
         if self._closed:
             raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
+
+    def _reachable(self) -> Any:
+        self._open()
+        return self._native
 
     # The end.
 

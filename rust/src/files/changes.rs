@@ -65,12 +65,14 @@ impl Tree<'_> {
 
     fn leave(&mut self) {
         let Some(Open { path, kind, flags, shows }) = self.open.pop() else { return };
-        let leads = self.leads_to_own(&path);
+        let (own, leads) = (self.is_own(&path), self.leads_to_own(&path));
         let shown = match kind {
-            change::ENTERED => shows || flags & changed::RIGHTS != 0 || flags & changed::TIME != 0 && !leads,
+            change::ENTERED => shows || flags & changed::RIGHTS != 0 && !own || flags & changed::TIME != 0 && !leads,
             change::ADDED => shows || !leads,
             _ => true,
         };
+        // For the container it was there from the start.
+        let kind = if kind == change::ADDED && leads { change::CHANGED } else { kind };
         if shown {
             self.show(path, kind);
         }
@@ -143,7 +145,7 @@ mod tests {
             tree.leave();
         };
         assert_eq!(told(&["/mnt/data"], |tree| mount_point(tree, false)), [""; 0]);
-        assert_eq!(told(&["/mnt/data"], |tree| mount_point(tree, true)), ["A /mnt", "A /mnt/data", "A /mnt/data/x"]);
+        assert_eq!(told(&["/mnt/data"], |tree| mount_point(tree, true)), ["C /mnt", "C /mnt/data", "A /mnt/data/x"]);
         assert_eq!(told(&["/mnt/database"], |tree| mount_point(tree, false)), ["A /mnt", "A /mnt/data"]);
     }
 }

@@ -27,7 +27,10 @@ impl Trail {
     pub fn push(&mut self, name: &CStr) {
         let name = name.to_bytes();
         let start = self.used + usize::from(self.used > 0);
-        if name.is_empty() || self.hidden > 0 || start + name.len() > MAX {
+        if name.is_empty() {
+            return;
+        }
+        if self.hidden > 0 || start + name.len() > MAX {
             self.hidden += 1;
             return;
         }
