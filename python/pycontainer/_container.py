@@ -38,6 +38,8 @@ _DEFAULT_LIMITS = Limits()
 _DEFAULT_SECURITY = Security()
 _TERM = 15
 _WHOLE = 1 << 62
+# Bytes of a log that are kept by a closed container itself.
+_SHORT = 1 << 16
 
 
 class Container(Files, Process):
@@ -113,6 +115,7 @@ class Container(Files, Process):
         self.limits = self._spec.said
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
+        self._short_log: dict[str, bytes] = {}
         self._result: Result[Any] | None = None
 
     @property
@@ -292,6 +295,8 @@ class Container(Files, Process):
         return tuple(name for name, kind in zip(OUTPUTS, self._kinds[1:], strict=True) if kind == "log")
 
     def _read_log(self, name: str) -> bytes:
+        if name in self._short_log:
+            return self._short_log[name]
         return bytes(self._log().read(OUTPUTS.index(name), 0, _WHOLE)[0])
 
     def _output(self, name: str) -> Any:
@@ -414,7 +419,15 @@ class Container(Files, Process):
             self._close_files()
             self._native.close()
             self._look(True)
+            self._keep_log()
         self._closed = True
+
+    def _keep_log(self) -> None:
+        """A short log is kept here, since a descriptor is worth more than its bytes."""
+        kept = {name: self._log().read(OUTPUTS.index(name), 0, _SHORT + 1)[0] for name in self._logged()}
+        if sum(map(len, kept.values())) <= _SHORT:
+            self._short_log = kept
+            self._native.forget_log()
 
     def __enter__(self) -> Self:
         if self._native is None:

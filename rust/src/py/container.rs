@@ -109,12 +109,19 @@ impl Container {
     }
 
     /// A descriptor that is readable when there may be news of its end. It stays this object's.
-    fn fileno(&self) -> i32 {
-        self.handle.report().as_raw_fd()
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        let report = py.detach(|| self.handle.report()).map_err(|error| raise(py, error))?;
+        Ok(report.map_or(-1, |report| report.as_raw_fd()))
     }
 
-    fn log(&self) -> Option<ContainerLog> {
-        self.handle.log().map(|log| ContainerLog { log })
+    fn log(&self, py: Python<'_>) -> PyResult<Option<ContainerLog>> {
+        let log = py.detach(|| self.handle.log()).map_err(|error| raise(py, error))?;
+        Ok(log.map(|log| ContainerLog { log }))
+    }
+
+    /// Lets the kept output go.
+    fn forget_log(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.handle.forget_log()).map_err(|error| raise(py, error))
     }
 
     /// A socket for the caller, which gets a byte when something was written to the log and ends with the container.

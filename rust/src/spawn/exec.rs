@@ -87,7 +87,8 @@ impl Exec {
         let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
         let report = Arc::new(Ours::new(sys::host::adopt(report.release())));
         let order = container.with_live(|live| Order::of(live, &spec, &streams, theirs.raw()))?;
-        order.send(&container.report(), interrupted)?;
+        let pid1 = container.report()?.ok_or_else(|| Error::State("the container was closed".into()))?;
+        order.send(&pid1, interrupted)?;
         drop(theirs);
         streams.hand_over();
         drop(gate);

@@ -17,6 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Signals by which one asks a command to end: HUP, INT, QUIT, KILL, TERM.
 pub(super) const ENDING: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 9 | 1 << 15;
 
+/// Nanoseconds in which PID 1 has told what it saw.
+const TESTIMONY: u64 = 500 * MILLISECOND;
+
 pub struct Handle {
     inner: Arc<Inner>,
     /// The process that started it.
@@ -28,8 +31,6 @@ struct Inner {
     spec: Arc<Spec>,
     id: u64,
     called: u64,
-    report: Arc<Ours>,
-    log: Option<Arc<Log>>,
     slot: Mutex<Slot>,
 }
 
@@ -39,8 +40,8 @@ struct Slot {
     /// Until it is closed.
     live: Option<Live>,
     finished: Option<Result<Arc<Finished>>>,
-    /// Since when its command runs, in nanoseconds of CLOCK_MONOTONIC; the command's pidfd, and its pid as this process sees it.
-    runs: bool,
+    log: Option<Arc<Log>>,
+    /// The command's pidfd, and its pid as this process sees it.
     pidfd: Option<Arc<Ours>>,
     pid: i32,
     /// Signals that were sent to the command, a bit each.
@@ -69,10 +70,10 @@ impl Handle {
             }
         }
         slot.take_running(&mut live);
-        let (id, report, log) = (live.id, live.report.clone(), live.log.clone());
+        let id = live.id;
+        slot.log = live.log.clone();
         slot.live = Some(live);
-        let slot = Mutex::new(slot);
-        let inner = Arc::new(Inner { engine, spec, id, called, report, log, slot });
+        let inner = Arc::new(Inner { engine, spec, id, called, slot: Mutex::new(slot) });
         Ok(Handle { inner, owner: std::process::id() })
     }
 
@@ -84,7 +85,7 @@ impl Handle {
             return Err(Error::State("the container does not wait to be started".into()));
         };
         live.holds = false;
-        let _ = sys::net::send(self.inner.report.as_raw_fd(), &[errand::GO], &[], 0);
+        let _ = sys::net::send(live.report.as_raw_fd(), &[errand::GO], &[], 0);
         let started = live.until_it_runs(interrupted);
         if started.is_err() || live.ended.is_some() {
             let finished = live.conclude(called, started).map(Arc::new);
@@ -129,7 +130,7 @@ impl Handle {
             if now >= deadline {
                 return Ok(false);
             }
-            let woken = self.await_news(tick.min(deadline - now));
+            let woken = self.await_news(tick.min(deadline - now))?;
             if !woken {
                 tick = (tick * 2).min(LAST_TICK * MILLISECOND);
                 if interrupted() {
@@ -141,12 +142,13 @@ impl Handle {
     }
 
     /// False where the time passed, or a signal came.
-    fn await_news(&self, nanoseconds: u64) -> bool {
+    fn await_news(&self, nanoseconds: u64) -> Result<bool> {
+        let Some(report) = self.report()? else { return Ok(true) };
         let keeper = self.inner.engine.keeper.pidfd();
-        let mut fds = [PollFd::new(&*self.inner.report, PollFlags::IN), PollFd::new(keeper, PollFlags::IN)];
+        let mut fds = [PollFd::new(&*report, PollFlags::IN), PollFd::new(keeper, PollFlags::IN)];
         let (seconds, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
         let time = Timespec { tv_sec: seconds as i64, tv_nsec: rest as _ };
-        matches!(poll(&mut fds, Some(&time)), Ok(1..))
+        Ok(matches!(poll(&mut fds, Some(&time)), Ok(1..)))
     }
 
     /// A keeper that was stopped is woken when it owes an end; what was killed and does not die is waited for no longer.
@@ -166,9 +168,18 @@ impl Handle {
 
     /// What is known of it while it runs: the evidence, and what the groups hold.
     pub fn so_far(&self) -> Result<Option<Finished>> {
-        self.poll()?;
-        let slot = self.slot()?;
-        Ok(slot.live.as_ref().map(Live::so_far))
+        // PID 1 tells what it saw just after it has told that the command runs.
+        let deadline = sys::process::now() + TESTIMONY;
+        loop {
+            let ended = self.poll()?;
+            let slot = self.slot()?;
+            let Some(live) = slot.live.as_ref().filter(|_| !ended) else { return Ok(None) };
+            if !live.evidence.status.is_empty() || sys::process::now() >= deadline {
+                return Ok(Some(live.so_far()));
+            }
+            drop(slot);
+            self.await_news(MILLISECOND)?;
+        }
     }
 
     /// A signal for the command. False where it has ended: then it goes to nobody.
@@ -203,7 +214,14 @@ impl Handle {
             slot.finished = Some(live.conclude(self.inner.called, Err(error)).map(Arc::new));
         }
         live.release();
+        slot.pidfd = None;
         waited
+    }
+
+    /// Nobody reads it any more.
+    pub fn forget_log(&self) -> Result<()> {
+        self.slot()?.log = None;
+        Ok(())
     }
 
     pub fn spec(&self) -> &Arc<Spec> {
@@ -218,13 +236,13 @@ impl Handle {
         self.inner.id
     }
 
-    /// Readable when there may be news of its end.
-    pub fn report(&self) -> Arc<Ours> {
-        self.inner.report.clone()
+    /// Readable when there may be news of its end; none of one that was closed.
+    pub fn report(&self) -> Result<Option<Arc<Ours>>> {
+        Ok(self.slot()?.live.as_ref().map(|live| live.report.clone()))
     }
 
-    pub fn log(&self) -> Option<Arc<Log>> {
-        self.inner.log.clone()
+    pub fn log(&self) -> Result<Option<Arc<Log>>> {
+        Ok(self.slot()?.log.clone())
     }
 
     /// The command's pidfd, and its pid as this process sees it.
@@ -285,7 +303,6 @@ pub(super) fn forked() -> Error {
 impl Slot {
     fn take_running(&mut self, live: &mut Live) {
         if let Some((_, pidfd)) = &live.runs {
-            self.runs = true;
             self.pidfd = pidfd.clone();
             self.pid = pidfd.as_ref().map_or(0, |pidfd| pid_of(pidfd));
         }

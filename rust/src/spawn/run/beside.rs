@@ -14,7 +14,7 @@ impl Live {
     pub(in crate::spawn) fn until_it_runs(&mut self, interrupted: Interrupted<'_>) -> Result<()> {
         let mut tick = FIRST_TICK * MILLISECOND;
         loop {
-            while self.hear()? {}
+            while self.ended.is_none() && self.hear()? {}
             // A command that is PID 1 itself: the keeper saw it executed.
             let executed = self.spec.pid1 && !self.evidence.status.is_empty();
             if executed && self.runs.is_none() {
@@ -24,7 +24,7 @@ impl Live {
                 return Ok(());
             }
             if !self.engine.keeper.is_alive() {
-                while self.hear()? {}
+                while self.ended.is_none() && self.hear()? {}
                 return if self.ended.is_some() { Ok(()) } else { Err(died()) };
             }
             let mut fds =
