@@ -13,9 +13,10 @@ from pycontainer import _arguments, _outcome
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
+from pycontainer._files import Files
 from pycontainer._limits import Limits
-from pycontainer._live import Live
 from pycontainer._lines import OUTPUTS, Lines
+from pycontainer._live import Live
 from pycontainer._native import core
 from pycontainer._process import ExecProcess, Process, Text, result_of_exec
 from pycontainer._result import Reason, Result
@@ -44,7 +45,7 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Live, Process):
+class Container(Live, Files, Process):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block, close(), or
@@ -172,6 +173,10 @@ class Container(Live, Process):
         self._begun()
         if self._closed:
             raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
+
+    def _reachable(self) -> Any:
+        self._open()
+        return self._native
 
     # The end.
 
