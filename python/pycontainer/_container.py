@@ -7,7 +7,7 @@ import secrets
 import warnings
 from collections.abc import Mapping
 
-from pycontainer import _arguments, _outcome
+from pycontainer import _arguments, _outcome, _waiting
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
@@ -19,7 +19,7 @@ from pycontainer._result import Reason, Result
 from pycontainer._security import Security
 from pycontainer._spec import Spec
 from pycontainer._text import TYPE_CHECKING
-from pycontainer._types import parse_bool, parse_duration
+from pycontainer._types import FrozenMap, parse_bool, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pycontainer._options import Stream
     from pycontainer._result import Guarantee
     from pycontainer._types import Arg
+    from pycontainer._waiting import Condition
 
 _DEFAULT_LIMITS = Limits()
 _DEFAULT_SECURITY = Security()
@@ -92,7 +93,7 @@ class Container(Process):
         mounts: Sequence[Mount] = (),
         files: Mapping[str, bytes | File | os.PathLike[str]] | None = None,
         network: Literal["none", "host", "private"] = "none",
-        ports: Mapping[int, int] | None = None,
+        ports: Mapping[int | str, int] | None = None,
         namespaces: Mapping[str, Any] | None = None,
         security: Security = _DEFAULT_SECURITY,
         read_only: bool = False,
@@ -104,14 +105,13 @@ class Container(Process):
         given = {**locals(), "timeout": None, "input": None}
         self._owner = os.getpid()
         self._text = Text(given)
-        if ports:
-            raise NotSupported("ports", "published ports are not built yet", "network='host'")
         self._spec = Spec(given, handle=True)
         self.args = args if args is not None else self._spec.argv
         self.id = secrets.token_hex(16)
         self.name = self.id[:12] if name is None else _arguments.identifier(name, "name")
         self.labels = _labels(labels)
         self.limits = self._spec.said
+        self._published: dict[int | str, tuple[str, int]] = dict.fromkeys(ports or {}, ("127.0.0.1", 0))
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
         self._short_log: dict[str, bytes] = {}
@@ -146,6 +146,8 @@ class Container(Process):
             self._native = core().start(self._spec)
         except CommandNotFound as error:
             raise _outcome.with_mount_hint(error, self._spec) from None
+        for key, number in zip(self._published, self._native.ports(), strict=True):
+            self._published[key] = ("127.0.0.1", number)
         self._spec.files = []
         self._adopt()
         return self
@@ -164,6 +166,29 @@ class Container(Process):
         self._begun()
         if self._closed:
             raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
+
+    @property
+    def ports(self) -> Mapping[int | str, tuple[str, int]]:
+        """Where each published port is on this machine: ("127.0.0.1", 41235); the same number of ::1 is its too."""
+        self._begun()
+        return FrozenMap(self._published)
+
+    def wait_for(self, *conditions: Condition, timeout: float | timedelta | None = None) -> None:
+        """Wait until each of these was so once, and run nothing of the image for it, but for wait.exec().
+
+        Args:
+            conditions: of `pycontainer.wait`: log, port, http, exec, file, any_of.
+            timeout: seconds for all of it.
+
+        Raises:
+            TimeoutExpired: it passed, and the container runs on; the message has the last lines of the log.
+            ContainerEnded: it ended before; it has the Result.
+            StateError: it was not started, or is closed.
+        """
+        wanted = _waiting.conditions_of(conditions, "conditions")
+        seconds = None if timeout is None else parse_duration(timeout, "timeout", signed=True)
+        self._open()
+        _waiting.wait_for(self, wanted, seconds)
 
     # The end.
 

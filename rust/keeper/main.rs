@@ -23,6 +23,7 @@ mod flows;
 mod inside;
 mod keeper;
 mod launch;
+mod lend;
 mod log;
 mod maps;
 mod oom;

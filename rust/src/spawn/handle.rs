@@ -267,6 +267,11 @@ impl Handle {
         Ok(slot.live.as_mut().map(|live| std::mem::take(&mut live.streams.pipes)).unwrap_or_default())
     }
 
+    /// The numbers of its published ports here, in the order in which they were asked for.
+    pub fn ports(&self) -> Result<Vec<u16>> {
+        Ok(self.slot()?.live.as_ref().map(|live| live.prepared.ports.numbers.clone()).unwrap_or_default())
+    }
+
     /// The outer end of its terminal, for who reads, writes or resizes it.
     pub fn terminal(&self) -> Result<Option<OwnedFd>> {
         let slot = self.slot()?;
