@@ -10,6 +10,8 @@ from pycontainer._types import parse_int
 if TYPE_CHECKING:
     from typing import Any
 
+# Where they are published; ::1 too, where there is one.
+HERE = "127.0.0.1"
 PORT_MAX = 65535
 PORTS_MAX = 64
 # As IP numbers them.

@@ -42,7 +42,7 @@ class Condition(Frozen):
         """Say it for a message: "port 5432"."""
         raise NotImplementedError
 
-    def _watch(self, container: Container) -> Look:
+    def _watch(self, container: Any) -> Look:
         raise NotImplementedError
 
     def _gives_signs(self) -> bool:
@@ -73,7 +73,7 @@ class LogCondition(Condition):
             return pattern in line
         return pattern.search(line.decode(errors="replace") if isinstance(pattern.pattern, str) else line) is not None  # type: ignore[arg-type]
 
-    def _watch(self, container: Container) -> Look:
+    def _watch(self, container: Any) -> Look:
         names = container._logged() if self.stream is None else (self.stream,)
         if not names or any(name not in container._logged() for name in names):
             raise StateError(f"wait.log: {self._where()} is not logged: it was asked for elsewhere")
@@ -97,7 +97,7 @@ class PortCondition(Condition):
     def describe(self) -> str:
         return f"port {self.port}" if self.protocol == "tcp" else f"port {self.port}/{self.protocol}"
 
-    def _watch(self, container: Container) -> Look:
+    def _watch(self, container: Any) -> Look:
         return lambda left: _listens(container, self.port, self.protocol)
 
 
@@ -112,12 +112,12 @@ class HttpCondition(Condition):
     def describe(self) -> str:
         return f"an answer to GET {shown(self.path)} at port {self.port}"
 
-    def _watch(self, container: Container) -> Look:
+    def _watch(self, container: Any) -> Look:
         if container._spec.pid1:
             raise NotSupported("wait.http", "with pid1=True nothing of ours is inside that could ask", "wait.port()")
         return lambda left: self._asked(container, left)
 
-    def _asked(self, container: Container, left: float) -> bool:
+    def _asked(self, container: Any, left: float) -> bool:
         deadline = time.monotonic() + left
         connected = _connect(container, self.port, left)
         if connected is None:
@@ -139,10 +139,10 @@ class ExecCondition(Condition):
     def describe(self) -> str:
         return f"status 0 of {shown(list(self.args))}"
 
-    def _watch(self, container: Container) -> Look:
+    def _watch(self, container: Any) -> Look:
         return lambda left: self._ran(container, left)
 
-    def _ran(self, container: Container, left: float) -> bool:
+    def _ran(self, container: Any, left: float) -> bool:
         try:
             result = container.exec(list(self.args), user=self.user, env=self.env, cwd=self.cwd, timeout=left)
         except (StateError, TimeoutExpired):  # it has ended, or is paused: who waits looks at that
@@ -159,10 +159,10 @@ class FileCondition(Condition):
     def describe(self) -> str:
         return f"the file {shown(self.path)}"
 
-    def _watch(self, container: Container) -> Look:
+    def _watch(self, container: Any) -> Look:
         return lambda left: self._is_there(container)
 
-    def _is_there(self, container: Container) -> bool:
+    def _is_there(self, container: Any) -> bool:
         try:
             container.read_bytes(self.path, 0)
         except ValueError:  # more than nothing is in it
@@ -184,7 +184,7 @@ class AnyCondition(Condition):
     def _gives_signs(self) -> bool:
         return all(condition._gives_signs() for condition in self.conditions)
 
-    def _watch(self, container: Container) -> Look:
+    def _watch(self, container: Any) -> Look:
         looks = [condition._watch(container) for condition in self.conditions]
         return lambda left: any(look(left) for look in looks)
 
@@ -192,7 +192,7 @@ class AnyCondition(Condition):
 # ---- looks ---------------------------------------------------------------------------------------------------------------
 
 
-def _listens(container: Container, port: int, protocol: str) -> bool:
+def _listens(container: Any, port: int, protocol: str) -> bool:
     """Whether somebody listens there, as the kernel's table of the container's network namespace says: nobody is called up.
 
     The table is that of the command's /proc/PID/net, which every user may read.
@@ -210,7 +210,7 @@ def _listens(container: Container, port: int, protocol: str) -> bool:
     return False
 
 
-def _connect(container: Container, port: int, left: float) -> socket.socket | None:
+def _connect(container: Any, port: int, left: float) -> socket.socket | None:
     import socket
 
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
@@ -251,7 +251,7 @@ def _status(connected: socket.socket, port: int, path: str, deadline: float) -> 
 # ---- the wait ------------------------------------------------------------------------------------------------------------
 
 
-def wait_for(container: Container, conditions: Iterable[Condition], seconds: float | None) -> None:
+def wait_for(container: Any, conditions: Iterable[Condition], seconds: float | None) -> None:
     """Come back when each of them was so once.
 
     Raises:
@@ -282,7 +282,7 @@ def wait_for(container: Container, conditions: Iterable[Condition], seconds: flo
 class _News:
     """Wakes for what the log gets and for the container's end; else after a pause, which becomes longer."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Any) -> None:
         self._native = container._native
         self._pause = _FIRST_PAUSE
         try:
@@ -308,12 +308,12 @@ class _News:
             self._listener = -1
 
 
-def _expired(container: Container, seconds: float, missing: str) -> TimeoutExpired:
+def _expired(container: Any, seconds: float, missing: str) -> TimeoutExpired:
     said = f"still waiting for {missing}{_last_words(container)}"
     return TimeoutExpired(container.args, seconds, container._output("stdout"), container._output("stderr"), hint=said)
 
 
-def _ended(container: Container, missing: str) -> ContainerEnded:
+def _ended(container: Any, missing: str) -> ContainerEnded:
     result = container.result
     how = f"status {result.returncode}" if result is not None else "its end"
     return ContainerEnded(
@@ -321,7 +321,7 @@ def _ended(container: Container, missing: str) -> ContainerEnded:
     )
 
 
-def _last_words(container: Container) -> str:
+def _last_words(container: Any) -> str:
     """The last lines of its log, for the end of a message."""
     said = ""
     for name in container._logged():
@@ -335,7 +335,9 @@ def conditions_of(given: Mapping[int, Any] | tuple[Any, ...], argument: str) -> 
     """Check that there is one, and that all are of wait's."""
     for value in given:
         if not isinstance(value, Condition):
-            raise TypeError(f"{argument} must be of pycontainer.wait, such as wait.port(80), not {type(value).__name__}")
+            raise TypeError(
+                f"{argument} must be of pycontainer.wait, such as wait.port(80), not {type(value).__name__}"
+            )
     if not given:
         raise ValueError(f"{argument}: there is nothing to wait for")
     return tuple(given)

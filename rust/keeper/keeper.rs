@@ -1,8 +1,10 @@
 //! The keeper's loop: requests of its one host, deaths, timers, clean-up. Never blocks on a container.
 
 use crate::account::{last_words, measure_upper, spent_cpu_time};
+use crate::agents::Agents;
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
+use crate::kept::Kept;
 use crate::log::{Came, Listeners};
 use crate::oom;
 use crate::pid1;
@@ -44,6 +46,7 @@ pub const KIND_PRELUDE: u64 = 5;
 /// stdout's; stderr's is the next one.
 pub const KIND_OUTPUT: u64 = 6;
 pub const KIND_PORTER: u64 = 8;
+pub const KIND_AGENT: u64 = 12;
 
 pub struct Keeper {
     pub epoll: Fd,
@@ -56,6 +59,8 @@ pub struct Keeper {
     pub uppers: [i32; UPPERS_MAX],
     pub table: &'static mut Table,
     pub cache: &'static mut Cache,
+    pub kept: &'static mut Kept,
+    pub agents: &'static mut Agents,
     pub listeners: &'static mut Listeners,
     pub prelude: Prelude,
     pub message: &'static mut [u8],
@@ -89,6 +94,8 @@ fn start() -> Result<Keeper> {
         uppers: [-1; UPPERS_MAX],
         table: Table::create()?,
         cache: Cache::create()?,
+        kept: Kept::create()?,
+        agents: Agents::create()?,
         listeners: Listeners::create()?,
         prelude: Prelude::none(),
         message: memory::map_bytes(wire::MESSAGE_MAX)?,
@@ -171,6 +178,7 @@ impl Keeper {
             KIND_MESSAGE => self.hear(index),
             KIND_PRELUDE => self.prelude.end(self.epoll.raw()),
             KIND_PORTER => self.bury_porter(index),
+            KIND_AGENT => self.agents.reap(self.epoll.raw(), index),
             KIND_OOM => {
                 if let Some(container) = self.table.get(index) {
                     oom::alarm(container, process::now());

@@ -1,6 +1,7 @@
 //! One container from plan to running PID 1: mounts, clone, id maps, release. Fails with the step, leaves nothing behind.
 
 use crate::cache::Cache;
+use crate::kept::{Files, Held};
 use crate::maps::{self, StandIn};
 use crate::outside::{self, Slots};
 use crate::pid1::{self, Inside};
@@ -31,6 +32,7 @@ pub struct Launched {
     pub upper: i32,
     /// The porter's pid and pidfd; 0 and none without published ports.
     pub porter: (i32, Fd),
+    pub files: Held,
 }
 
 pub type Outcome<T> = Result<T, Failure>;
@@ -48,6 +50,7 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize, 
     let as_root = Ids::take(root.0, root.1, (0, 0))?;
     let mut slots = Slots::new(again);
     outside::run(plan, cache, &mut slots).map_err(|(index, errno)| at(phase::OUTSIDE, index)(errno))?;
+    let files = Files::take(plan, cache, rootless, &slots).map_err(at(phase::KEEPER, step::TOO_MANY))?;
     let (ours, theirs) = net::socketpair().map_err(at(phase::KEEPER, step::SOCKET))?;
     let spaces = Joined::enter(plan)?;
     let into = (plan.fds.into_cgroup >= 0).then_some(plan.fds.into_cgroup);
@@ -61,7 +64,8 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize, 
     drop(as_root);
     let Cloned::Parent { pid, pidfd } = cloned? else { process::exit_group(70) };
     drop(theirs);
-    let mut launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper(), porter: (0, Fd::NONE) };
+    let porter = (0, Fd::NONE);
+    let mut launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper(), porter, files };
     let released = release(plan, &mut launched, rootless);
     if released.is_err() {
         abandon(launched.pidfd.raw(), launched.pid);

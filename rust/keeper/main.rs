@@ -7,10 +7,14 @@
 mod removal;
 #[path = "../src/sys/mod.rs"]
 mod sys;
+#[path = "../src/transfer/mod.rs"]
+mod transfer;
 #[path = "../src/wire.rs"]
 mod wire;
 
 mod account;
+mod agent;
+mod agents;
 mod beneath;
 mod cache;
 mod carry;
@@ -22,6 +26,7 @@ mod exec;
 mod flows;
 mod inside;
 mod keeper;
+mod kept;
 mod launch;
 mod lend;
 mod log;
@@ -37,6 +42,7 @@ mod procfs;
 mod remove;
 mod requests;
 mod rootless;
+mod update;
 mod users;
 mod view;
 mod witness;

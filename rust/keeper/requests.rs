@@ -48,6 +48,9 @@ impl Keeper {
                 self.prelude.begin(self.epoll.raw(), KIND_PRELUDE, received.fds[0]);
             }
             Some(request::GROUPS) => self.take_groups(from, received),
+            Some(request::UPDATE) => self.update(from, received),
+            Some(request::FILES) if received.fd_count == 1 => self.serve_files(from, received.fds[0]),
+            Some(request::FORGET) => from.u64().map_or((), |id| self.forget_files(id)),
             Some(request::SIGNAL) => self.signal(from),
             Some(request::SUBSCRIBE) if received.fd_count == 1 => self.subscribe(from, received),
             Some(request::TERMINAL) if received.fd_count == 1 => self.log_terminal(from, received),
@@ -92,6 +95,7 @@ impl Keeper {
             }
             Err((index, failure)) => {
                 self.refuse(plan.fds.report, failure);
+                self.forget_files(plan.head.id);
                 if let Some(index) = index {
                     self.forget(index);
                 }
@@ -116,7 +120,8 @@ impl Keeper {
         container.porter_fd = launched.porter.1.release();
         container.oom_event = plan.fds.oom_event;
         container.log.begin(plan.fds.log, plan.fds.log_pipes);
-        self.watch(index).map_err(|errno| {
+        let kept = self.keep_files(launched.files);
+        kept.and_then(|()| self.watch(index)).map_err(|errno| {
             // One whose end would go unnoticed is not started.
             if let Some(container) = self.table.get(index) {
                 launch::abandon(container.pidfd, container.pid);
@@ -152,7 +157,7 @@ impl Keeper {
         self.forget(index);
     }
 
-    fn watch_oom(&mut self, index: usize) -> Result<()> {
+    pub fn watch_oom(&mut self, index: usize) -> Result<()> {
         match self.table.get(index) {
             Some(container) if container.oom_event >= 0 && !container.killed => process::epoll_add(
                 self.epoll.raw(),

@@ -3,6 +3,8 @@
 //! Both sides are built from this file at the same time, so there are no versions. Numbers are little-endian; text carries its
 //! length and a closing zero, so that the reader uses it in place as a C string.
 
+#[path = "wire/files.rs"]
+pub mod files;
 #[path = "wire/format.rs"]
 mod format;
 #[path = "wire/log.rs"]
@@ -11,7 +13,7 @@ pub mod log;
 mod numbers;
 
 pub use format::{Decimal, Fixed, Reader, Write};
-pub use numbers::{Ended, Head};
+pub use numbers::{Ended, EntryHead, Head, Update};
 
 /// A message is at most this long; a longer plan travels in a memfd (kind `SPAWN_FILE`).
 pub const MESSAGE_MAX: usize = 64 * 1024;
@@ -41,6 +43,12 @@ pub mod request {
     pub const SUBSCRIBE: u8 = 11;
     /// A container, and one descriptor: the outer end of its terminal, whose output goes to its log.
     pub const TERMINAL: u8 = 12;
+    /// An `Update`, a role for each descriptor but the first, which is the socket for the answer.
+    pub const UPDATE: u8 = 30;
+    /// A container, a word of `files::ask`, and one descriptor: the socket over which an agent does that among its files.
+    pub const FILES: u8 = 20;
+    /// A container whose files nobody will ask for again; what was asked for is ended.
+    pub const FORGET: u8 = 21;
 }
 
 /// What PID 1 hears from the host with `flag::LATE_GROUPS`.
@@ -280,6 +288,16 @@ pub mod record {
     pub const RUNS: u8 = 12;
     /// Of PID 1 to the host: it waits for `errand::GO`.
     pub const READY_TO_RUN: u8 = 13;
+    /// To the socket of an UPDATE: a word of `bound`, an error number (0: done), and how much is in use.
+    pub const UPDATED: u8 = 30;
+}
+
+/// Which limit would be below its use.
+pub mod bound {
+    pub const NONE: u8 = 0;
+    pub const WALL_TIME: u8 = 1;
+    pub const CPU_TIME: u8 = 2;
+    pub const DISK: u8 = 3;
 }
 
 /// How far a container came.

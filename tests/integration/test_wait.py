@@ -95,7 +95,9 @@ def test_a_listener_of_this_machine_is_none_of_the_container_s() -> None:
         assert not is_so(container, wait.any_of(wait.port(number), wait.http(number, status=range(100, 600))))
 
 
-@pytest.mark.parametrize("pattern", ["second line", b"second", re.compile("^sec.*e$", re.MULTILINE), re.compile(rb"nd\b")])
+@pytest.mark.parametrize(
+    "pattern", ["second line", b"second", re.compile("^sec.*e$", re.MULTILINE), re.compile(rb"nd\b")]
+)
 def test_a_line_of_the_log(pattern: Any) -> None:
     with asleep("echo first; read x; echo the second line; sleep 100", stdin=pc.PIPE) as container:
         container.wait_for(wait.log("first"), timeout=patience(10))
@@ -186,7 +188,10 @@ def test_the_end_before_it_is_an_error_with_the_result() -> None:
             container.wait_for(wait.port(80), wait.log("no"), timeout=patience(10))
         assert caught.value.result is not None
         assert caught.value.result.returncode == 3
-        assert str(caught.value) == "the container ended (status 3) before there was port 80\nthe last lines of stderr:\nno"
+        assert (
+            str(caught.value)
+            == "the container ended (status 3) before there was port 80\nthe last lines of stderr:\nno"
+        )
         with pytest.raises(pc.ContainerEnded):  # and again, at once
             container.wait_for(wait.log("never"))
 

@@ -2,8 +2,10 @@
 
 pub mod child;
 pub mod container;
+pub mod control;
 pub mod doctor;
 pub mod errors;
+pub mod files;
 pub mod functions;
 pub mod spec;
 

@@ -201,6 +201,10 @@ fn cap(value: Option<f64>) -> Option<Cap> {
 /// ((major, minor), read_bps, write_bps, read_iops, write_iops)
 type IoTuple = ((u32, u32), Option<u64>, Option<u64>, Option<u64>, Option<u64>);
 
+pub fn read_limits(object: &Bound<'_, PyAny>) -> PyResult<Limits> {
+    limits(&Attributes(object))
+}
+
 fn limits(from: &Attributes<'_, '_>) -> PyResult<Limits> {
     let io: Vec<IoTuple> = from.get("io")?;
     let rule = |(device, read_bps, write_bps, read_iops, write_iops)| IoRule {

@@ -3,6 +3,7 @@
 mod accounts;
 pub mod causes;
 mod check;
+pub mod control;
 pub mod disk;
 pub mod engine;
 pub mod exec;

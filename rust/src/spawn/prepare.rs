@@ -299,6 +299,11 @@ impl Prepared {
         explain::explain(spec, &self.facts, self.layout.get(), ended)
     }
 
+    /// Another bound for the layer of a live container, where that is on the disk and can have one.
+    pub fn rebound(&mut self, bytes: u64) -> Option<Result<()>> {
+        self.layer.get_mut()?.rebound(bytes)
+    }
+
     pub fn upper_is_on_disk(&self) -> bool {
         self.layer.get().is_some()
     }

@@ -12,6 +12,7 @@ pub mod net;
 pub mod nr;
 pub mod process;
 pub mod security;
+pub mod xattr;
 
 #[cfg(not(keeper))]
 pub mod disk;
