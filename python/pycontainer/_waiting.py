@@ -1,4 +1,4 @@
-"""What a container can be waited for, how each of it is looked at, and the wait for all. Starts nothing but what wait.exec() says."""
+"""What a container can be waited for, how each is looked at, and the wait for all. Runs nothing but for wait.exec()."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from pycontainer._types import Frozen, FrozenMap
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeAlias
-
-    from pycontainer._container import Container
 
     # Whether it is so now. The number is how many seconds a look may take.
     Look: TypeAlias = Callable[[float], bool]
 
 # Seconds between two looks at what gives no sign.
-_FIRST_PAUSE = 0.005
-_LAST_PAUSE = 0.1
+FIRST_PAUSE = 0.005
+LAST_PAUSE = 0.1
 # Seconds that one attempt may take, where the whole wait has no end: who answers later is asked again.
-_ATTEMPT = 10.0
+ATTEMPT = 10.0
+# Milliseconds for PID 1 to give a socket.
+_PATIENCE = 500
+ANSWER_MAX = 4096
 _TAIL = 8192
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
 
@@ -113,18 +114,21 @@ class HttpCondition(Condition):
         return f"an answer to GET {shown(self.path)} at port {self.port}"
 
     def _watch(self, container: Any) -> Look:
+        self._check(container)
+        return lambda left: self._is_it(_asked(container, self, time.monotonic() + left))
+
+    def _check(self, container: Any) -> None:
         if container._spec.pid1:
             raise NotSupported("wait.http", "with pid1=True nothing of ours is inside that could ask", "wait.port()")
-        return lambda left: self._asked(container, left)
 
-    def _asked(self, container: Any, left: float) -> bool:
-        deadline = time.monotonic() + left
-        connected = _connect(container, self.port, left)
-        if connected is None:
-            return False
-        with connected:
-            status = _status(connected, self.port, self.path, deadline)
+    def _is_it(self, answer: bytes) -> bool:
+        found = re.match(rb"HTTP/\d(?:\.\d)? (\d{3})\b", answer)
+        status = int(found[1]) if found else 0
         return status in self.status if self.status else 200 <= status < 300
+
+    def _question(self) -> bytes:
+        host = f"Host: localhost:{self.port}\r\nUser-Agent: pycontainer\r\nConnection: close"
+        return f"GET {self.path} HTTP/1.1\r\n{host}\r\n\r\n".encode()
 
 
 class ExecCondition(Condition):
@@ -147,7 +151,7 @@ class ExecCondition(Condition):
             result = container.exec(list(self.args), user=self.user, env=self.env, cwd=self.cwd, timeout=left)
         except (StateError, TimeoutExpired):  # it has ended, or is paused: who waits looks at that
             return False
-        return result.returncode == 0
+        return bool(result.returncode == 0)
 
 
 class FileCondition(Condition):
@@ -189,13 +193,13 @@ class AnyCondition(Condition):
         return lambda left: any(look(left) for look in looks)
 
 
-# ---- looks ---------------------------------------------------------------------------------------------------------------
+# ---- looks ---------------------------------------------------------------------------------------------------------
 
 
 def _listens(container: Any, port: int, protocol: str) -> bool:
-    """Whether somebody listens there, as the kernel's table of the container's network namespace says: nobody is called up.
+    """Whether somebody listens there, as the kernel's table says: the service is not called up for it.
 
-    The table is that of the command's /proc/PID/net, which every user may read.
+    The table is that of the command's network namespace, in /proc/PID/net, which every user may read.
     """
     wanted = f":{port:04X}"
     state = "0A" if protocol == "tcp" else "07"  # TCP_LISTEN; of a datagram socket that is bound, TCP_CLOSE
@@ -210,45 +214,41 @@ def _listens(container: Any, port: int, protocol: str) -> bool:
     return False
 
 
-def _connect(container: Any, port: int, left: float) -> socket.socket | None:
-    import socket
+def sockets(container: Any) -> Iterator[tuple[socket.socket, str]]:
+    """Sockets of the container's network namespace, of either family, and the address to connect each to."""
+    import socket  # noqa: PLC0415 - milliseconds of every import, for what few ask
 
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
-            fd = container._native.socket(int(family), int(min(left, 1.0) * 1000) + 1)
+            fd = container._native.socket(int(family), _PATIENCE)
         except Error:  # a machine without IPv6
             continue
-        if fd < 0:
-            return None
-        connected = socket.socket(fileno=fd)
+        if fd < 0:  # it has ended, or is paused
+            return
+        with socket.socket(fileno=fd) as made:
+            yield made, address
+
+
+def _asked(container: Any, condition: HttpCondition, deadline: float) -> bytes:
+    """The first line of the answer; nothing where there is none."""
+    for connected, address in sockets(container):
+        answer = b""
         try:
-            connected.settimeout(max(left, 0.001))
-            connected.connect((address, port))
-        except OSError:
-            connected.close()
-            continue
-        return connected
-    return None
-
-
-def _status(connected: socket.socket, port: int, path: str, deadline: float) -> int:
-    """The status of the answer to one GET; 0 where there is none, or it is none of HTTP's."""
-    ask = f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: pycontainer\r\nConnection: close\r\n\r\n"
-    answer = b""
-    try:
-        connected.sendall(ask.encode())
-        while b"\n" not in answer and len(answer) < 4096:
             connected.settimeout(max(deadline - time.monotonic(), 0.001))
-            if not (piece := connected.recv(4096)):
-                break
-            answer += piece
-    except OSError:
-        return 0
-    found = re.match(rb"HTTP/\d(?:\.\d)? (\d{3})\b", answer)
-    return int(found[1]) if found else 0
+            connected.connect((address, condition.port))
+            connected.sendall(condition._question())
+            while b"\n" not in answer and len(answer) < ANSWER_MAX:
+                connected.settimeout(max(deadline - time.monotonic(), 0.001))
+                if not (piece := connected.recv(ANSWER_MAX)):
+                    break
+                answer += piece
+        except OSError:
+            continue
+        return answer
+    return b""
 
 
-# ---- the wait ------------------------------------------------------------------------------------------------------------
+# ---- the wait ------------------------------------------------------------------------------------------------------
 
 
 def wait_for(container: Any, conditions: Iterable[Condition], seconds: float | None) -> None:
@@ -264,16 +264,16 @@ def wait_for(container: Any, conditions: Iterable[Condition], seconds: float | N
     try:
         while True:
             ended = container.poll() is not None
-            attempt = _ATTEMPT if deadline is None else max(0.0, deadline - time.monotonic())
+            attempt = ATTEMPT if deadline is None else max(0.0, deadline - time.monotonic())
             waiting = [(condition, look) for condition, look in waiting if not look(attempt)]
             if not waiting:
                 return
             missing = ", ".join(condition.describe() for condition, _ in waiting)
             if ended:
-                raise _ended(container, missing)
+                raise ended_before(container, missing)
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                raise _expired(container, seconds or 0.0, missing)
+                raise expired_before(container, seconds or 0.0, missing)
             news.wait(left, all(condition._gives_signs() for condition, _ in waiting))
     finally:
         news.close()
@@ -284,7 +284,7 @@ class _News:
 
     def __init__(self, container: Any) -> None:
         self._native = container._native
-        self._pause = _FIRST_PAUSE
+        self._pause = FIRST_PAUSE
         try:
             self._listener = int(self._native.listen()) if container._logged() else -1
         except Error:  # the keeper died, and the container with it
@@ -296,7 +296,7 @@ class _News:
             if fd >= 0:
                 poll.register(fd, select.POLLIN)
         pause = None if signs_only and self._listener >= 0 else self._pause
-        self._pause = min(self._pause * 1.5, _LAST_PAUSE)
+        self._pause = min(self._pause * 1.5, LAST_PAUSE)
         times = [time for time in (left, pause) if time is not None]
         seen = dict(poll.poll(min(times) * 1000 if times else None))
         if self._listener in seen and not os.read(self._listener, 4096):
@@ -308,12 +308,12 @@ class _News:
             self._listener = -1
 
 
-def _expired(container: Any, seconds: float, missing: str) -> TimeoutExpired:
+def expired_before(container: Any, seconds: float, missing: str) -> TimeoutExpired:
     said = f"still waiting for {missing}{_last_words(container)}"
     return TimeoutExpired(container.args, seconds, container._output("stdout"), container._output("stderr"), hint=said)
 
 
-def _ended(container: Any, missing: str) -> ContainerEnded:
+def ended_before(container: Any, missing: str) -> ContainerEnded:
     result = container.result
     how = f"status {result.returncode}" if result is not None else "its end"
     return ContainerEnded(
@@ -331,7 +331,7 @@ def _last_words(container: Any) -> str:
     return said
 
 
-def conditions_of(given: Mapping[int, Any] | tuple[Any, ...], argument: str) -> tuple[Condition, ...]:
+def conditions_of(given: tuple[Any, ...], argument: str) -> tuple[Condition, ...]:
     """Check that there is one, and that all are of wait's."""
     for value in given:
         if not isinstance(value, Condition):
@@ -340,4 +340,4 @@ def conditions_of(given: Mapping[int, Any] | tuple[Any, ...], argument: str) -> 
             )
     if not given:
         raise ValueError(f"{argument}: there is nothing to wait for")
-    return tuple(given)
+    return given

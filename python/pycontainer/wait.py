@@ -48,8 +48,8 @@ def log(
     """A line of the log, from the container's start on, has this in it.
 
     Args:
-        pattern: a text that the line contains, or a compiled regular expression that is searched in it. A line without an
-            end, such as a prompt, counts too.
+        pattern: a text that the line contains, or a compiled regular expression that is searched in it. A line without
+            an end, such as a prompt, counts too.
         stream: look at this one only.
 
     Raises:
@@ -81,12 +81,12 @@ def port(port: int | str) -> Condition:
 
 
 def http(port: int, path: str = "/", *, status: int | Iterable[int] | None = None) -> Condition:
-    """A GET of this path, made in the container's network namespace at 127.0.0.1 (or ::1), has an answer of this status.
+    """A GET of this path, made at 127.0.0.1 (or ::1) in the container's network namespace, has such an answer.
 
     Args:
         port: where the server listens.
         path: with its query.
-        status: one, or several of which any will do; every one from 200 to 299 unless given. Redirections are not followed.
+        status: one, or several of which any will do; 200 to 299 unless given. Redirections are not followed.
     """
     number = parse_int(port, "port", 1, 65535)
     if not isinstance(path, str):

@@ -1,7 +1,8 @@
-"""wait_for: of each condition a container for which it is not so, and then is; the errors of a wait that ends otherwise."""
+"""wait_for: for each condition a container in which it is not so, and then is; and the waits that end otherwise."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 import pycontainer as pc
 from pace import patience
 from programs.loads import Load
-from pycontainer import wait
+from pycontainer import aio, wait
 
 pytest_plugins = ["programs.loads"]
 # Serves HTTP when its stdin says so, and a directory of its own.
@@ -228,3 +229,62 @@ def test_http_needs_something_of_ours_inside() -> None:
             container.wait_for(wait.http(80))
         assert caught.value.requirement == "wait.http"
         assert not is_so(container, wait.port(80))
+
+
+# ---- on asyncio ----------------------------------------------------------------------------------------------------
+
+
+def test_on_asyncio_each_condition_too() -> None:
+    conditions = [
+        wait.log("ready"),
+        wait.port(8080),
+        wait.http(8080, "/200"),
+        wait.exec(["true"]),
+        wait.file("/etc/passwd"),
+        wait.any_of(wait.log("never"), wait.http(8080, "/404", status=404)),
+    ]
+
+    async def so(container: aio.Container, condition: Any) -> bool:
+        try:
+            await container.wait_for(condition, timeout=patience(0.15))
+        except pc.TimeoutExpired:
+            return False
+        return True
+
+    async def main() -> None:
+        async with aio.Container(["python3", "-c", SERVER, "v6"], stdin=pc.PIPE, ports={8080: 0}) as container:
+            await container.wait_for(wait.log("begun"), timeout=patience(10))
+            assert [await so(container, condition) for condition in conditions] == [False] * 3 + [True] * 2 + [False]
+            container.stdin.write(b"\n")
+            await container.wait_for(*conditions, timeout=patience(10))
+            assert not await so(container, wait.http(8080, "/503"))
+            assert not await so(container, wait.exec(["sleep", "9"]))
+            (where,) = container.ports.values()
+            assert where[0] == "127.0.0.1"
+            _, writer = await asyncio.open_connection(*where)
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_on_asyncio_the_loop_goes_on_and_the_ends_are_the_same() -> None:
+    async def main() -> None:
+        async with aio.Container(["sh", "-c", "echo out; sleep 0.3; exit 3"]) as container:
+            ticks = 0
+            waits = [
+                asyncio.create_task(container.wait_for(condition, timeout=timeout))
+                for condition, timeout in [(wait.port(80), None), (wait.log("never"), None), (wait.http(80), 0.1)]
+            ]
+            while not all(task.done() for task in waits):
+                await asyncio.sleep(0.005)
+                ticks += 1
+            assert ticks > 20
+            ended, also, expired = (task.exception() for task in waits)
+            assert isinstance(ended, pc.ContainerEnded)
+            assert isinstance(also, pc.ContainerEnded)
+            assert ended.result is not None
+            assert ended.result.returncode == 3
+            assert isinstance(expired, pc.TimeoutExpired)
+            assert str(expired).endswith("the last lines of stdout:\nout")
+
+    asyncio.run(main())

@@ -79,10 +79,7 @@ def test_a_bad_one_is_refused_when_it_is_made(
 
 
 def test_a_time_that_passed_says_what_was_missing_also_after_pickling() -> None:
-    expired = pc.TimeoutExpired(
-        ["postgres"], 3, b"", b"", hint="still waiting for port 5432\nthe last lines of stderr:\nno"
-    )
+    said = "still waiting for port 5432\nthe last lines of stderr:\nno"
+    expired = pc.TimeoutExpired(["postgres"], 3, b"", b"", hint=said)
     for error in (expired, pickle.loads(pickle.dumps(expired))):
-        assert str(error) == (
-            "Command '['postgres']' timed out after 3 seconds: still waiting for port 5432\nthe last lines of stderr:\nno"
-        )
+        assert str(error) == f"Command '['postgres']' timed out after 3 seconds: {said}"
