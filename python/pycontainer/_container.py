@@ -20,6 +20,7 @@ from pycontainer._lines import OUTPUTS, Lines
 from pycontainer._live import Live
 from pycontainer._native import core
 from pycontainer._process import Process, Text
+from pycontainer._reach import Reach
 from pycontainer._result import Reason, Result
 from pycontainer._security import Security
 from pycontainer._spec import Spec
@@ -46,7 +47,7 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Live, Files, Commands, Process):
+class Container(Live, Files, Reach, Commands, Process):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block,
@@ -97,7 +98,7 @@ class Container(Live, Files, Commands, Process):
         mounts: Sequence[Mount] = (),
         files: Mapping[str, bytes | File | os.PathLike[str]] | None = None,
         network: Literal["none", "host", "private"] = "none",
-        ports: Mapping[int, int] | None = None,
+        ports: Mapping[int | str, int] | None = None,
         namespaces: Mapping[str, Any] | None = None,
         security: Security = _DEFAULT_SECURITY,
         read_only: bool = False,
@@ -109,8 +110,6 @@ class Container(Live, Files, Commands, Process):
         given = {**locals(), "timeout": None, "input": None}
         self._owner = os.getpid()
         self._text = Text(given)
-        if ports:
-            raise NotSupported("ports", "published ports are not built yet", "network='host'")
         self._spec = Spec(given, handle=True)
         self.args = args if args is not None else self._spec.argv
         self.id = secrets.token_hex(16)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from pycontainer import _container, _outcome, _process
+from pycontainer import _container, _outcome, _process, _waiting, _waiting_loop
 from pycontainer._aio_process import ExecProcess, Process, seconds_of
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, StateError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pycontainer._options import Stream
     from pycontainer._result import Guarantee, Result
     from pycontainer._types import Arg
+    from pycontainer._waiting import Condition
 
 __all__ = ["Container", "Process", "run"]
 
@@ -82,6 +83,18 @@ class Container(Process):
     def enforced(self) -> Mapping[str, Guarantee]:
         """What was asked and what is never skipped, and how it is held."""
         return self._sync.enforced
+
+    @property
+    def ports(self) -> Mapping[int | str, tuple[str, int]]:
+        """Where each published port is on this machine: ("127.0.0.1", 41235)."""
+        return self._sync.ports
+
+    async def wait_for(self, *conditions: Condition, timeout: float | timedelta | None = None) -> None:
+        """Wait until each of these was so once. Conditions and exceptions are `pycontainer.Container.wait_for`'s."""
+        wanted = _waiting.conditions_of(conditions, "conditions")
+        seconds = None if timeout is None else parse_duration(timeout, "timeout", signed=True)
+        self._sync._open()
+        await _waiting_loop.wait_for(self, wanted, seconds)
 
     def logs(self, stream: Literal["stdout", "stderr"] | None = None) -> Any:
         """Return all that is kept of a logged stream, or of both, one after the other. Also after close()."""

@@ -5,6 +5,7 @@ use super::errors::raise;
 use super::functions::interruptible;
 use crate::spawn::exec::{Done, End, Exec as NativeExec};
 use crate::spawn::handle::Handle;
+use crate::spawn::lend;
 use crate::spawn::log::Log;
 use crate::wire::cause;
 use pyo3::exceptions::PyValueError;
@@ -86,6 +87,17 @@ impl Container {
     fn terminal(&self, py: Python<'_>) -> PyResult<i32> {
         let terminal = py.detach(|| self.handle.terminal()).map_err(|error| raise(py, error))?;
         Ok(terminal.map_or(-1, IntoRawFd::into_raw_fd))
+    }
+
+    /// The numbers of its published ports on this machine, until it is closed.
+    fn ports(&self, py: Python<'_>) -> PyResult<Vec<u16>> {
+        py.detach(|| self.handle.ports()).map_err(|error| raise(py, error))
+    }
+
+    /// A socket of its network namespace, for the caller to connect and close; -1 where its PID 1 does not answer in that time.
+    fn socket(&self, py: Python<'_>, family: u8, milliseconds: u64) -> PyResult<i32> {
+        let socket = py.detach(|| lend::socket(&self.handle, family, milliseconds)).map_err(|error| raise(py, error))?;
+        Ok(socket.map_or(-1, IntoRawFd::into_raw_fd))
     }
 
     fn poll(&self, py: Python<'_>) -> PyResult<bool> {
