@@ -7,18 +7,26 @@
 mod removal;
 #[path = "../src/sys/mod.rs"]
 mod sys;
+#[path = "../src/transfer/mod.rs"]
+mod transfer;
 #[path = "../src/wire.rs"]
 mod wire;
 
 mod account;
+mod agent;
+mod agents;
 mod beneath;
 mod cache;
+mod carry;
 mod command;
+mod connections;
 mod container;
 mod evidence;
 mod exec;
+mod flows;
 mod inside;
 mod keeper;
+mod kept;
 mod launch;
 mod log;
 mod maps;
@@ -27,6 +35,7 @@ mod outside;
 mod overlay;
 mod pid1;
 mod plan;
+mod porter;
 mod prelude;
 mod procfs;
 mod remove;

@@ -5,6 +5,7 @@ pub mod container;
 pub mod control;
 pub mod doctor;
 pub mod errors;
+pub mod files;
 pub mod functions;
 pub mod spec;
 

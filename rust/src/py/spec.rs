@@ -4,7 +4,7 @@ use crate::cgroup::{Cap, IoRule};
 use crate::security::maps::Line;
 use crate::spawn::seams;
 use crate::spawn::spec::{
-    Content, File, Filter, Limits, Mount, MountKind, Root, Space, Spaces, Spec, Stream, UserSpace, Who,
+    Content, File, Filter, Limits, Mount, MountKind, Port, Root, Space, Spaces, Spec, Stream, UserSpace, Who,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -40,6 +40,7 @@ pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
         mounts: from.get::<Vec<MountTuple>>("mounts")?.into_iter().map(mount).collect::<PyResult<_>>()?,
         files: from.get::<Vec<FileTuple>>("files")?.into_iter().map(file).collect(),
         spaces: seams::spaces(spaces(&from)?),
+        ports: from.get::<Vec<PortTuple>>("ports")?.into_iter().map(port).collect(),
         capabilities: from.get("capabilities")?,
         filter: filter(from.get("seccomp")?),
         no_new_privileges: from.get("no_new_privileges")?,
@@ -135,6 +136,13 @@ type FileTuple = (String, Option<Vec<u8>>, Option<PathBuf>, Option<u32>);
 fn file((target, data, path, mode): FileTuple) -> File {
     let content = data.map_or_else(|| Content::Path(path.unwrap_or_default()), Content::Bytes);
     File { target, content, mode }
+}
+
+/// (name, inside, protocol, outside)
+type PortTuple = (String, u16, u8, u16);
+
+fn port((name, inside, protocol, outside): PortTuple) -> Port {
+    Port { name, inside, protocol, outside }
 }
 
 fn spaces(from: &Attributes<'_, '_>) -> PyResult<Spaces> {

@@ -227,6 +227,13 @@ impl Keeper {
         let _ = self.send(&message, &[]);
     }
 
+    /// Nobody will ask for the files of this container again.
+    pub fn forget(&self, id: u64) {
+        let mut message = vec![request::FORGET];
+        message.put_u64(id);
+        let _ = self.send(&message, &[]);
+    }
+
     pub fn pidfd(&self) -> &Ours {
         &self.pidfd
     }

@@ -19,6 +19,7 @@ pub mod log;
 pub mod order;
 pub mod outcome;
 pub mod plan;
+mod ports;
 pub mod prepare;
 pub mod probe;
 pub mod run;

@@ -60,8 +60,17 @@ pub struct Received {
 }
 
 pub fn socketpair() -> Result<(Fd, Fd)> {
+    pair(SOCK_SEQPACKET)
+}
+
+/// A pair for a stream of bytes, without boundaries.
+pub fn stream_pair() -> Result<(Fd, Fd)> {
+    pair(SOCK_STREAM)
+}
+
+fn pair(kind: usize) -> Result<(Fd, Fd)> {
     let mut ends = [0i32; 2];
-    let arguments = [AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.as_mut_ptr() as usize];
+    let arguments = [AF_UNIX, kind | SOCK_CLOEXEC, 0, ends.as_mut_ptr() as usize];
     // SAFETY: the array lives across the call.
     unsafe { call(nr::SOCKETPAIR, arguments) }?;
     Ok((Fd::own(ends[0]), Fd::own(ends[1])))

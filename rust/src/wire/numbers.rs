@@ -103,3 +103,26 @@ numbers! {
         pub upper_files_free: u64,
     }
 }
+
+numbers! {
+    /// What an entry of a stream of files begins with; its name follows, then `extra` bytes.
+    pub struct EntryHead {
+        pub kind: u8,
+        /// Bytes of the name, which a zero follows; 0 of the one that the path names.
+        pub name: u16,
+        /// Bytes of the extended attributes, or of a link's target.
+        pub extra: u32,
+        pub mode: u32,
+        /// As the container numbers them.
+        pub uid: u32,
+        pub gid: u32,
+        /// Of the last change of its content.
+        pub seconds: u64,
+        pub nanos: u32,
+        pub size: u64,
+    }
+}
+
+impl EntryHead {
+    pub const LENGTH: usize = 39;
+}
