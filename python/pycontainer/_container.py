@@ -144,7 +144,7 @@ class Container(Files, Process):
         if self._closed or self._native is not None:
             raise StateError(f"the container is {self.state}: it can be started once")
         try:
-            self._native = core().start(self._spec)
+            self._native = self._set_going()
         except CommandNotFound as error:
             raise _outcome.with_mount_hint(error, self._spec) from None
         self._spec.files = []
@@ -167,6 +167,8 @@ class Container(Files, Process):
             raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
 
     def _reachable(self) -> Any:
+        if self._native is None and not self._closed:
+            return self._set_up()
         self._open()
         return self._native
 
@@ -420,6 +422,7 @@ class Container(Files, Process):
             self._native.close()
             self._look(True)
             self._keep_log()
+        self._drop_set_up()
         self._closed = True
 
     def _keep_log(self) -> None:
