@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 import warnings
+from _thread import RLock
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from pycontainer import _arguments, _outcome
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
-from pycontainer._limits import Limits
 from pycontainer._files import Files
+from pycontainer._limits import Limits
 from pycontainer._lines import OUTPUTS, Lines
+from pycontainer._live import Live
 from pycontainer._native import core
 from pycontainer._process import ExecProcess, Process, Text, result_of_exec
 from pycontainer._result import Reason, Result
@@ -42,7 +45,7 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Files, Process):
+class Container(Live, Files, Process):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block, close(), or
@@ -115,6 +118,9 @@ class Container(Files, Process):
         self.limits = self._spec.said
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
+        self._closing = RLock()
+        # Streams of which somebody who read them dropped something beyond `limits.output`.
+        self._cut: list[str] = []
         self._short_log: dict[str, bytes] = {}
         self._result: Result[Any] | None = None
 
@@ -141,15 +147,17 @@ class Container(Files, Process):
             NotSupported: this machine cannot hold what was asked.
             StateError: it was started before.
         """
-        if self._closed or self._native is not None:
-            raise StateError(f"the container is {self.state}: it can be started once")
+        self._startable()
         try:
             self._native = self._set_going()
         except CommandNotFound as error:
             raise _outcome.with_mount_hint(error, self._spec) from None
-        self._spec.files = []
         self._adopt()
         return self
+
+    def _startable(self) -> None:
+        if self._closed or self._native is not None:
+            raise StateError(f"the container is {self.state}: it can be started once")
 
     def _running(self) -> Any:
         """Return the native container, of one that runs and is not paused."""
@@ -195,10 +203,10 @@ class Container(Files, Process):
                 self._outcome.returncode,
                 self._output("stdout"),
                 self._output("stderr"),
-                reason=Reason(self._outcome.reason),
+                reason=Reason.OUTPUT if self._cut and self._spec.output_kills else Reason(self._outcome.reason),
                 usage=lambda: _outcome.usage(self._outcome),
                 enforced=_outcome.rows(self._outcome, self._spec),
-                truncated=_outcome.truncated(self._outcome),
+                truncated=_outcome.truncated(self._outcome) + self._cut,
                 limits=self.limits,
             )
         return self._result
@@ -269,10 +277,6 @@ class Container(Files, Process):
         self._open()
         self._native.kill("killed")
 
-    def resume(self) -> None:
-        """Let a paused container go on."""
-        raise NotSupported("resume", "pausing is not built yet", "leave it out")
-
     # Output.
 
     def _log(self) -> Any:
@@ -297,9 +301,8 @@ class Container(Files, Process):
         return tuple(name for name, kind in zip(OUTPUTS, self._kinds[1:], strict=True) if kind == "log")
 
     def _read_log(self, name: str) -> bytes:
-        if name in self._short_log:
-            return self._short_log[name]
-        return bytes(self._log().read(OUTPUTS.index(name), 0, _WHOLE)[0])
+        log = self._log()
+        return self._short_log[name] if log is None else bytes(log.read(OUTPUTS.index(name), 0, _WHOLE)[0])
 
     def _output(self, name: str) -> Any:
         if name in self._logged():
@@ -307,9 +310,13 @@ class Container(Files, Process):
         return super()._output(name)
 
     def _lines(self) -> Lines:
+        self._open()
         files = {name: self._files[name].fileno() for name in OUTPUTS if name in self._files}
+        return self._logged_lines(files)
+
+    def _logged_lines(self, files: Mapping[str, int] = MappingProxyType({})) -> Lines:
         logged = self._logged()
-        return Lines(self, files, (self._log(), logged) if logged else None, self._text.decode)
+        return Lines(self, dict(files), (self._log(), logged) if logged else None, self._text.decode)
 
     # Commands beside the first one.
 
@@ -412,18 +419,18 @@ class Container(Files, Process):
 
     def close(self) -> None:
         """Kill what runs in it and remove it. Facts, result and logs remain; everything else is StateError."""
-        if self._closed:
-            return
-        if self._native is not None:
-            if os.getpid() != self._owner:
-                raise StateError("this process is a forked copy of the one that started the container")
-            self.poll()
-            self._close_files()
-            self._native.close()
-            self._look(True)
-            self._keep_log()
-        self._drop_set_up()
-        self._closed = True
+        if os.getpid() != self._owner:
+            raise StateError("this process is a forked copy of the one that made the container, and owns nothing of it")
+        with self._closing:
+            if self._closed:
+                return
+            if self._native is not None:
+                self._close_files()
+                self._native.close()
+                self._look(True)
+                self._keep_log()
+            self._drop_set_up()
+            self._closed = True
 
     def _keep_log(self) -> None:
         """A short log is kept here, since a descriptor is worth more than its bytes."""

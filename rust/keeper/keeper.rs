@@ -8,6 +8,7 @@ use crate::kept::Kept;
 use crate::log::{Came, Listeners};
 use crate::oom;
 use crate::pid1;
+use crate::porter;
 use crate::prelude::Prelude;
 use crate::remove;
 use crate::sys::constants::*;
@@ -44,6 +45,7 @@ pub const KIND_OOM: u64 = 4;
 pub const KIND_PRELUDE: u64 = 5;
 /// stdout's; stderr's is the next one.
 pub const KIND_OUTPUT: u64 = 6;
+pub const KIND_PORTER: u64 = 8;
 pub const KIND_AGENT: u64 = 12;
 
 pub struct Keeper {
@@ -175,6 +177,7 @@ impl Keeper {
             KIND_DEATH => self.bury(index),
             KIND_MESSAGE => self.hear(index),
             KIND_PRELUDE => self.prelude.end(self.epoll.raw()),
+            KIND_PORTER => self.bury_porter(index),
             KIND_AGENT => self.agents.reap(self.epoll.raw(), index),
             KIND_OOM => {
                 if let Some(container) = self.table.get(index) {
@@ -193,11 +196,12 @@ impl Keeper {
     pub fn forget(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
         let [stdout, stderr] = container.log.pipes;
-        for fd in [container.pidfd, container.control, container.oom_event, stdout, stderr] {
+        for fd in [container.pidfd, container.control, container.oom_event, container.porter_fd, stdout, stderr] {
             if fd >= 0 {
                 process::epoll_remove(self.epoll.raw(), fd);
             }
         }
+        porter::end((container.porter, container.porter_fd));
         self.table.remove(index);
         self.listeners.forget(index);
     }
@@ -295,6 +299,13 @@ impl Keeper {
     /// PID 1 is dead, and with it everything inside (where it was none of the kernel's, by the kill file): say how it went, forget it.
     fn bury(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
+        if container.porter > 0 {
+            // Once that has ended too, its ports are free: only then the host hears.
+            process::epoll_remove(self.epoll.raw(), container.pidfd);
+            container.killed = true;
+            container.kill_at = process::now() + GRACE;
+            return;
+        }
         // Without waiting: whatever brought us here, the keeper never blocks on a container.
         let Ok((1.., status, usage)) = process::wait4(container.pid, WALL | WNOHANG) else { return };
         if container.shares_pids {
@@ -329,6 +340,17 @@ impl Keeper {
         self.forget(index);
     }
 
+    /// A porter ends with its container. One that ends alone takes its ports with it, and nothing else.
+    fn bury_porter(&mut self, index: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        if matches!(process::wait4(container.porter, WALL | WNOHANG), Ok((1.., ..))) {
+            process::epoll_remove(self.epoll.raw(), container.porter_fd);
+            fs::close(core::mem::replace(&mut container.porter_fd, -1));
+            container.porter = 0;
+            self.bury(index);
+        }
+    }
+
     /// The host is gone: nothing of its containers stays.
     fn end_all(&mut self) {
         self.table.live().for_each(|container| kill_now(container));
@@ -349,6 +371,7 @@ impl Keeper {
             let left = deadline.saturating_sub(process::now()).div_ceil(1_000_000);
             let _ = process::poll(&mut [PollFd { fd: container.pidfd, events: POLLIN, revents: 0 }], left as i64);
             all &= !matches!(process::wait4(container.pid, WALL | WNOHANG), Ok((0, ..)));
+            porter::end((core::mem::take(&mut container.porter), container.porter_fd));
         }
         all
     }
@@ -365,6 +388,9 @@ fn kill_now(container: &Container) {
     // Refused, its time limits would not hold. The number is its own until it is reaped here.
     if process::pidfd_send_signal(container.pidfd, SIGKILL).is_err() {
         let _ = process::kill(container.pid, SIGKILL);
+    }
+    if container.porter > 0 {
+        let _ = process::pidfd_send_signal(container.porter_fd, SIGKILL);
     }
 }
 

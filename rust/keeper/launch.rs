@@ -6,6 +6,7 @@ use crate::maps::{self, StandIn};
 use crate::outside::{self, Slots};
 use crate::pid1::{self, Inside};
 use crate::plan::Plan;
+use crate::porter;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned};
@@ -29,6 +30,8 @@ pub struct Launched {
     pub pidfd: Fd,
     pub control: Fd,
     pub upper: i32,
+    /// The porter's pid and pidfd; 0 and none without published ports.
+    pub porter: (i32, Fd),
     pub files: Held,
 }
 
@@ -61,23 +64,30 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize, 
     drop(as_root);
     let Cloned::Parent { pid, pidfd } = cloned? else { process::exit_group(70) };
     drop(theirs);
-    let launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper(), files };
-    release(plan, &launched, rootless).inspect_err(|_| {
+    let porter = (0, Fd::NONE);
+    let mut launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper(), porter, files };
+    let released = release(plan, &mut launched, rootless);
+    if released.is_err() {
         abandon(launched.pidfd.raw(), launched.pid);
+        porter::end((launched.porter.0, launched.porter.1.raw()));
         if launched.upper >= 0 {
             fs::close(launched.upper);
         }
-    })?;
-    Ok(launched)
+    }
+    released.map(|()| launched)
 }
 
 /// The maps, what only this side may do to the child, and the byte that lets it go.
-fn release(plan: &Plan<'_>, launched: &Launched, rootless: bool) -> Outcome<()> {
+fn release(plan: &Plan<'_>, launched: &mut Launched, rootless: bool) -> Outcome<()> {
     let mut stand_in = None;
     if plan.head.clone_flags & CLONE_NEWUSER != 0 {
         stand_in = map(plan, launched, rootless).map_err(at(phase::CLONE, step::UID_MAP))?;
     }
     own_streams(plan)?;
+    if porter::wanted(plan) {
+        launched.porter = porter::start(plan, launched.pidfd.raw(), launched.control.raw(), rootless)
+            .map_err(at(phase::CLONE, step::PORTER))?;
+    }
     if plan.head.has(flag::PID1) {
         // The command may shed its death signal (prctl, a change of ids, set-id bits): then the host ends it, if not we.
         net::send(plan.fds.report, &[record::FIRST], &[launched.pidfd.raw()], MSG_DONTWAIT)

@@ -6,6 +6,7 @@ use crate::exec;
 use crate::inside;
 use crate::outside::Slots;
 use crate::plan::Plan;
+use crate::porter;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, PollFd};
@@ -53,6 +54,9 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     keep_only_ours(inside).map_err(failed(step::RELEASE))?;
     if inside.rootless && plan.head.clone_flags & CLONE_NEWUSER != 0 {
         crate::maps::send_namespace(inside.control.raw()).map_err(failed(step::UID_MAP))?;
+    }
+    if porter::wanted(plan) {
+        porter::send_network(inside.control.raw()).map_err(failed(step::PORTER))?;
     }
     wait_for_release(inside.control.raw());
     become_root(plan).map_err(failed(step::BECOME_ROOT))?;

@@ -1,7 +1,9 @@
 //! What the host asks of its keeper: each message checked, decoded, carried out. Nobody else is served.
 
 use crate::container::Container;
-use crate::keeper::{CONTROL, KIND_BITS, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_OUTPUT, KIND_PRELUDE, Keeper};
+use crate::keeper::{
+    CONTROL, KIND_BITS, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_OUTPUT, KIND_PORTER, KIND_PRELUDE, Keeper,
+};
 use crate::launch::{self, Failure, at, launch};
 use crate::plan;
 use crate::remove;
@@ -46,6 +48,7 @@ impl Keeper {
                 self.prelude.begin(self.epoll.raw(), KIND_PRELUDE, received.fds[0]);
             }
             Some(request::GROUPS) => self.take_groups(from, received),
+            Some(request::UPDATE) => self.update(from, received),
             Some(request::FILES) if received.fd_count == 1 => self.serve_files(from, received.fds[0]),
             Some(request::FORGET) => from.u64().map_or((), |id| self.forget_files(id)),
             Some(request::SIGNAL) => self.signal(from),
@@ -113,6 +116,8 @@ impl Keeper {
         container.pidfd = launched.pidfd.release();
         container.control = launched.control.release();
         container.upper = launched.upper;
+        container.porter = launched.porter.0;
+        container.porter_fd = launched.porter.1.release();
         container.oom_event = plan.fds.oom_event;
         container.log.begin(plan.fds.log, plan.fds.log_pipes);
         let kept = self.keep_files(launched.files);
@@ -152,7 +157,7 @@ impl Keeper {
         self.forget(index);
     }
 
-    fn watch_oom(&mut self, index: usize) -> Result<()> {
+    pub fn watch_oom(&mut self, index: usize) -> Result<()> {
         match self.table.get(index) {
             Some(container) if container.oom_event >= 0 && !container.killed => process::epoll_add(
                 self.epoll.raw(),
@@ -169,6 +174,9 @@ impl Keeper {
         let add =
             |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << KIND_BITS);
         add(container.pidfd, EPOLLIN, KIND_DEATH)?;
+        if container.porter > 0 {
+            add(container.porter_fd, EPOLLIN, KIND_PORTER)?;
+        }
         if container.flags & flag::PID1 != 0 {
             // No event but its end, which exec brings: PID 1's last message comes before.
             add(container.control, 0, KIND_MESSAGE)?;

@@ -13,7 +13,7 @@ pub mod log;
 mod numbers;
 
 pub use format::{Decimal, Fixed, Reader, Write};
-pub use numbers::{Ended, EntryHead, Head};
+pub use numbers::{Ended, EntryHead, Head, Update};
 
 /// A message is at most this long; a longer plan travels in a memfd (kind `SPAWN_FILE`).
 pub const MESSAGE_MAX: usize = 64 * 1024;
@@ -43,6 +43,8 @@ pub mod request {
     pub const SUBSCRIBE: u8 = 11;
     /// A container, and one descriptor: the outer end of its terminal, whose output goes to its log.
     pub const TERMINAL: u8 = 12;
+    /// An `Update`, a role for each descriptor but the first, which is the socket for the answer.
+    pub const UPDATE: u8 = 30;
     /// A container, a word of `files::ask`, and one descriptor: the socket over which an agent does that among its files.
     pub const FILES: u8 = 20;
     /// A container whose files nobody will ask for again; what was asked for is ended.
@@ -90,6 +92,14 @@ pub mod role {
     pub const LOG: u8 = 17;
     pub const LOG_STDOUT: u8 = 18;
     pub const LOG_STDERR: u8 = 19;
+    /// A socket that listens for a published port: the port inside, and above its 16 bits a number of `protocol`.
+    pub const PORT: u8 = 20;
+}
+
+/// Of published ports, as IP numbers them.
+pub mod protocol {
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
 }
 
 /// Flags of a plan.
@@ -228,6 +238,8 @@ pub mod step {
     pub const TOO_MANY: u16 = 15;
     /// A namespace of the keeper's own that it could leave and not enter again.
     pub const NO_WAY_BACK: u16 = 16;
+    /// The process that carries connections to published ports.
+    pub const PORTER: u16 = 17;
     pub const RLIMIT: u16 = 20;
     pub const USER: u16 = 21;
     pub const GROUP: u16 = 22;
@@ -274,6 +286,16 @@ pub mod record {
     pub const RUNS: u8 = 12;
     /// Of PID 1 to the host: it waits for `errand::GO`.
     pub const READY_TO_RUN: u8 = 13;
+    /// To the socket of an UPDATE: a word of `bound`, an error number (0: done), and how much is in use.
+    pub const UPDATED: u8 = 30;
+}
+
+/// Which limit would be below its use.
+pub mod bound {
+    pub const NONE: u8 = 0;
+    pub const WALL_TIME: u8 = 1;
+    pub const CPU_TIME: u8 = 2;
+    pub const DISK: u8 = 3;
 }
 
 /// How far a container came.

@@ -47,10 +47,24 @@ pub fn start(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Container> {
     Ok(Container { handle: Arc::new(handle), outcome: OnceLock::new() })
 }
 
+/// Sends a container on its way and waits for nothing; `Container.runs` tells what became of it.
+#[pyfunction]
+pub fn launch(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Container> {
+    let spec = super::spec::read(spec)?;
+    let handle = py.detach(|| Handle::launch(spec)).map_err(|error| raise(py, error))?;
+    Ok(Container { handle: Arc::new(handle), outcome: OnceLock::new() })
+}
+
 #[pymethods]
 impl Container {
+    /// Lets the command go of one that was started with `hold`.
     fn go(&self, py: Python<'_>) -> PyResult<()> {
-        interruptible(py, |check| self.handle.go(check))
+        py.detach(|| self.handle.go()).map_err(|error| raise(py, error))
+    }
+
+    /// Whether its command runs, or has run.
+    fn runs(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.handle.runs()).map_err(|error| raise(py, error))
     }
 
     /// (pid as this process sees it, pidfd); 0 and -1 where it is not known.
@@ -136,6 +150,13 @@ impl Container {
         Ok(Exec { exec })
     }
 
+    /// Sends a command on its way; `Exec.runs` tells what became of it.
+    fn launch(&self, py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Exec> {
+        let spec = super::spec::read_beside(spec, self.handle.spec())?;
+        let exec = interruptible(py, |check| NativeExec::launch(&self.handle, spec, check))?;
+        Ok(Exec { exec })
+    }
+
     /// Runs a command beside the first one to its end.
     fn exec<'py>(&self, py: Python<'py>, spec: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let spec = super::spec::read_beside(spec, self.handle.spec())?;
@@ -178,6 +199,11 @@ pub struct Exec {
 
 #[pymethods]
 impl Exec {
+    /// Whether the command runs, or has run.
+    fn runs(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.exec.runs()).map_err(|error| raise(py, error))
+    }
+
     fn command(&self, py: Python<'_>) -> PyResult<(i32, i32)> {
         let (pidfd, pid) = py.detach(|| self.exec.command()).map_err(|error| raise(py, error))?;
         Ok((pid, pidfd.map_or(-1, |pidfd| pidfd.as_raw_fd())))

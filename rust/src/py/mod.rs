@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod container;
+pub mod control;
 pub mod doctor;
 pub mod errors;
 pub mod files;

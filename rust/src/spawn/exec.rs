@@ -81,6 +81,13 @@ pub struct Done {
 impl Exec {
     /// Comes back when the command runs, or has run.
     pub fn start(container: &Arc<Handle>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec> {
+        let exec = Exec::launch(container, spec, interrupted)?;
+        exec.until_it_runs(interrupted)?;
+        Ok(exec)
+    }
+
+    /// Sends it on its way; `runs` tells what became of it. Waits only where PID 1 has more to read than there is room for.
+    pub fn launch(container: &Arc<Handle>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec> {
         let spec = Arc::new(spec);
         let gate = gate::spawning();
         let mut streams = Streams::open(&spec)?;
@@ -104,9 +111,7 @@ impl Exec {
             killed: None,
         };
         let inner = Arc::new(Inner { report, state: Mutex::new(state) });
-        let exec = Exec { container: container.clone(), spec, inner, owner: std::process::id() };
-        exec.until_it_runs(interrupted)?;
-        Ok(exec)
+        Ok(Exec { container: container.clone(), spec, inner, owner: std::process::id() })
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>> {
@@ -116,21 +121,21 @@ impl Exec {
         Ok(self.inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
+    /// Whether the command runs, or has run.
+    pub fn runs(&self) -> Result<bool> {
+        self.hear()?;
+        let mut state = self.state()?;
+        match state.failed.take() {
+            Some(error) => Err(error),
+            None if state.started > 0 => Ok(true),
+            None if state.end.is_some() => Err(self.gone()),
+            None => Ok(false),
+        }
+    }
+
     fn until_it_runs(&self, interrupted: Interrupted<'_>) -> Result<()> {
         let mut tick = FIRST_TICK;
-        loop {
-            self.hear()?;
-            let mut state = self.state()?;
-            if let Some(error) = state.failed.take() {
-                return Err(error);
-            }
-            if state.started > 0 {
-                return Ok(());
-            }
-            if state.end.is_some() {
-                return Err(self.gone());
-            }
-            drop(state);
+        while !self.runs()? {
             if !self.await_news(tick) {
                 tick = (tick * 2).min(LAST_TICK);
                 if interrupted() {
@@ -139,6 +144,7 @@ impl Exec {
                 }
             }
         }
+        Ok(())
     }
 
     /// The supervisor ended without a word: the container has ended, or could not fork.

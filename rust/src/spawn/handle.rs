@@ -39,6 +39,8 @@ struct Inner {
 struct Slot {
     /// Until it is closed.
     live: Option<Live>,
+    /// Its command runs, or has run.
+    begun: bool,
     finished: Option<Result<Arc<Finished>>>,
     log: Option<Arc<Log>>,
     /// The command's pidfd, and its pid as this process sees it.
@@ -51,44 +53,42 @@ struct Slot {
 impl Handle {
     /// Comes back when the command runs, or has all set up and waits (`spec.hold`). After an error nothing is left.
     pub fn start(spec: Spec, interrupted: Interrupted<'_>) -> Result<Handle> {
-        Handle::begin(Arc::new(spec), interrupted).map_err(explain::completed)
+        let handle = Handle::launch(spec)?;
+        handle.until_it_runs(interrupted)?;
+        Ok(handle)
     }
 
-    fn begin(spec: Arc<Spec>, interrupted: Interrupted<'_>) -> Result<Handle> {
+    /// Sends it on its way, and waits for nothing: `runs` tells what became of it.
+    pub fn launch(spec: Spec) -> Result<Handle> {
         let called = sys::process::now();
-        let engine = engine::current()?;
-        let mut live = Live::start(&engine, &spec)?;
-        let started = live.refused.take().map_or_else(|| live.until_it_runs(interrupted), Err);
-        let mut slot = Slot::default();
-        if started.is_err() || live.ended.is_some() {
-            match live.conclude(called, started) {
-                Ok(finished) => slot.finished = Some(Ok(Arc::new(finished))),
-                Err(error) => {
-                    live.release();
-                    return Err(error);
-                }
-            }
+        let spec = Arc::new(spec);
+        let begun = engine::current().and_then(|engine| Live::start(&engine, &spec).map(|live| (engine, live)));
+        let (engine, mut live) = begun.map_err(explain::completed)?;
+        if let Some(error) = live.refused.take() {
+            let refused = live.conclude(called, Err(error)).err();
+            live.release();
+            return Err(explain::completed(refused.unwrap_or_else(super::keeper::died)));
         }
-        slot.take_running(&mut live);
-        let id = live.id;
-        slot.log = live.log.clone();
-        slot.live = Some(live);
+        let slot = Slot { log: live.log.clone(), live: Some(live), ..Slot::default() };
+        let id = slot.live.as_ref().map_or(0, |live| live.id);
         let inner = Arc::new(Inner { engine, spec, id, called, slot: Mutex::new(slot) });
         Ok(Handle { inner, owner: std::process::id() })
     }
 
-    /// Lets the command of a container go that was started with `spec.hold`.
-    pub fn go(&self, interrupted: Interrupted<'_>) -> Result<()> {
+    /// Whether the command runs, has run, or waits for `go`. After an error nothing is left.
+    pub fn runs(&self) -> Result<bool> {
         let mut slot = self.slot()?;
-        let called = self.inner.called;
-        let Some(live) = slot.live.as_mut().filter(|live| live.holds && live.runs.is_none()) else {
-            return Err(Error::State("the container does not wait to be started".into()));
-        };
-        live.holds = false;
-        let _ = sys::net::send(live.report.as_raw_fd(), &[errand::GO], &[], 0);
-        let started = live.until_it_runs(interrupted);
-        if started.is_err() || live.ended.is_some() {
-            let finished = live.conclude(called, started).map(Arc::new);
+        if slot.begun {
+            return Ok(true);
+        }
+        let Some(live) = slot.live.as_mut() else { return Err(Error::State("the container was closed".into())) };
+        let under_way = live.under_way();
+        if matches!(under_way, Ok(false)) {
+            return Ok(false);
+        }
+        let held = live.holds;
+        if under_way.is_err() || live.ended.is_some() {
+            let finished = live.conclude(self.inner.called, under_way.map(drop)).map(Arc::new);
             let failed = finished.as_ref().err().cloned();
             slot.finished = Some(finished);
             if let Some(error) = failed {
@@ -96,7 +96,32 @@ impl Handle {
                 return Err(explain::completed(error));
             }
         }
-        slot.running();
+        slot.begun = !held;
+        slot.note_running();
+        Ok(true)
+    }
+
+    fn until_it_runs(&self, interrupted: Interrupted<'_>) -> Result<()> {
+        let mut tick = FIRST_TICK * MILLISECOND;
+        while !self.runs()? {
+            if !self.await_news(tick)? {
+                tick = (tick * 2).min(LAST_TICK * MILLISECOND);
+                if interrupted() {
+                    return Err(Error::State("the start was interrupted".into())); // and is undone by the drop
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the command of a container go that was started with `spec.hold`; `runs` tells what became of it.
+    pub fn go(&self) -> Result<()> {
+        let mut slot = self.slot()?;
+        let Some(live) = slot.live.as_mut().filter(|live| live.holds) else {
+            return Err(Error::State("the container does not wait to be started".into()));
+        };
+        live.holds = false;
+        let _ = sys::net::send(live.report.as_raw_fd(), &[errand::GO], &[], 0);
         Ok(())
     }
 
@@ -301,7 +326,8 @@ pub(super) fn forked() -> Error {
 }
 
 impl Slot {
-    fn take_running(&mut self, live: &mut Live) {
+    fn note_running(&mut self) {
+        let Some(live) = &self.live else { return };
         if let Some((_, pidfd)) = &live.runs {
             self.pidfd = pidfd.clone();
             self.pid = pidfd.as_ref().map_or(0, |pidfd| pid_of(pidfd));
@@ -310,13 +336,6 @@ impl Slot {
             && live.spec.stdout == Stream::Log
         {
             let _ = live.engine.keeper.log_terminal(live.id, master.as_fd());
-        }
-    }
-
-    fn running(&mut self) {
-        if let Some(mut live) = self.live.take() {
-            self.take_running(&mut live);
-            self.live = Some(live);
         }
     }
 }

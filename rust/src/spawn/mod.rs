@@ -3,6 +3,7 @@
 mod accounts;
 pub mod causes;
 mod check;
+pub mod control;
 pub mod disk;
 pub mod engine;
 pub mod exec;
@@ -18,6 +19,7 @@ pub mod log;
 pub mod order;
 pub mod outcome;
 pub mod plan;
+mod ports;
 pub mod prepare;
 pub mod probe;
 pub mod run;

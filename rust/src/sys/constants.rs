@@ -84,13 +84,16 @@ pub const FSCONFIG_SET_FLAG: usize = 0;
 pub const FSCONFIG_SET_STRING: usize = 1;
 pub const FSCONFIG_SET_FD: usize = 5;
 pub const FSCONFIG_CMD_CREATE: usize = 6;
+pub const FSCONFIG_CMD_RECONFIGURE: usize = 7;
 
 pub const AF_UNIX: usize = 1;
 pub const AF_INET: usize = 2;
+pub const AF_INET6: usize = 10;
 pub const SOCK_STREAM: usize = 1;
 pub const SOCK_DGRAM: usize = 2;
 pub const SOCK_SEQPACKET: usize = 5;
 pub const SOCK_CLOEXEC: usize = O_CLOEXEC;
+pub const SOCK_NONBLOCK: usize = O_NONBLOCK;
 pub const MSG_NOSIGNAL: usize = 0x4000;
 pub const MSG_DONTWAIT: usize = 0x40;
 pub const MSG_CTRUNC: i32 = 0x8;
@@ -102,9 +105,12 @@ pub const SCM_RIGHTS: i32 = 1;
 pub const SCM_CREDENTIALS: i32 = 2;
 
 pub const EPOLLIN: u32 = 1;
+pub const EPOLLOUT: u32 = 4;
+pub const EPOLLERR: u32 = 8;
 pub const EPOLLHUP: u32 = 0x10;
 pub const EPOLL_CTL_ADD: usize = 1;
 pub const EPOLL_CTL_DEL: usize = 2;
+pub const EPOLL_CTL_MOD: usize = 3;
 pub const POLLIN: i16 = 1;
 
 pub const SIGKILL: i32 = 9;

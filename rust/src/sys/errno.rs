@@ -45,6 +45,8 @@ impl Errno {
     pub const PIPE: Errno = Errno(32);
     pub const NOTCONN: Errno = Errno(107);
     pub const CONNREFUSED: Errno = Errno(111);
+    pub const INPROGRESS: Errno = Errno(115);
+    pub const NOBUFS: Errno = Errno(105);
 
     /// What sending answers where the other end of a socket has been closed.
     pub fn is_closed_end(self) -> bool {

@@ -5,6 +5,7 @@ mod arch;
 pub mod constants;
 pub mod errno;
 pub mod fs;
+pub mod inet;
 pub mod memory;
 pub mod mount;
 pub mod net;

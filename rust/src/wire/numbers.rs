@@ -63,6 +63,22 @@ impl Head {
 }
 
 numbers! {
+    /// Limits of a live container that no group holds: all of them, those that stay as they are among them.
+    pub struct Update {
+        pub id: u64,
+        /// Nanoseconds after the command's start, and of the whole tree's CPU time; u64::MAX is never.
+        pub wall_time: u64,
+        pub cpu_time: u64,
+        /// How the counter of CPU time is read, where it comes with the message.
+        pub cpu_v1: u8,
+        /// Whether the layer in memory has another size from now on: bytes, 0 for no bound, and inodes.
+        pub resize: u8,
+        pub size: u64,
+        pub inodes: u64,
+    }
+}
+
+numbers! {
     /// The last record of a container.
     pub struct Ended {
         pub outcome: u8,

@@ -1,41 +1,30 @@
 //! A container that runs beside its caller: until it runs, and each look at it afterwards. Nothing here waits for its end.
 
-use super::{FIRST_TICK, Interrupted, LAST_TICK, Live, MILLISECOND};
+use super::Live;
 use crate::cgroup::{Counters, Groups};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::spawn::keeper::died;
 use crate::spawn::outcome::{Finished, Seen};
 use crate::sys;
 use crate::wire::Ended;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 impl Live {
-    /// Until the command runs (or waits to be let go), or it is known why it does not. It may have ended by then.
-    pub(in crate::spawn) fn until_it_runs(&mut self, interrupted: Interrupted<'_>) -> Result<()> {
-        let mut tick = FIRST_TICK * MILLISECOND;
+    /// Whether the command runs (or waits to be let go), or has ended. Hears what there is to hear, and waits for nothing.
+    pub(in crate::spawn) fn under_way(&mut self) -> Result<bool> {
         loop {
-            while self.ended.is_none() && self.hear()? {}
             // A command that is PID 1 itself: the keeper saw it executed.
             let executed = self.spec.pid1 && !self.evidence.status.is_empty();
             if executed && self.runs.is_none() {
                 self.runs = Some((0, self.first.take().map(std::sync::Arc::new)));
             }
             if self.ended.is_some() || self.runs.is_some() || self.holds {
-                return Ok(());
+                return Ok(true);
             }
-            if !self.engine.keeper.is_alive() {
-                while self.ended.is_none() && self.hear()? {}
-                return if self.ended.is_some() { Ok(()) } else { Err(died()) };
-            }
-            let mut fds =
-                [PollFd::new(&*self.report, PollFlags::IN), PollFd::new(self.engine.keeper.pidfd(), PollFlags::IN)];
-            let (seconds, rest) = (tick / 1_000_000_000, tick % 1_000_000_000);
-            if !matches!(poll(&mut fds, Some(&Timespec { tv_sec: seconds as i64, tv_nsec: rest as _ })), Ok(1..)) {
-                tick = (tick * 2).min(LAST_TICK * MILLISECOND);
-                if interrupted() {
-                    return Err(Error::State("the start was interrupted".into()));
-                }
-                self.check_owner()?;
+            let alive = self.engine.keeper.is_alive();
+            match self.hear()? {
+                true => {}
+                false if alive => return Ok(false),
+                false => return Err(died()),
             }
         }
     }
