@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from _thread import RLock
 from collections.abc import Mapping
@@ -112,7 +111,7 @@ class Container(Live, Files, Reach, Commands, Process):
         self._text = Text(given)
         self._spec = Spec(given, handle=True)
         self.args = args if args is not None else self._spec.argv
-        self.id = secrets.token_hex(16)
+        self.id = os.urandom(16).hex()
         self.name = self.id[:12] if name is None else _arguments.identifier(name, "name")
         self.labels = _labels(labels)
         self.limits = self._spec.said
