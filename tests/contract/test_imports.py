@@ -19,6 +19,8 @@ ROOMS = [
     {"_security", "_result"},
     {"_enforced", "_image", "_spaces"},
     {"_spec"},
+    {"_waiting"},
+    {"_reach", "wait"},
     {"_run"},
     {"_doctor"},
     {"__init__"},
