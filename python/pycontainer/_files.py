@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import math
 import os
 
+from pycontainer._errors import StateError
 from pycontainer._native import core
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import Frozen, encode, parse_mode, parse_size
@@ -36,14 +38,48 @@ class Change(Frozen):
 class Files:
     """What Container does with the files in it.
 
-    A container that runs, is paused or has exited has them, until it is closed. A path is absolute and resolved inside the
+    A container has them until it is closed: while it runs or is paused, when it has exited, and before it is started, for
+    which it is set up, and its command waits. A path is absolute and resolved inside the
     container's root: links and ".." lead where they lead there, and never out. What the kernel makes up (/proc, /sys,
     control groups) and special files (devices, fifos, sockets) are refused.
     """
 
+    _spec: Any
+    _owner: int
+    # Set up for somebody who asked for its files; its command was not started.
+    _parked: Any = None
+    _parking = _thread.allocate_lock()  # of all: set up is one step
+
     def _reachable(self) -> Any:
         """The native container, whose files are there."""
         raise NotImplementedError
+
+    def _set_up(self) -> Any:
+        if os.getpid() != self._owner:
+            raise StateError("this process is a forked copy of the one that made the container")
+        with self._parking:
+            if self._parked is None:
+                self._spec.hold = True
+                self._parked = core().start(self._spec)
+            return self._parked
+
+    def _set_going(self) -> Any:
+        """Start the command, of what was set up or from the beginning; the native container."""
+        parked = self._unpark()
+        if parked is None:
+            return core().start(self._spec)
+        parked.begin()
+        return parked
+
+    def _unpark(self) -> Any:
+        with self._parking:
+            parked, self._parked = self._parked, None
+        return parked
+
+    def _drop_set_up(self) -> None:
+        parked = self._unpark()
+        if parked is not None:
+            parked.close()
 
     def read_bytes(self, path: Arg, max_size: int | str = "64MiB") -> bytes:
         """Return the content of a file; a link is followed.
@@ -55,7 +91,7 @@ class Files:
         Raises:
             ValueError: `path` is relative, empty or has a NUL byte; the file has more than `max_size`.
             SetupError: it cannot be read; `errno` and `filename` say why and what.
-            StateError: the container is closed, or was not started.
+            StateError: the container is closed.
         """
         name, most = _inside(path, "path"), parse_size(max_size, "max_size")
         return bytes(core().read_bytes(self._reachable(), name, _ALL if most == math.inf else most))
@@ -74,7 +110,7 @@ class Files:
         Raises:
             ValueError, TypeError: an argument is wrong.
             SetupError: it cannot be written: ENOENT where a directory above it is missing, EROFS, ENOSPC, ...
-            StateError: the container is closed, or was not started.
+            StateError: the container is closed.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data must be bytes, not {type(data).__name__}")
@@ -98,7 +134,7 @@ class Files:
         Raises:
             ValueError, TypeError: an argument is wrong.
             SetupError: something could not be copied; `filename` is its path, on the side where it failed.
-            StateError: the container is closed, or was not started.
+            StateError: the container is closed.
         """
         source, target = _outside(src, "src"), _inside(dst, "dst")
         core().copy_in(self._reachable(), source, target)
@@ -129,7 +165,7 @@ class Files:
 
         Raises:
             SetupError: the layers cannot be compared.
-            StateError: the container is closed, or was not started.
+            StateError: the container is closed.
         """
         return [Change(kind, os.fsdecode(path)) for kind, path in core().diff(self._reachable())]
 

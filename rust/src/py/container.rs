@@ -63,6 +63,11 @@ impl Container {
         py.detach(|| self.handle.go()).map_err(|error| raise(py, error))
     }
 
+    /// The same, and comes back when it runs.
+    fn begin(&self, py: Python<'_>) -> PyResult<()> {
+        interruptible(py, |check| self.handle.go().and_then(|()| self.handle.until_it_runs(check)))
+    }
+
     /// Whether its command runs, or has run.
     fn runs(&self, py: Python<'_>) -> PyResult<bool> {
         py.detach(|| self.handle.runs()).map_err(|error| raise(py, error))
@@ -238,6 +243,16 @@ impl Exec {
 
     fn wait<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Bound<'py, PyDict>>> {
         interruptible(py, |check| self.exec.wait(timeout, check))?.map(|end| fields(py, &end)).transpose()
+    }
+
+    /// Whether nothing is left of what came of it, after `kill`.
+    fn is_gone(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.exec.is_gone()).map_err(|error| raise(py, error))
+    }
+
+    /// Waits for that; False where the seconds passed first.
+    fn wait_gone(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        interruptible(py, |check| self.exec.wait_gone(timeout, check))
     }
 
     fn signal(&self, py: Python<'_>, number: i32) -> PyResult<bool> {

@@ -102,7 +102,7 @@ impl Handle {
         Ok(true)
     }
 
-    fn until_it_runs(&self, interrupted: Interrupted<'_>) -> Result<()> {
+    pub fn until_it_runs(&self, interrupted: Interrupted<'_>) -> Result<()> {
         let mut tick = FIRST_TICK * MILLISECOND;
         while !self.runs()? {
             if !self.await_news(tick)? {
