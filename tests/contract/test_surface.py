@@ -163,4 +163,5 @@ def test_attributes_on_the_page_exist(name: str) -> None:
 def test_type_checkers_see_what_the_package_has() -> None:
     stub = ast.parse(Path(pc.__file__).with_suffix(".pyi").read_text())
     seen = {(s.module, name.asname) for s in stub.body if isinstance(s, ast.ImportFrom) for name in s.names}
-    assert seen == {(f"pycontainer.{home}", name) for home, names in pc._HOMES.items() for name in names}
+    values = {(f"pycontainer.{home}", name) for home, names in pc._HOMES.items() for name in names}
+    assert seen == values | {("pycontainer", module) for module in pc._MODULES}
