@@ -35,7 +35,7 @@ ROOMS = [
 # Work without the extension, as plain values: they may not even name what loads it.
 VALUES = {
     "_text", "_types", "_errors", "_causes", "_failures", "_arguments", "_limits", "_mounts", "_seccomp", "_security",
-    "_result", "_enforced", "_log", "_ports",
+    "_result", "_enforced", "_log", "_ports", "_stats",
 }  # fmt: skip
 # Never imported at run time: the last test of this file.
 FOR_TYPE_CHECKERS = {"_options"}
