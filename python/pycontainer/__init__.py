@@ -48,15 +48,19 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = list(_HOME)
+# Modules of their own.
+_MODULES = ("wait",)
+
+__all__ = [*_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = f"{__name__}.{_HOME[name]}"
+    home = f"{__name__}.{_HOME.get(name, name)}"
     try:
-        value: object = getattr(__import__(home, fromlist=(name,)), name)
+        module = __import__(home, fromlist=(name,))
+        value: object = module if name in _MODULES else getattr(module, name)
     except OSError as error:  # no descriptor is free
         raise _errors.SetupError(error.errno or 0, error.strerror, error.filename, step=f"import {home}") from None
     globals()[name] = value
