@@ -237,6 +237,13 @@ class Container(Live, Files, Reach, Commands, Process):
         assert result is not None
         return result.enforced
 
+    def namespaces(self) -> dict[str, int]:
+        """Return the inode of each of its namespaces, to be compared with /proc/self/ns: {"pid": 4026532201, ...}."""
+        self._begun()
+        seen = None if self.poll() is not None else self._native.so_far()
+        evidence = (seen or self._outcome).evidence()
+        return {name.partition(":")[2]: inode for name, inode in evidence.items() if name.startswith("ns:")}
+
     def run(self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False) -> Result[Any]:
         """Start it unless it runs, and wait for its end. Its files and logs stay until close().
 
