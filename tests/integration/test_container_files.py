@@ -503,7 +503,15 @@ def test_a_signal_ends_an_errand_and_its_agent(rootfs: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("state", ["running", "exited"])
 def test_diff_is_docker_s(state: str, fresh_rootfs: Path) -> None:
-    for path in ("usr/kept/a", "usr/gone/b", "usr/replaced/old", "usr/replaced/same", "etc/file", "etc/mode", "usr/d/x"):
+    for path in (
+        "usr/kept/a",
+        "usr/gone/b",
+        "usr/replaced/old",
+        "usr/replaced/same",
+        "etc/file",
+        "etc/mode",
+        "usr/d/x",
+    ):
         (fresh_rootfs / path).parent.mkdir(parents=True, exist_ok=True)
         (fresh_rootfs / path).write_text("text")
     script = """

@@ -453,6 +453,7 @@ def test_the_porter_has_no_power_no_file_and_no_descriptor_that_is_not_its_own()
         if os.geteuid() == 0:
             assert status["Groups"] == []
             assert int(status["Uid"][1]) >= 0x70000000
+            assert int(status["Uid"][1]) % 65536 == 65535
             open_ones = [os.readlink(fd) for fd in Path(f"/proc/{porter}/fd").iterdir()]
             # Two that listen, two of the connection, epoll and the container's pidfd.
             assert sum(target.startswith("socket:") for target in open_ones) == 4
@@ -492,6 +493,13 @@ def test_a_low_port_is_roots() -> None:
     with pytest.raises(pc.SetupError) as caught:
         pc.run(["true"], ports={80: 80})
     assert (caught.value.errno, "ip_unprivileged_port_start" in str(caught.value)) == (errno.EACCES, True)
+
+
+def test_the_porter_is_none_of_the_container_s_tasks(load: Load) -> None:
+    """The default bound is the user namespace's, which counts by uid."""
+    without, with_one = (load("tasks", "thread", 0, 2500, ports=ports).stdout for ports in ({}, {80: 0}))
+    assert with_one == without
+    assert b"EAGAIN" in without
 
 
 def test_a_command_that_is_pid_1_has_ports_too() -> None:
