@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from _thread import RLock
 from collections.abc import Mapping
@@ -112,12 +111,14 @@ class Container(Live, Files, Reach, Commands, Process):
         self._text = Text(given)
         self._spec = Spec(given, handle=True)
         self.args = args if args is not None else self._spec.argv
-        self.id = secrets.token_hex(16)
+        self.id = os.urandom(16).hex()
         self.name = self.id[:12] if name is None else _arguments.identifier(name, "name")
         self.labels = _labels(labels)
         self.limits = self._spec.said
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
+        # Set up all but the command: somebody wanted its files before the start.
+        self._held: Any = None
         self._closing = RLock()
         # Streams of which somebody who read them dropped something beyond `limits.output`.
         self._cut: list[str] = []
@@ -149,11 +150,26 @@ class Container(Live, Files, Reach, Commands, Process):
         """
         self._startable()
         try:
-            self._native = self._set_going()
+            if self._held is None:
+                self._native = core().start(self._spec)
+            else:
+                held, self._held = self._held, None
+                held.begin()
+                self._native = held
         except CommandNotFound as error:
             raise _outcome.with_mount_hint(error, self._spec) from None
         self._adopt()
         return self
+
+    def _hold(self) -> Any:
+        """Set everything up but the command, for who wants at the files of a container that was not started."""
+        if os.getpid() != self._owner:
+            raise StateError("this process is a forked copy of the one that made the container, and owns nothing of it")
+        with self._closing:  # by one thread
+            if self._held is None:
+                self._spec.hold = True
+                self._held = core().start(self._spec)
+            return self._held
 
     def _startable(self) -> None:
         if self._closed or self._native is not None:
@@ -175,8 +191,8 @@ class Container(Live, Files, Reach, Commands, Process):
             raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
 
     def _reachable(self) -> Any:
-        if self._native is None and not self._closed:
-            return self._set_up()
+        if self.state == "CREATED":
+            return self._hold()
         self._open()
         return self._native
 
@@ -325,12 +341,14 @@ class Container(Live, Files, Reach, Commands, Process):
         with self._closing:
             if self._closed:
                 return
+            if self._held is not None:
+                self._held.close()
+                self._held = None
             if self._native is not None:
                 self._close_files()
                 self._native.close()
                 self._look(True)
                 self._keep_log()
-            self._drop_set_up()
             self._closed = True
 
     def _keep_log(self) -> None:
@@ -353,7 +371,7 @@ class Container(Live, Files, Reach, Commands, Process):
             self.close()
 
     def __del__(self) -> None:
-        native = getattr(self, "_native", None) or getattr(self, "_parked", None)
+        native = getattr(self, "_native", None) or getattr(self, "_held", None)
         if native is None or self._closed or os.getpid() != self._owner:
             return
         warnings.warn(f"unclosed container {self.name}", ResourceWarning, source=self, stacklevel=2)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import math
 import os
 
-from pycontainer._errors import StateError
 from pycontainer._native import core
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import Frozen, encode, parse_mode, parse_size
@@ -44,42 +42,9 @@ class Files:
     control groups) and special files (devices, fifos, sockets) are refused.
     """
 
-    _spec: Any
-    _owner: int
-    # Set up for somebody who asked for its files; its command was not started.
-    _parked: Any = None
-    _parking = _thread.allocate_lock()  # of all: set up is one step
-
     def _reachable(self) -> Any:
         """The native container, whose files are there."""
         raise NotImplementedError
-
-    def _set_up(self) -> Any:
-        if os.getpid() != self._owner:
-            raise StateError("this process is a forked copy of the one that made the container")
-        with self._parking:
-            if self._parked is None:
-                self._spec.hold = True
-                self._parked = core().start(self._spec)
-            return self._parked
-
-    def _set_going(self) -> Any:
-        """Start the command, of what was set up or from the beginning; the native container."""
-        parked = self._unpark()
-        if parked is None:
-            return core().start(self._spec)
-        parked.begin()
-        return parked
-
-    def _unpark(self) -> Any:
-        with self._parking:
-            parked, self._parked = self._parked, None
-        return parked
-
-    def _drop_set_up(self) -> None:
-        parked = self._unpark()
-        if parked is not None:
-            parked.close()
 
     def read_bytes(self, path: Arg, max_size: int | str = "64MiB") -> bytes:
         """Return the content of a file; a link is followed.

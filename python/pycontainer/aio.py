@@ -110,7 +110,7 @@ class Container(Process):
         """Start it, and leave its pipes alone."""
         sync = self._sync
         sync._startable()
-        native = sync._unpark()
+        native, sync._held = sync._held, None
         if native is None:
             native = core().launch(sync._spec)
         else:

@@ -163,7 +163,9 @@ Swapped = tuple[pc.Container, Callable[[], None]]
 
 
 @seam
-def test_what_is_written_goes_where_the_path_led(swapped: Swapped, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_is_written_goes_where_the_path_led(
+    swapped: Swapped, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     made, begin = swapped
     begin()
     made.write_bytes("/seam/one/file", b"new")
@@ -189,7 +191,9 @@ def test_what_is_read_is_what_was_looked_at(swapped: Swapped, monkeypatch: pytes
     assert (tmp_path / "out").read_text() == "one\n"
     monkeypatch.delenv("PYCONTAINER_SEAM")
     assert made.read_bytes("/seam/one/file") == b"other\n"
-    made.exec(["sh", "-c", "rm /other/file; mkfifo /other/file; mv /seam/one /seam/x; mv /seam/two /seam/one"], check=True)
+    made.exec(
+        ["sh", "-c", "rm /other/file; mkfifo /other/file; mv /seam/one /seam/x; mv /seam/two /seam/one"], check=True
+    )
     made.exec(["mv", "/seam/x", "/seam/two"], check=True)
     begin()
     # Another object under the name, when it is opened: looked at anew, and then refused as what it is.
@@ -235,7 +239,9 @@ def test_what_was_copied_out_leads_no_later_copy_astray(rootfs: Path, canary: Pa
         made.exec(["sh", "-c", f"mkdir /tmp/t; ln -s {canary} /tmp/t/d; ln -s {canary}/file /tmp/t/f"], check=True)
         made.copy_out("/tmp/t", tmp_path / "t")
         made.copy_out("/tmp/t/d", tmp_path / "top")
-        made.exec(["sh", "-c", "rm /tmp/t/*; mkdir /tmp/t/d; echo evil > /tmp/t/d/file; echo evil > /tmp/t/f"], check=True)
+        made.exec(
+            ["sh", "-c", "rm /tmp/t/*; mkdir /tmp/t/d; echo evil > /tmp/t/d/file; echo evil > /tmp/t/f"], check=True
+        )
         for source, target in (("/tmp/t", "t"), ("/tmp/t/d", "top")):
             with pytest.raises(pc.SetupError) as refused:
                 made.copy_out(source, tmp_path / target)
@@ -281,7 +287,9 @@ made.wait()
 errands()
 made.close()
 """
-LINE = re.compile(r"^(\d+) +(\w+)\((.*)$")  # as a call begins; the rest of an interrupted one says nothing of its arguments
+LINE = re.compile(
+    r"^(\d+) +(\w+)\((.*)$"
+)  # as a call begins; the rest of an interrupted one says nothing of its arguments
 
 
 @pytest.mark.requires("program:strace", "ptrace")
@@ -362,5 +370,8 @@ def test_an_agent_is_closed_to_a_container_that_sees_it(rootfs: Path) -> None:
             thread.join()
     assert seen > 0
     gone = {"ENOENT", "ESRCH"}
-    assert {answer[1] for those in answers.values() for answer in those if answer[0] == "refused"} - gone <= {"EACCES", "EPERM"}
+    assert {answer[1] for those in answers.values() for answer in those if answer[0] == "refused"} - gone <= {
+        "EACCES",
+        "EPERM",
+    }
     assert {what: done for what, those in answers.items() if (done := [a for a in those if a[0] == "done"])} == {}
