@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from _thread import RLock
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
 from pycontainer import _arguments, _outcome
-from pycontainer._beside import BesideSpec
+from pycontainer._commands import Commands
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._files import Files
@@ -18,7 +18,8 @@ from pycontainer._limits import Limits
 from pycontainer._lines import OUTPUTS, Lines
 from pycontainer._live import Live
 from pycontainer._native import core
-from pycontainer._process import ExecProcess, Process, Text, result_of_exec
+from pycontainer._process import Process, Text
+from pycontainer._reach import Reach
 from pycontainer._result import Reason, Result
 from pycontainer._security import Security
 from pycontainer._spec import Spec
@@ -45,11 +46,11 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Live, Files, Process):
+class Container(Live, Files, Reach, Commands, Process):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
-    Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block, close(), or
-    the drop of the object kill what runs in it and remove it. It can be used from any thread; in a forked copy of the
+    Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block,
+    close(), or the drop of the object kill what runs in it and remove it. It can be used from any thread; in a forked copy of the
     process it is nobody's.
 
     Args:
@@ -96,7 +97,7 @@ class Container(Live, Files, Process):
         mounts: Sequence[Mount] = (),
         files: Mapping[str, bytes | File | os.PathLike[str]] | None = None,
         network: Literal["none", "host", "private"] = "none",
-        ports: Mapping[int, int] | None = None,
+        ports: Mapping[int | str, int] | None = None,
         namespaces: Mapping[str, Any] | None = None,
         security: Security = _DEFAULT_SECURITY,
         read_only: bool = False,
@@ -108,16 +109,16 @@ class Container(Live, Files, Process):
         given = {**locals(), "timeout": None, "input": None}
         self._owner = os.getpid()
         self._text = Text(given)
-        if ports:
-            raise NotSupported("ports", "published ports are not built yet", "network='host'")
         self._spec = Spec(given, handle=True)
         self.args = args if args is not None else self._spec.argv
-        self.id = secrets.token_hex(16)
+        self.id = os.urandom(16).hex()
         self.name = self.id[:12] if name is None else _arguments.identifier(name, "name")
         self.labels = _labels(labels)
         self.limits = self._spec.said
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
+        # Set up all but the command: somebody wanted its files before the start.
+        self._held: Any = None
         self._closing = RLock()
         # Streams of which somebody who read them dropped something beyond `limits.output`.
         self._cut: list[str] = []
@@ -149,11 +150,26 @@ class Container(Live, Files, Process):
         """
         self._startable()
         try:
-            self._native = core().start(self._spec)
+            if self._held is None:
+                self._native = core().start(self._spec)
+            else:
+                held, self._held = self._held, None
+                held.begin()
+                self._native = held
         except CommandNotFound as error:
             raise _outcome.with_mount_hint(error, self._spec) from None
         self._adopt()
         return self
+
+    def _hold(self) -> Any:
+        """Set everything up but the command, for who wants at the files of a container that was not started."""
+        if os.getpid() != self._owner:
+            raise StateError("this process is a forked copy of the one that made the container, and owns nothing of it")
+        with self._closing:  # by one thread
+            if self._held is None:
+                self._spec.hold = True
+                self._held = core().start(self._spec)
+            return self._held
 
     def _startable(self) -> None:
         if self._closed or self._native is not None:
@@ -175,6 +191,8 @@ class Container(Live, Files, Process):
             raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
 
     def _reachable(self) -> Any:
+        if self.state == "CREATED":
+            return self._hold()
         self._open()
         return self._native
 
@@ -219,9 +237,7 @@ class Container(Live, Files, Process):
         assert result is not None
         return result.enforced
 
-    def run(
-        self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False
-    ) -> Result[Any]:
+    def run(self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False) -> Result[Any]:
         """Start it unless it runs, and wait for its end. Its files and logs stay until close().
 
         Args:
@@ -316,103 +332,6 @@ class Container(Live, Files, Process):
         logged = self._logged()
         return Lines(self, dict(files), (self._log(), logged) if logged else None, self._text.decode)
 
-    # Commands beside the first one.
-
-    def exec(
-        self,
-        args: Sequence[Arg],
-        *,
-        input: Any = None,
-        user: int | str | None = None,
-        env: Mapping[str, Arg | None] | None = None,
-        cwd: Arg | None = None,
-        tty: bool = False,
-        text: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        timeout: float | timedelta | None = None,
-        check: bool = False,
-    ) -> Result[Any]:
-        """Run a command in the container and wait for it.
-
-        Its limits, namespaces and walls are the container's. PID 1 forks it: nothing joins the container from outside.
-
-        Args:
-            args: the command; an ENTRYPOINT has no part in it.
-            input: bytes (str with text) for its stdin, which is otherwise empty.
-            user, env, cwd: as of run(); what is not given is as with the container's own command.
-            tty: give it a terminal of its own.
-            timeout: seconds; then this command and everything that came of it are killed.
-            check: raise CalledProcessError for a status that is not 0.
-
-        Raises:
-            CommandNotFound, CommandNotExecutable, SetupError: it could not be started.
-            TimeoutExpired: `timeout` passed; it has the partial output and the Result.
-            StateError: the container does not run, or is paused.
-        """
-        given = {**locals()}
-        check = parse_bool(check, "check")
-        text_of = Text(given)
-        spec = BesideSpec(self._spec, given, handle=False)
-        native = self._running()
-        self._can_exec()
-        if spec.timeout is not None and spec.timeout <= 0:
-            raise TimeoutExpired(args, spec.timeout)
-        try:
-            end = native.exec(spec)
-        except CommandNotFound as error:
-            raise _outcome.with_mount_hint(error, spec) from None
-        output = [text_of.decode(end["stdout"]), text_of.decode(end["stderr"])]
-        cut = [name for name, was in zip(OUTPUTS, end["truncated"], strict=True) if was]
-        result = result_of_exec(self, args, end, output, cut)
-        if end["reason"] == "timeout":
-            raise TimeoutExpired(args, spec.timeout or 0.0, *output, result=result)
-        if check:
-            result.check_returncode()
-        return result
-
-    def popen(
-        self,
-        args: Sequence[Arg],
-        *,
-        stdin: Stream = None,
-        stdout: Stream = None,
-        stderr: Stream = None,
-        user: int | str | None = None,
-        env: Mapping[str, Arg | None] | None = None,
-        cwd: Arg | None = None,
-        tty: bool = False,
-        text: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-    ) -> ExecProcess:
-        """Start a command in the container, and come back when it runs.
-
-        Args:
-            stdin, stdout, stderr: PIPE, a descriptor or a file; what is not given is empty, or dropped.
-            args, user, env, cwd, tty, text, encoding, errors: as of exec().
-
-        Raises:
-            CommandNotFound, CommandNotExecutable, SetupError: it could not be started.
-            StateError: the container does not run, or is paused.
-        """
-        given = {**locals(), "timeout": None, "input": None}
-        text_of = Text(given)
-        spec = BesideSpec(self._spec, given, handle=True)
-        native = self._running()
-        self._can_exec()
-        try:
-            return ExecProcess(self, native.popen(spec), args, spec, text_of)
-        except CommandNotFound as error:
-            raise _outcome.with_mount_hint(error, spec) from None
-
-    def _can_exec(self) -> None:
-        if self._spec.pid1:
-            raise NotSupported(
-                "exec", "with pid1=True the container's PID 1 is the command itself, and starts nothing of ours",
-                "leave pid1 out",
-            )
-
     # The end of the handle.
 
     def close(self) -> None:
@@ -422,6 +341,9 @@ class Container(Live, Files, Process):
         with self._closing:
             if self._closed:
                 return
+            if self._held is not None:
+                self._held.close()
+                self._held = None
             if self._native is not None:
                 self._close_files()
                 self._native.close()
@@ -449,14 +371,12 @@ class Container(Live, Files, Process):
             self.close()
 
     def __del__(self) -> None:
-        native = getattr(self, "_native", None)
+        native = getattr(self, "_native", None) or getattr(self, "_held", None)
         if native is None or self._closed or os.getpid() != self._owner:
             return
         warnings.warn(f"unclosed container {self.name}", ResourceWarning, source=self, stacklevel=2)
-        try:
+        with suppress(Error):  # nobody is there to hear it, and the keeper sees to the rest
             self.close()
-        except Error:
-            pass  # nobody is there to hear it, and the keeper sees to the rest
 
     def __repr__(self) -> str:
         return f"<Container {self.name} {self.state if os.getpid() == self._owner else 'of another process'}>"

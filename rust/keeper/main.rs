@@ -28,6 +28,7 @@ mod inside;
 mod keeper;
 mod kept;
 mod launch;
+mod lend;
 mod log;
 mod maps;
 mod oom;

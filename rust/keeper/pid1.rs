@@ -117,7 +117,7 @@ fn wait_for_word(inside: &Inside<'_>) -> crate::sys::Result<()> {
 }
 
 /// Test-only: what another container that shares a directory may do between the covering and the look.
-fn swap(root: i32) -> crate::sys::Result<()> {
+pub fn swap(root: i32) -> crate::sys::Result<()> {
     fs::renameat2(root, c"seam/one", root, c"seam/aside")?;
     fs::renameat2(root, c"seam/two", root, c"seam/one")?;
     fs::renameat2(root, c"seam/aside", root, c"seam/two")
