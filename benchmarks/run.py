@@ -232,11 +232,9 @@ class Bench:
             yield ("capture", "capture, subprocess"), lambda: self.worker().ask(do="capture", mib=self.mib)
         yield ("capture capped",), lambda: self.worker().ask(do="capture_capped", mib=self.mib)
         yield ("import effects",), lambda: [float(len(import_effects()))]
+        looks = 500 if self.options.quick else 5000
         for _ in range(3):
-            yield (
-                ("stats", "stats limits"),
-                lambda: self.worker().ask(do="stats", n=500 if self.options.quick else 5000),
-            )
+            yield ("stats", "stats limits"), lambda: self.worker().ask(do="stats", n=looks)
         yield ("helper", "keeper"), lambda: self.worker().ask(do="sizes")
         for _ in range(3):
             yield ("alive",), lambda: self.worker().ask(do="alive", n=40 if self.options.quick else 100)
