@@ -10,12 +10,13 @@ from collections.abc import Mapping
 
 from pycontainer import _arguments, _outcome
 from pycontainer._beside import BesideSpec
+from pycontainer._elsewhere import Elsewhere
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._limits import Limits
 from pycontainer._lines import OUTPUTS, Lines
 from pycontainer._native import core
-from pycontainer._process import ExecProcess, Process, Text, result_of_exec
+from pycontainer._process import ExecProcess, Text, result_of_exec
 from pycontainer._result import Reason, Result
 from pycontainer._security import Security
 from pycontainer._spec import Spec
@@ -42,7 +43,7 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Process):
+class Container(Elsewhere):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block, close(), or
@@ -130,7 +131,7 @@ class Container(Process):
             return "REMOVED"
         if self._native is None:
             return "CREATED"
-        if self.poll() is not None:
+        if self._has_ended():
             return "EXITED"
         return "PAUSED" if self._paused else "RUNNING"
 
@@ -144,12 +145,17 @@ class Container(Process):
         """
         if self._closed or self._native is not None:
             raise StateError(f"the container is {self.state}: it can be started once")
+        self._claim_name()
         try:
             self._native = core().start(self._spec)
-        except CommandNotFound as error:
-            raise _outcome.with_mount_hint(error, self._spec) from None
+        except BaseException as error:
+            self._withdraw()
+            if isinstance(error, CommandNotFound):
+                raise _outcome.with_mount_hint(error, self._spec) from None
+            raise
         self._spec.files = []
         self._adopt()
+        self._tell()
         return self
 
     def _running(self) -> Any:
@@ -411,11 +417,16 @@ class Container(Process):
         with self._closing:
             if self._closed:
                 return
-            if self._native is not None:
-                self._close_files()
-                self._native.close()
-                self._look(True)
-                self._keep_log()
+            if not self._owns:
+                self._let_go()
+            elif self._native is not None:
+                try:
+                    self._close_files()
+                    self._native.close()
+                    self._look(True)
+                    self._keep_log()
+                finally:
+                    self._withdraw()
             self._closed = True
 
     def _keep_log(self) -> None:
@@ -439,7 +450,7 @@ class Container(Process):
 
     def __del__(self) -> None:
         native = getattr(self, "_native", None)
-        if native is None or self._closed or os.getpid() != self._owner:
+        if native is None or self._closed or not self._owns or os.getpid() != self._owner:
             return
         warnings.warn(f"unclosed container {self.name}", ResourceWarning, source=self, stacklevel=2)
         try:

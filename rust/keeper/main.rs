@@ -17,6 +17,7 @@ mod command;
 mod container;
 mod evidence;
 mod exec;
+mod guests;
 mod inside;
 mod keeper;
 mod launch;
@@ -34,6 +35,7 @@ mod requests;
 mod rootless;
 mod users;
 mod view;
+mod visitors;
 mod witness;
 
 #[unsafe(no_mangle)]

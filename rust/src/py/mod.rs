@@ -4,6 +4,7 @@ pub mod child;
 pub mod container;
 pub mod doctor;
 pub mod errors;
+pub mod foreign;
 pub mod functions;
 pub mod spec;
 

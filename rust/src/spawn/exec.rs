@@ -1,12 +1,12 @@
 //! A command beside the first one of a container: sent to its PID 1, waited for, signalled, ended with all that came of it.
 
+use super::basis::Basis;
 use super::explain;
-use super::handle::Handle;
 use super::limits;
 use super::outcome::Reason;
 use super::plan::{self, Descriptors};
 use super::prepare;
-use super::run::{FIRST_TICK, Interrupted, LAST_TICK, Live, MILLISECOND};
+use super::run::{FIRST_TICK, Interrupted, LAST_TICK, MILLISECOND};
 use super::spec::Spec;
 use super::streams::Streams;
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::gate::{self, Ours};
 use crate::mount::layout::Layout;
 use crate::sys;
 use crate::sys::constants::{CLONE_NEWUSER, MSG_DONTWAIT};
-use crate::wire::{self, Ended, Reader, Write, errand, flag, record, role};
+use crate::wire::{self, Ended, Head, Reader, Write, errand, flag, record, role};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Uid};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,9 +26,19 @@ const SIGKILL: i32 = 9;
 /// Instead of a signal: all that came of it.
 const ALL: i32 = 0;
 
+/// A container, as far as its commands need one: this process's own, or another's.
+pub trait Home: Send + Sync {
+    /// Of one that has not ended.
+    fn basis(&self) -> Result<Basis>;
+    /// The socket from which its PID 1 takes errands.
+    fn errands(&self) -> Result<Arc<Ours>>;
+    fn ends_within(&self, seconds: f64) -> bool;
+}
+
 /// One command under way.
 pub struct Exec {
-    container: Arc<Handle>,
+    container: Arc<dyn Home>,
+    basis: Basis,
     spec: Arc<Spec>,
     inner: Arc<Inner>,
     owner: u32,
@@ -80,21 +90,28 @@ pub struct Done {
 
 impl Exec {
     /// Comes back when the command runs, or has run.
-    pub fn start(container: &Arc<Handle>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec> {
+    pub fn start<H>(container: &Arc<H>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec>
+    where
+        H: Home + 'static,
+    {
         let exec = Exec::launch(container, spec, interrupted)?;
         exec.until_it_runs(interrupted)?;
         Ok(exec)
     }
 
     /// Sends it on its way; `runs` tells what became of it. Waits only where PID 1 has more to read than there is room for.
-    pub fn launch(container: &Arc<Handle>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec> {
+    pub fn launch<H>(container: &Arc<H>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec>
+    where
+        H: Home + 'static,
+    {
         let spec = Arc::new(spec);
         let gate = gate::spawning();
         let mut streams = Streams::open(&spec)?;
         let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
         let report = Arc::new(Ours::new(sys::host::adopt(report.release())));
-        let order = container.with_live(|live| Order::of(live, &spec, &streams, theirs.raw()))?;
-        let pid1 = container.report()?.ok_or_else(|| Error::State("the container was closed".into()))?;
+        let basis = container.basis()?;
+        let order = Order::of(&basis, &spec, &streams, theirs.raw())?;
+        let pid1 = container.errands()?;
         order.send(&pid1, interrupted)?;
         drop(theirs);
         streams.hand_over();
@@ -111,7 +128,7 @@ impl Exec {
             killed: None,
         };
         let inner = Arc::new(Inner { report, state: Mutex::new(state) });
-        Ok(Exec { container: container.clone(), spec, inner, owner: std::process::id() })
+        Ok(Exec { container: container.clone(), basis, spec, inner, owner: std::process::id() })
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>> {
@@ -149,7 +166,7 @@ impl Exec {
 
     /// The supervisor ended without a word: the container has ended, or could not fork.
     fn gone(&self) -> Error {
-        if self.container.wait(Some(0.5), &mut || false).unwrap_or(true) {
+        if self.container.ends_within(0.5) {
             return Error::State("the container ended before the command was started".into());
         }
         let note = "PID 1 of the container could not fork: its limit on tasks is reached, or its memory is";
@@ -199,8 +216,7 @@ impl Exec {
         let (phase, step, errno) =
             (from.u8().unwrap_or_default(), from.u16().unwrap_or_default(), from.i32().unwrap_or_default());
         let ended = Ended { phase, step, errno, ..Ended::default() };
-        let explained = self.container.with_live(|live| Ok(live.prepared.explain(&self.spec, &ended)));
-        explain::completed(explained.unwrap_or_else(|error| error))
+        explain::completed(explain::explain(&self.spec, &self.basis.facts(), None, &ended))
     }
 
     /// Whether it has ended.
@@ -401,10 +417,8 @@ struct Order {
 }
 
 impl Order {
-    fn of(live: &mut Live, spec: &Spec, streams: &Streams, report: i32) -> Result<Order> {
-        let engine = live.engine.clone();
-        let ids = live.prepared.ids(live.range.as_ref());
-        let mut flags = plan::flags(spec, engine.facts.one_id) & !(flag::LANDLOCK | flag::LANDLOCK_REQUIRED);
+    fn of(basis: &Basis, spec: &Spec, streams: &Streams, report: i32) -> Result<Order> {
+        let mut flags = plan::flags(spec, basis.one_id) & !(flag::LANDLOCK | flag::LANDLOCK_REQUIRED);
         let mut descriptors = Descriptors::default();
         descriptors.add(role::REPORT, report, 0);
         for (index, (fd, own)) in streams.ends.iter().enumerate() {
@@ -413,14 +427,14 @@ impl Order {
             flags |= if *own { flag } else { 0 };
         }
         spec.pass_fds.iter().for_each(|fd| descriptors.add(role::PASS, *fd, *fd));
-        let head = live.prepared.head(&engine, spec, live.id, flags, &ids);
-        if engine.is_root() && head.clone_flags & CLONE_NEWUSER != 0 {
-            own(streams, ids.root())?;
+        let head = Head { flags, ..basis.head };
+        if !basis.rootless && head.clone_flags & CLONE_NEWUSER != 0 {
+            own(streams, basis.ids.root())?;
         }
-        let command = plan::command(spec, limits::hard_limit, live.prepared.one_id_pids(&engine, spec));
+        let command = plan::command(spec, limits::hard_limit, basis.one_id_pids);
         let window = u32::from(spec.window.0) << 16 | u32::from(spec.window.1);
         let layout = Layout { inside: window.to_le_bytes().to_vec(), ..Layout::default() };
-        let body = plan::encode(&head, &descriptors, "", &ids, &layout, &command);
+        let body = plan::encode(&head, &descriptors, "", &basis.ids, &layout, &command);
         let mut order = Order { message: Vec::with_capacity(body.len() + 1), fds: descriptors.fds, file: None };
         if body.len() < wire::MESSAGE_MAX {
             order.message.put_u8(errand::EXEC);

@@ -1,6 +1,7 @@
 //! One container from its specification to its outcome: plan, keeper, waiting. The calling thread waits; no thread of ours.
 
 mod accounts;
+pub mod basis;
 pub mod causes;
 mod check;
 pub mod disk;
@@ -8,6 +9,7 @@ pub mod engine;
 pub mod exec;
 pub mod explain;
 mod feed;
+pub mod foreign;
 pub mod handle;
 mod identities;
 pub mod keeper;
@@ -20,6 +22,7 @@ pub mod outcome;
 pub mod plan;
 pub mod prepare;
 pub mod probe;
+pub mod registry;
 pub mod run;
 pub mod seams;
 pub mod sources;

@@ -77,6 +77,7 @@ pub const AF_INET: usize = 2;
 pub const SOCK_DGRAM: usize = 2;
 pub const SOCK_SEQPACKET: usize = 5;
 pub const SOCK_CLOEXEC: usize = O_CLOEXEC;
+pub const SOCK_NONBLOCK: usize = O_NONBLOCK;
 pub const MSG_NOSIGNAL: usize = 0x4000;
 pub const MSG_DONTWAIT: usize = 0x40;
 pub const MSG_CTRUNC: i32 = 0x8;
@@ -84,6 +85,7 @@ pub const MSG_TRUNC: i32 = 0x20;
 pub const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 pub const SOL_SOCKET: usize = 1;
 pub const SO_PASSCRED: usize = 16;
+pub const SO_PEERCRED: usize = 17;
 pub const SCM_RIGHTS: i32 = 1;
 pub const SCM_CREDENTIALS: i32 = 2;
 
