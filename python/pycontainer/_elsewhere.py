@@ -55,7 +55,7 @@ class Elsewhere(Process):
         mode, encoding, errors = record["text"]
         made._text = Text({"text": mode, "encoding": encoding, "errors": errors})
         made._spec = spec = Spec.__new__(Spec)
-        vars(spec).update(record["spec"], image=record["image"], files=[], input=None)
+        vars(spec).update(_registry.spec_of(record["spec"]))
         spec.said = made.limits = _registry.limits_of(record["limits"])
         made.args, made.id, made.name = list(record["args"]), record["id"], record["name"]
         made.labels = dict(record["labels"])

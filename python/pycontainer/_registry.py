@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _BYTES = "\0bytes"
 # What of a Spec is of no use to a command beside the first one, or is an object.
 _LEFT_OUT = frozenset({"image", "security", "said", "files", "input"})
+# Lists of bytes, none of which can have a zero in it: as one text each.
+_JOINED = ("argv", "env", "path")
 _SHORT = 12
 _ID = frozenset("0123456789abcdef")
 
@@ -77,7 +79,6 @@ def enter(container: Any, native: Any) -> str:
         "name": container.name,
         "labels": list(container.labels.items()),
         "args": [os.fsdecode(word) for word in container.args],
-        "image": repr(container._spec.image),
         "created": time.time(),
         "pid": native.command()[0],
         "number": number,
@@ -85,14 +86,14 @@ def enter(container: Any, native: Any) -> str:
         "limits": _said(container.limits),
         "kinds": container._kinds,
         "text": (container._text.mode, container._text.encoding, container._text.errors),
-        "spec": {name: value for name, value in vars(container._spec).items() if name not in _LEFT_OUT},
+        "spec": _plain(container._spec),
     }
     path, beside = os.path.join(home, container.id), os.path.join(home, f".{container.id}")
     try:
         file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.fchmod(file, 0o600)  # the host's umask may have kept it from us
-            os.write(file, json.dumps(record, default=_tagged, separators=(",", ":")).encode("ascii"))
+            os.write(file, _encode(record).encode("ascii"))
         finally:
             os.close(file)
         os.rename(beside, path)
@@ -197,10 +198,30 @@ def _read(home: str, id: str) -> dict[str, Any] | None:
     return record
 
 
+def _plain(spec: Any) -> dict[str, Any]:
+    fields = vars(spec).copy()
+    for name in _LEFT_OUT:
+        fields.pop(name, None)
+    for name in _JOINED:
+        fields[name] = b"\0".join(fields[name]).decode("latin-1")
+    return fields
+
+
+def spec_of(plain: dict[str, Any]) -> dict[str, Any]:
+    """Tell the fields of the Spec of a record."""
+    fields = dict(plain)
+    for name in _JOINED:
+        fields[name] = fields[name].encode("latin-1").split(b"\0") if fields[name] else []
+    return fields | {"files": [], "input": None}
+
+
 def _tagged(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
         return {_BYTES: value.decode("latin-1")}
     raise TypeError(f"{type(value).__name__} is no plain value")
+
+
+_encode = json.JSONEncoder(default=_tagged, check_circular=False, separators=(",", ":")).encode
 
 
 def _untagged(made: dict[str, Any]) -> Any:
