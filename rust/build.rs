@@ -15,9 +15,15 @@ const LINK: [&str; 7] = [
 ];
 
 fn main() {
-    for watched in
-        ["rust/keeper", "rust/src/sys", "rust/src/removal.rs", "rust/src/wire.rs", "rust/src/wire", "rust/build.rs"]
-    {
+    for watched in [
+        "rust/keeper",
+        "rust/src/sys",
+        "rust/src/removal.rs",
+        "rust/src/transfer",
+        "rust/src/wire.rs",
+        "rust/src/wire",
+        "rust/build.rs",
+    ] {
         println!("cargo:rerun-if-changed={watched}");
     }
     println!("cargo:rustc-check-cfg=cfg(keeper)");

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 GROUP_PREFIX = "pycontainer"
+PORTER = "pycontainer-net"
 SETTLE = 2.0  # seconds: the promise is that after this nothing is left, however the end came
 
 
@@ -22,6 +23,7 @@ class Snapshot:
     mounts: frozenset[str]
     cgroups: frozenset[str]
     contained: frozenset[str]
+    porters: frozenset[str]
     children: frozenset[str]
     fds: frozenset[str]
     loops: frozenset[str]
@@ -36,7 +38,7 @@ class Snapshot:
 
 
 def take() -> Snapshot:
-    return Snapshot(mounts(), cgroups(), contained(), children(), fds(), loops())
+    return Snapshot(mounts(), cgroups(), contained(), porters(), children(), fds(), loops())
 
 
 def mounts() -> frozenset[str]:
@@ -69,6 +71,18 @@ def contained() -> frozenset[str]:
         orphaned_zombie = status["State"].startswith("Z") and status["PPid"] == "1"
         if len(status.get("NSpid", "").split()) > 1 and not orphaned_zombie:
             found.add(f"pid {entry.name} {status['Name']} state {status['State']}")
+    return frozenset(found)
+
+
+def porters() -> frozenset[str]:
+    """Processes that carry connections to published ports: in no pid namespace of a container's."""
+    found: set[str] = set()
+    for entry in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if entry.read_text() == f"{PORTER}\n":
+                found.add(f"pid {entry.parent.name} {PORTER}")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
     return frozenset(found)
 
 

@@ -35,6 +35,7 @@ _HOMES = {
         "StateError",
     ),
     "_failures": ("CalledProcessError", "LimitExceeded", "TimeoutExpired"),
+    "_files": ("Change",),
     "_image": ("Image",),
     "_limits": ("IoLimit", "Limits", "NetworkLimit"),
     "_mounts": ("File", "Mount"),

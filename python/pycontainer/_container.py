@@ -7,14 +7,17 @@ import secrets
 import warnings
 from _thread import RLock
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from pycontainer import _arguments, _outcome
 from pycontainer._beside import BesideSpec
 from pycontainer._elsewhere import Elsewhere
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
+from pycontainer._files import Files
 from pycontainer._limits import Limits
 from pycontainer._lines import OUTPUTS, Lines
+from pycontainer._live import Live
 from pycontainer._native import core
 from pycontainer._process import ExecProcess, Text, result_of_exec
 from pycontainer._result import Reason, Result
@@ -43,7 +46,7 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Elsewhere):
+class Container(Live, Files, Elsewhere):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block, close(), or
@@ -117,6 +120,8 @@ class Container(Elsewhere):
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
         self._closing = RLock()
+        # Streams of which somebody who read them dropped something beyond `limits.output`.
+        self._cut: list[str] = []
         self._short_log: dict[str, bytes] = {}
         self._result: Result[Any] | None = None
 
@@ -143,8 +148,7 @@ class Container(Elsewhere):
             NotSupported: this machine cannot hold what was asked.
             StateError: it was started before.
         """
-        if self._closed or self._native is not None:
-            raise StateError(f"the container is {self.state}: it can be started once")
+        self._startable()
         self._claim_name()
         try:
             self._native = core().start(self._spec)
@@ -153,10 +157,13 @@ class Container(Elsewhere):
             if isinstance(error, CommandNotFound):
                 raise _outcome.with_mount_hint(error, self._spec) from None
             raise
-        self._spec.files = []
         self._adopt()
         self._tell()
         return self
+
+    def _startable(self) -> None:
+        if self._closed or self._native is not None:
+            raise StateError(f"the container is {self.state}: it can be started once")
 
     def _running(self) -> Any:
         """Return the native container, of one that runs and is not paused."""
@@ -172,6 +179,10 @@ class Container(Elsewhere):
         self._begun()
         if self._closed:
             raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
+
+    def _reachable(self) -> Any:
+        self._open()
+        return self._native
 
     # The end.
 
@@ -196,10 +207,10 @@ class Container(Elsewhere):
                 self._outcome.returncode,
                 self._output("stdout"),
                 self._output("stderr"),
-                reason=Reason(self._outcome.reason),
+                reason=Reason.OUTPUT if self._cut and self._spec.output_kills else Reason(self._outcome.reason),
                 usage=lambda: _outcome.usage(self._outcome),
                 enforced=_outcome.rows(self._outcome, self._spec),
-                truncated=_outcome.truncated(self._outcome),
+                truncated=_outcome.truncated(self._outcome) + self._cut,
                 limits=self.limits,
             )
         return self._result
@@ -270,10 +281,6 @@ class Container(Elsewhere):
         self._open()
         self._native.kill("killed")
 
-    def resume(self) -> None:
-        """Let a paused container go on."""
-        raise NotSupported("resume", "pausing is not built yet", "leave it out")
-
     # Output.
 
     def _log(self) -> Any:
@@ -307,9 +314,13 @@ class Container(Elsewhere):
         return super()._output(name)
 
     def _lines(self) -> Lines:
+        self._open()
         files = {name: self._files[name].fileno() for name in OUTPUTS if name in self._files}
+        return self._logged_lines(files)
+
+    def _logged_lines(self, files: Mapping[str, int] = MappingProxyType({})) -> Lines:
         logged = self._logged()
-        return Lines(self, files, (self._log(), logged) if logged else None, self._text.decode)
+        return Lines(self, dict(files), (self._log(), logged) if logged else None, self._text.decode)
 
     # Commands beside the first one.
 

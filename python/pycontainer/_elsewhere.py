@@ -63,7 +63,7 @@ class Elsewhere(Process):
         made._kinds = tuple("log" if kind == "log" else "null" for kind in record["kinds"])
         made._closed = made._paused = False
         made._closing = RLock()
-        made._short_log, made._result = {}, None
+        made._short_log, made._result, made._cut = {}, None, []
         made._files, made._kept = {}, {}
         made._pid, made._created = record["pid"], record["created"]
         made._native = core().Foreign(record["home"], record["number"], spec, record["basis"])

@@ -84,18 +84,20 @@ class Lines:
         decode: Callable[[bytes], Any],
     ) -> None:
         self._process, self._decode = process, decode
+        # No more news will come of the log.
+        self.closed = False
         self._pipes = [_Pipe(name, fd) for name, fd in pipes.items()]
         self._logged = [_Logged(name, log[0]) for name in log[1]] if log is not None else []
 
     def until(self, seconds: float | None, expired: Callable[[], Exception]) -> Iterator[tuple[str, Any]]:
         """Yield (stream, line) until all streams end; raise what `expired` makes where the time passes first."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        listener = self._listen()
+        listener = self.listen()
         try:
             while True:
-                yield from self._from_log()
+                yield from self.come()
                 waiting = [stream for stream in self._pipes if not stream.ended]
-                if not waiting and all(stream.ended for stream in self._logged):
+                if not waiting and self.ended:
                     return
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -107,34 +109,40 @@ class Lines:
             if listener >= 0:
                 os.close(listener)
 
-    def _listen(self) -> int:
+    @property
+    def ended(self) -> bool:
+        """Whether all that is logged has come."""
+        return all(stream.ended for stream in self._logged)
+
+    def listen(self) -> int:
         """A socket with news of the log; -1 where none is needed, or none will come."""
         try:
             listener = int(self._process._native.listen()) if self._logged else -1
         except Error:  # the keeper died, and the container with it
             listener = -1
-        self._closed = listener < 0
+        self.closed = listener < 0
         return listener
 
     def _decoded(self, stream: _Stream) -> Iterator[tuple[str, Any]]:
         return ((stream.name, self._decode(line)) for line in stream.lines())
 
-    def _from_log(self) -> Iterator[tuple[str, Any]]:
+    def come(self) -> Iterator[tuple[str, Any]]:
+        """Yield the lines of the log that have come since the last look."""
         for stream in self._logged:
             if stream.ended:
                 continue
             while stream.take():
                 yield from self._decoded(stream)
-            stream.ended |= self._closed  # what has not come by now does not come
+            stream.ended |= self.closed  # what has not come by now does not come
             yield from self._decoded(stream)
 
     def _ready(self, waiting: list[_Pipe], listener: int, left: float | None) -> list[_Pipe]:
         poll = select.poll()
         for stream in waiting:
             poll.register(stream.fd, select.POLLIN)
-        if not self._closed:
+        if not self.closed:
             poll.register(listener, select.POLLIN)
         seen = dict(poll.poll(None if left is None else max(0, left * 1000)))
         if listener in seen:
-            self._closed = not os.read(listener, 4096)
+            self.closed = not os.read(listener, 4096)
         return [stream for stream in waiting if stream.fd in seen]

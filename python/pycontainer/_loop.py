@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 
+from pycontainer._lines import OUTPUTS
 from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
+
+_PIECE = 1 << 16
+# As much as a pipe can hold (fs.pipe-max-size, unless root raised it).
+_PIPE_MAX = 1 << 20
 
 
 class Watch:
@@ -58,6 +63,78 @@ class Watch:
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+class Exchange:
+    """Feeds a stdin and keeps what comes of two outputs, while somebody waits for something else.
+
+    Args:
+        fds: our ends of stdin, stdout and stderr, which are its own from now on; -1: there is none.
+        data: what goes into stdin.
+        cap: bytes of each output, of which the rest is dropped; None is no bound.
+        too_much: called once when something is dropped.
+    """
+
+    def __init__(self, fds: Sequence[int], data: bytes, cap: float | None, too_much: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stdin, self._data, self._cap, self._too_much = fds[0], memoryview(data), cap, too_much
+        self._open = {name: fd for name, fd in zip(OUTPUTS, fds[1:], strict=True) if fd >= 0}
+        self.kept = {name: bytearray() for name in self._open}
+        self.cut: list[str] = []
+        for name, fd in self._open.items():
+            os.set_blocking(fd, False)
+            self._loop.add_reader(fd, self._take, name)
+        if self._stdin >= 0:
+            os.set_blocking(self._stdin, False)
+            self._loop.add_writer(self._stdin, self._feed)
+
+    def _take(self, name: str) -> bool:
+        """One read; False where nothing is there, or nothing will be."""
+        fd = self._open[name]
+        try:
+            piece = os.read(fd, _PIECE)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: the last inner end of a terminal was closed
+            piece = b""
+        if not piece:
+            self._loop.remove_reader(fd)
+            os.close(self._open.pop(name))
+            return False
+        kept = self.kept[name]
+        room = len(piece) if self._cap is None else max(0, int(self._cap) - len(kept))
+        kept += piece[:room]
+        if room < len(piece) and name not in self.cut:
+            self.cut.append(name)
+            self._too_much()
+        return True
+
+    def _feed(self) -> None:
+        try:
+            self._data = self._data[os.write(self._stdin, self._data[:_PIECE]) :] if self._data else self._data
+        except BlockingIOError:
+            return
+        except OSError:  # as subprocess: a command may end without reading all of its input
+            self._data = self._data[:0]
+        if not self._data:
+            self._end_input()
+
+    def _end_input(self) -> None:
+        if self._stdin >= 0:
+            self._loop.remove_writer(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def finish(self) -> None:
+        """Take what is left in the pipes of a command that has ended, and close them."""
+        self._end_input()
+        for name in list(self._open):
+            left = _PIPE_MAX  # a stranger that still writes must not keep us here
+            while left > 0 and name in self._open and self._take(name):
+                left -= _PIECE
+            if name in self._open:
+                self._loop.remove_reader(self._open[name])
+                os.close(self._open.pop(name))
 
 
 async def to_the_end(work: Coroutine[Any, Any, Any]) -> Any:

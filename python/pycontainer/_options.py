@@ -41,7 +41,7 @@ class Options(TypedDict, total=False):
     mounts: Sequence[Mount]
     files: Mapping[str, bytes | File | os.PathLike[str]] | None
     network: Literal["none", "host", "private"]
-    ports: Mapping[int, int] | None
+    ports: Mapping[int | str, int] | None
     namespaces: Mapping[str, Any] | None
     security: Security
     read_only: bool

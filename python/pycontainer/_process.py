@@ -317,11 +317,16 @@ class Process:
 class ExecProcess(Process):
     """A command beside the first one of a container, from Container.popen(). Leaving its block kills it and its children."""
 
-    def __init__(self, container: Container, native: Any, args: Any, spec: Any, text: Text) -> None:
+    def __init__(
+        self, container: Container, native: Any, args: Any, spec: Any, text: Text, *, adopt: bool = True
+    ) -> None:
         self._container, self._native, self.args, self._text = container, native, args, text
         self._kinds = (spec.stdin[0], spec.stdout[0], spec.stderr[0])
         self._has_tty = spec.tty
-        self._adopt()
+        if adopt:
+            self._adopt()
+        else:
+            self._files, self._kept, self._pid = {}, {}, native.command()[0]
 
     @property
     def _tty(self) -> bool:

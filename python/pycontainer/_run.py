@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from pycontainer import _arguments, _log, _outcome
-from pycontainer._errors import CommandNotFound, NotSupported
+from pycontainer._errors import CommandNotFound
 from pycontainer._failures import TimeoutExpired
 from pycontainer._limits import Limits
 from pycontainer._native import core
@@ -17,7 +16,7 @@ from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import parse_bool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import timedelta
     from typing import Any, Literal, Unpack, overload
 
@@ -107,7 +106,7 @@ def run(
     mounts: Sequence[Mount] = (),
     files: Mapping[str, bytes | File | os.PathLike[str]] | None = None,
     network: Literal["none", "host", "private"] = "none",
-    ports: Mapping[int, int] | None = None,
+    ports: Mapping[int | str, int] | None = None,
     namespaces: Mapping[str, Any] | None = None,
     security: Security = _DEFAULT_SECURITY,
     read_only: bool = False,
@@ -141,7 +140,8 @@ def run(
         mounts: what of this machine is visible inside, and where.
         files: {path: bytes, File or Path} that are there before the command starts, owned by `user`.
         network: "none" (loopback only) or "host".
-        ports: not built yet.
+        ports: {port inside: port of 127.0.0.1 and ::1 here}; 0 is any that is free. A port is TCP's, or "53/udp". It
+            opens the way in, never the way out.
         namespaces: {"ipc": "host", "uts": pid}: what is shared; everything is new if not said.
         security: capabilities, seccomp and the other walls.
         read_only: a read-only root; /tmp, /run and /dev/shm stay writable, in memory.
@@ -163,10 +163,6 @@ def run(
 
 
 def _carry_out(given: dict[str, Any]) -> Result[Any]:
-    if given["ports"] is not None and not isinstance(given["ports"], Mapping):
-        raise TypeError(f"ports must be a mapping of ports, not {type(given['ports']).__name__}")
-    if given["ports"]:
-        raise NotSupported("ports", "published ports are not built yet", "network='host'")
     args, encoding, errors = given["args"], given["encoding"], given["errors"]
     text_mode = _arguments.text_mode(given["text"], encoding, errors)
     check = parse_bool(given["check"], "check")

@@ -13,6 +13,7 @@ from pycontainer._image import Image
 from pycontainer._limits import Limits
 from pycontainer._mounts import File, Mount, plan_files, plan_mounts
 from pycontainer._native import core
+from pycontainer._ports import ports
 from pycontainer._security import Security
 from pycontainer._spaces import SPACES, check_view, namespaces, network
 from pycontainer._text import TYPE_CHECKING, shown
@@ -123,6 +124,7 @@ class Spec:
         self.network = network(given["network"], self.security)
         if self.network == "host":
             self.choices["net"] = "host"
+        self.ports = ports(given["ports"], self.network)
         code = {"new": 0, "host": -1}
         self.namespaces = tuple(code.get(self.choices.get(name, "new"), self.choices.get(name)) for name in SPACES)
         if given["hostname"] is not None and self.choices.get("uts", "new") != "new":

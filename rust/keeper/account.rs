@@ -63,13 +63,17 @@ fn read_exit(from: &mut Reader<'_>, ended: &mut Ended) -> Option<bool> {
     Some(command_is_pid2)
 }
 
-/// Reads the budget's counter; where something is left, the next look is when all CPUs together could have spent it.
-pub fn spent_cpu_time(container: &mut Container, now: u64) -> bool {
+/// Nanoseconds that the whole tree has spent; 0 where nothing counts them.
+pub fn used_cpu_time(container: &Container) -> u64 {
     let mut text = [0u8; 256];
     let length = fs::pread(container.cpu_usage, &mut text, 0).unwrap_or(0);
     let scale = if container.flags & flag::CPU_V1 != 0 { 1 } else { 1000 };
-    let used = first_number(&text[..length]) * scale;
-    let left = container.cpu_time.saturating_sub(used);
+    first_number(&text[..length]) * scale
+}
+
+/// Reads the budget's counter; where something is left, the next look is when all CPUs together could have spent it.
+pub fn spent_cpu_time(container: &mut Container, now: u64) -> bool {
+    let left = container.cpu_time.saturating_sub(used_cpu_time(container));
     container.next_cpu_check = now + (left / container.cpus.max(1) as u64).max(1_000_000);
     left == 0
 }

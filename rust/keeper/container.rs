@@ -31,6 +31,9 @@ pub struct Container {
     pub oom_control: i32,
     pub cpu_usage: i32,
     pub cgroup_kill: i32,
+    /// The process that carries connections to its published ports: its pid (0: there is none) and its pidfd.
+    pub porter: i32,
+    pub porter_fd: i32,
     pub log: Log,
     /// Signals that were sent to the command, a bit each.
     pub asked: u64,
@@ -68,7 +71,7 @@ impl Container {
         };
     }
 
-    fn descriptors(&mut self) -> [&mut i32; 8] {
+    fn descriptors(&mut self) -> [&mut i32; 9] {
         [
             &mut self.pidfd,
             &mut self.control,
@@ -78,6 +81,7 @@ impl Container {
             &mut self.oom_control,
             &mut self.cpu_usage,
             &mut self.cgroup_kill,
+            &mut self.porter_fd,
         ]
     }
 
@@ -112,6 +116,7 @@ impl Table {
         let entry = &mut self.entries[index];
         entry.live = true;
         entry.pid = 0;
+        entry.porter = 0;
         for fd in entry.descriptors() {
             *fd = -1;
         }

@@ -1,11 +1,14 @@
 //! The keeper's loop: requests of its one host, deaths, timers, clean-up. Never blocks on a container.
 
 use crate::account::{last_words, measure_upper, spent_cpu_time};
+use crate::agents::Agents;
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
+use crate::kept::Kept;
 use crate::log::{Came, Listeners};
 use crate::oom;
 use crate::pid1;
+use crate::porter;
 use crate::prelude::Prelude;
 use crate::remove;
 use crate::sys::constants::*;
@@ -46,6 +49,8 @@ pub const KIND_OUTPUT: u64 = 6;
 /// Somebody wants to come in; one who did has something to say.
 pub const KIND_LISTENER: u64 = 13;
 pub const KIND_VISITOR: u64 = 14;
+pub const KIND_PORTER: u64 = 8;
+pub const KIND_AGENT: u64 = 12;
 
 pub struct Keeper {
     pub epoll: Fd,
@@ -58,6 +63,8 @@ pub struct Keeper {
     pub uppers: [i32; UPPERS_MAX],
     pub table: &'static mut Table,
     pub cache: &'static mut Cache,
+    pub kept: &'static mut Kept,
+    pub agents: &'static mut Agents,
     pub listeners: &'static mut Listeners,
     pub visitors: &'static mut Visitors,
     pub prelude: Prelude,
@@ -92,6 +99,8 @@ fn start() -> Result<Keeper> {
         uppers: [-1; UPPERS_MAX],
         table: Table::create()?,
         cache: Cache::create()?,
+        kept: Kept::create()?,
+        agents: Agents::create()?,
         listeners: Listeners::create()?,
         visitors: Visitors::create()?,
         prelude: Prelude::none(),
@@ -174,6 +183,8 @@ impl Keeper {
             KIND_DEATH => self.bury(index),
             KIND_MESSAGE => self.hear(index),
             KIND_PRELUDE => self.prelude.end(self.epoll.raw()),
+            KIND_PORTER => self.bury_porter(index),
+            KIND_AGENT => self.agents.reap(self.epoll.raw(), index),
             KIND_OOM => {
                 if let Some(container) = self.table.get(index) {
                     oom::alarm(container, process::now());
@@ -193,11 +204,12 @@ impl Keeper {
     pub fn forget(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
         let [stdout, stderr] = container.log.pipes;
-        for fd in [container.pidfd, container.control, container.oom_event, stdout, stderr] {
+        for fd in [container.pidfd, container.control, container.oom_event, container.porter_fd, stdout, stderr] {
             if fd >= 0 {
                 process::epoll_remove(self.epoll.raw(), fd);
             }
         }
+        porter::end((container.porter, container.porter_fd));
         self.table.remove(index);
         self.listeners.forget(index);
         self.see_out(index);
@@ -296,6 +308,13 @@ impl Keeper {
     /// PID 1 is dead, and with it everything inside (where it was none of the kernel's, by the kill file): say how it went, forget it.
     fn bury(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
+        if container.porter > 0 {
+            // Once that has ended too, its ports are free: only then the host hears.
+            process::epoll_remove(self.epoll.raw(), container.pidfd);
+            container.killed = true;
+            container.kill_at = process::now() + GRACE;
+            return;
+        }
         // Without waiting: whatever brought us here, the keeper never blocks on a container.
         let Ok((1.., status, usage)) = process::wait4(container.pid, WALL | WNOHANG) else { return };
         if container.shares_pids {
@@ -332,6 +351,17 @@ impl Keeper {
         self.forget(index);
     }
 
+    /// A porter ends with its container. One that ends alone takes its ports with it, and nothing else.
+    fn bury_porter(&mut self, index: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        if matches!(process::wait4(container.porter, WALL | WNOHANG), Ok((1.., ..))) {
+            process::epoll_remove(self.epoll.raw(), container.porter_fd);
+            fs::close(core::mem::replace(&mut container.porter_fd, -1));
+            container.porter = 0;
+            self.bury(index);
+        }
+    }
+
     /// The host is gone: nothing of its containers stays.
     fn end_all(&mut self) {
         self.table.live().for_each(|container| kill_now(container));
@@ -352,6 +382,7 @@ impl Keeper {
             let left = deadline.saturating_sub(process::now()).div_ceil(1_000_000);
             let _ = process::poll(&mut [PollFd { fd: container.pidfd, events: POLLIN, revents: 0 }], left as i64);
             all &= !matches!(process::wait4(container.pid, WALL | WNOHANG), Ok((0, ..)));
+            porter::end((core::mem::take(&mut container.porter), container.porter_fd));
         }
         all
     }
@@ -368,6 +399,9 @@ fn kill_now(container: &Container) {
     // Refused, its time limits would not hold. The number is its own until it is reaped here.
     if process::pidfd_send_signal(container.pidfd, SIGKILL).is_err() {
         let _ = process::kill(container.pid, SIGKILL);
+    }
+    if container.porter > 0 {
+        let _ = process::pidfd_send_signal(container.porter_fd, SIGKILL);
     }
 }
 

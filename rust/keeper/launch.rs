@@ -1,10 +1,12 @@
 //! One container from plan to running PID 1: mounts, clone, id maps, release. Fails with the step, leaves nothing behind.
 
 use crate::cache::Cache;
+use crate::kept::{Files, Held};
 use crate::maps::{self, StandIn};
 use crate::outside::{self, Slots};
 use crate::pid1::{self, Inside};
 use crate::plan::Plan;
+use crate::porter;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned};
@@ -28,6 +30,9 @@ pub struct Launched {
     pub pidfd: Fd,
     pub control: Fd,
     pub upper: i32,
+    /// The porter's pid and pidfd; 0 and none without published ports.
+    pub porter: (i32, Fd),
+    pub files: Held,
 }
 
 pub type Outcome<T> = Result<T, Failure>;
@@ -45,6 +50,7 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize, 
     let as_root = Ids::take(root.0, root.1, (0, 0))?;
     let mut slots = Slots::new(again);
     outside::run(plan, cache, &mut slots).map_err(|(index, errno)| at(phase::OUTSIDE, index)(errno))?;
+    let files = Files::take(plan, cache, rootless, &slots).map_err(at(phase::KEEPER, step::TOO_MANY))?;
     let (ours, theirs) = net::socketpair().map_err(at(phase::KEEPER, step::SOCKET))?;
     let spaces = Joined::enter(plan)?;
     let into = (plan.fds.into_cgroup >= 0).then_some(plan.fds.into_cgroup);
@@ -58,23 +64,30 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize, 
     drop(as_root);
     let Cloned::Parent { pid, pidfd } = cloned? else { process::exit_group(70) };
     drop(theirs);
-    let launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper() };
-    release(plan, &launched, rootless).inspect_err(|_| {
+    let porter = (0, Fd::NONE);
+    let mut launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper(), porter, files };
+    let released = release(plan, &mut launched, rootless);
+    if released.is_err() {
         abandon(launched.pidfd.raw(), launched.pid);
+        porter::end((launched.porter.0, launched.porter.1.raw()));
         if launched.upper >= 0 {
             fs::close(launched.upper);
         }
-    })?;
-    Ok(launched)
+    }
+    released.map(|()| launched)
 }
 
 /// The maps, what only this side may do to the child, and the byte that lets it go.
-fn release(plan: &Plan<'_>, launched: &Launched, rootless: bool) -> Outcome<()> {
+fn release(plan: &Plan<'_>, launched: &mut Launched, rootless: bool) -> Outcome<()> {
     let mut stand_in = None;
     if plan.head.clone_flags & CLONE_NEWUSER != 0 {
         stand_in = map(plan, launched, rootless).map_err(at(phase::CLONE, step::UID_MAP))?;
     }
     own_streams(plan)?;
+    if porter::wanted(plan) {
+        launched.porter = porter::start(plan, launched.pidfd.raw(), launched.control.raw(), rootless)
+            .map_err(at(phase::CLONE, step::PORTER))?;
+    }
     if plan.head.has(flag::PID1) {
         // The command may shed its death signal (prctl, a change of ids, set-id bits): then the host ends it, if not we.
         net::send(plan.fds.report, &[record::FIRST], &[launched.pidfd.raw()], MSG_DONTWAIT)

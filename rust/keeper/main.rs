@@ -7,19 +7,27 @@
 mod removal;
 #[path = "../src/sys/mod.rs"]
 mod sys;
+#[path = "../src/transfer/mod.rs"]
+mod transfer;
 #[path = "../src/wire.rs"]
 mod wire;
 
 mod account;
+mod agent;
+mod agents;
 mod beneath;
 mod cache;
+mod carry;
 mod command;
+mod connections;
 mod container;
 mod evidence;
 mod exec;
 mod guests;
+mod flows;
 mod inside;
 mod keeper;
+mod kept;
 mod launch;
 mod log;
 mod maps;
@@ -28,11 +36,13 @@ mod outside;
 mod overlay;
 mod pid1;
 mod plan;
+mod porter;
 mod prelude;
 mod procfs;
 mod remove;
 mod requests;
 mod rootless;
+mod update;
 mod users;
 mod view;
 mod visitors;

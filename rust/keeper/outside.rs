@@ -1,6 +1,7 @@
 //! The mounts that need the keeper's privileges, made detached, one operation of the plan after another.
 
 use crate::cache::Cache;
+use crate::kept::Layers;
 use crate::overlay;
 use crate::plan::{Fds, Plan};
 use crate::sys::constants::*;
@@ -18,13 +19,15 @@ pub struct Slots {
     pub upper: Option<usize>,
     /// What became of the mounts that are mapped where that is possible: a word of `mapped`.
     pub mapped: u8,
+    /// Of the root's overlay, which is the first of a plan.
+    pub layers: Option<Layers>,
     /// An attempt before this one had no descriptor left (requests.rs): a layer on the disk is as that one left it.
     pub again: bool,
 }
 
 impl Slots {
     pub fn new(again: bool) -> Slots {
-        Slots { owned: [-1; SLOTS], borrowed: [-1; SLOTS], upper: None, mapped: mapped::NO_MOUNT, again }
+        Slots { owned: [-1; SLOTS], borrowed: [-1; SLOTS], upper: None, mapped: mapped::NO_MOUNT, layers: None, again }
     }
 
     pub fn get(&self, slot: u8) -> Result<i32> {
@@ -96,6 +99,7 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
             }
         }
         op::OVERLAY => {
+            slots.layers = slots.layers.or_else(|| Layers::read(*from));
             let made = overlay::make(from, slots)?;
             slots.put(slot, made)
         }

@@ -7,6 +7,7 @@ use crate::guests::Guests;
 use crate::inside;
 use crate::outside::Slots;
 use crate::plan::Plan;
+use crate::porter;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, PollFd};
@@ -56,6 +57,9 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     keep_only_ours(inside).map_err(failed(step::RELEASE))?;
     if inside.rootless && plan.head.clone_flags & CLONE_NEWUSER != 0 {
         crate::maps::send_namespace(inside.control.raw()).map_err(failed(step::UID_MAP))?;
+    }
+    if porter::wanted(plan) {
+        porter::send_network(inside.control.raw()).map_err(failed(step::PORTER))?;
     }
     wait_for_release(inside.control.raw());
     become_root(plan).map_err(failed(step::BECOME_ROOT))?;

@@ -26,7 +26,7 @@ pub struct Fds {
 
 impl Fds {
     /// (descriptor, argument) of every descriptor with that role.
-    pub fn with_role(&self, wanted: u8) -> impl Iterator<Item = (i32, i32)> + '_ {
+    pub fn with_role(&self, wanted: u8) -> impl Iterator<Item = (i32, i32)> + Clone + '_ {
         (0..self.count).filter(move |i| self.roles[*i] == wanted).map(|i| (self.all[i], self.arguments[i]))
     }
 }

@@ -1,7 +1,9 @@
 //! What the host asks of its keeper: each message checked, decoded, carried out. Nobody else is served.
 
 use crate::container::Container;
-use crate::keeper::{CONTROL, KIND_BITS, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_OUTPUT, KIND_PRELUDE, Keeper};
+use crate::keeper::{
+    CONTROL, KIND_BITS, KIND_DEATH, KIND_MESSAGE, KIND_OOM, KIND_OUTPUT, KIND_PORTER, KIND_PRELUDE, Keeper,
+};
 use crate::launch::{self, Failure, at, launch};
 use crate::plan;
 use crate::remove;
@@ -46,6 +48,9 @@ impl Keeper {
                 self.prelude.begin(self.epoll.raw(), KIND_PRELUDE, received.fds[0]);
             }
             Some(request::GROUPS) => self.take_groups(from, received),
+            Some(request::UPDATE) => self.update(from, received),
+            Some(request::FILES) if received.fd_count == 1 => self.serve_files(from, received.fds[0]),
+            Some(request::FORGET) => from.u64().map_or((), |id| self.forget_files(id)),
             Some(request::SIGNAL) => self.signal(from),
             Some(request::SUBSCRIBE) if received.fd_count == 1 => self.subscribe(from, received),
             Some(request::LISTEN) if received.fd_count == 2 => self.listen(received),
@@ -91,6 +96,7 @@ impl Keeper {
             }
             Err((index, failure)) => {
                 self.refuse(plan.fds.report, failure);
+                self.forget_files(plan.head.id);
                 if let Some(index) = index {
                     self.forget(index);
                 }
@@ -111,9 +117,12 @@ impl Keeper {
         container.pidfd = launched.pidfd.release();
         container.control = launched.control.release();
         container.upper = launched.upper;
+        container.porter = launched.porter.0;
+        container.porter_fd = launched.porter.1.release();
         container.oom_event = plan.fds.oom_event;
         container.log.begin(plan.fds.log, plan.fds.log_pipes);
-        self.watch(index).map_err(|errno| {
+        let kept = self.keep_files(launched.files);
+        kept.and_then(|()| self.watch(index)).map_err(|errno| {
             // One whose end would go unnoticed is not started.
             if let Some(container) = self.table.get(index) {
                 launch::abandon(container.pidfd, container.pid);
@@ -149,19 +158,26 @@ impl Keeper {
         self.forget(index);
     }
 
-    fn watch_oom(&mut self, index: usize) -> Result<()> {
+    pub fn watch_oom(&mut self, index: usize) -> Result<()> {
         match self.table.get(index) {
-            Some(container) if container.oom_event >= 0 && !container.killed => {
-                process::epoll_add(self.epoll.raw(), container.oom_event, EPOLLIN, KIND_OOM | (index as u64) << KIND_BITS)
-            }
+            Some(container) if container.oom_event >= 0 && !container.killed => process::epoll_add(
+                self.epoll.raw(),
+                container.oom_event,
+                EPOLLIN,
+                KIND_OOM | (index as u64) << KIND_BITS,
+            ),
             _ => Ok(()),
         }
     }
 
     fn watch(&mut self, index: usize) -> Result<()> {
         let container = self.table.get(index).ok_or(Errno::BADF)?;
-        let add = |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << KIND_BITS);
+        let add =
+            |fd, events, kind| process::epoll_add(self.epoll.raw(), fd, events, kind | (index as u64) << KIND_BITS);
         add(container.pidfd, EPOLLIN, KIND_DEATH)?;
+        if container.porter > 0 {
+            add(container.porter_fd, EPOLLIN, KIND_PORTER)?;
+        }
         if container.flags & flag::PID1 != 0 {
             // No event but its end, which exec brings: PID 1's last message comes before.
             add(container.control, 0, KIND_MESSAGE)?;

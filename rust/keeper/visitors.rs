@@ -8,7 +8,7 @@ use crate::pid1;
 use crate::sys::constants::{EPOLLIN, MSG_DONTWAIT};
 use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Received};
-use crate::sys::{Errno, Result, memory, process};
+use crate::sys::{Errno, Result, inet, memory, process};
 use crate::wire::{Fixed, Reader, Write, cause, flag, record, request};
 
 pub const VISITORS_MAX: usize = 1024;
@@ -71,7 +71,7 @@ impl Keeper {
     /// One who comes. Id 0 of the keeper's user namespace is the host's user, whoever that is.
     pub fn admit(&mut self) {
         let listener = self.visitors.listener - 1;
-        let visitor = match net::accept(listener) {
+        let visitor = match inet::accept(listener) {
             Ok(visitor) => visitor,
             Err(Errno::MFILE | Errno::NFILE) => {
                 process::epoll_remove(self.epoll.raw(), listener);

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod error;
+pub mod files;
 pub mod gate;
 pub mod image;
 pub mod locked;
@@ -13,6 +14,7 @@ pub mod security;
 pub mod spawn;
 #[allow(dead_code)] // shared with the keeper, which uses the rest
 pub mod sys;
+pub mod transfer;
 pub mod wire;
 
 use pyo3::prelude::*;
@@ -27,9 +29,13 @@ mod _core {
     #[pymodule_export]
     use crate::py::container::{Container, ContainerLog, Exec, launch, start};
     #[pymodule_export]
+    use crate::py::control::{container_freeze, container_pressure, container_stats, container_update};
+    #[pymodule_export]
     use crate::py::doctor::{causes_, disk_bound, probe_host};
     #[pymodule_export]
     use crate::py::foreign::{Foreign, keeper_lives, registry_home, registry_place};
+    #[pymodule_export]
+    use crate::py::files::{copy_in, copy_out, diff, read_bytes, write_bytes};
     #[pymodule_export]
     use crate::py::functions::{
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,

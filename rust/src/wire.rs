@@ -3,6 +3,8 @@
 //! Both sides are built from this file at the same time, so there are no versions. Numbers are little-endian; text carries its
 //! length and a closing zero, so that the reader uses it in place as a C string.
 
+#[path = "wire/files.rs"]
+pub mod files;
 #[path = "wire/format.rs"]
 mod format;
 #[path = "wire/log.rs"]
@@ -11,7 +13,7 @@ pub mod log;
 mod numbers;
 
 pub use format::{Decimal, Fixed, Reader, Write};
-pub use numbers::{Ended, Head};
+pub use numbers::{Ended, EntryHead, Head, Update};
 
 /// A message is at most this long; a longer plan travels in a memfd (kind `SPAWN_FILE`).
 pub const MESSAGE_MAX: usize = 64 * 1024;
@@ -49,6 +51,12 @@ pub mod request {
     pub const ATTACH: u8 = 23;
     /// A socket to its PID 1.
     pub const ERRANDS: u8 = 24;
+    /// An `Update`, a role for each descriptor but the first, which is the socket for the answer.
+    pub const UPDATE: u8 = 30;
+    /// A container, a word of `files::ask`, and one descriptor: the socket over which an agent does that among its files.
+    pub const FILES: u8 = 20;
+    /// A container whose files nobody will ask for again; what was asked for is ended.
+    pub const FORGET: u8 = 21;
 }
 
 /// What PID 1 hears from the host with `flag::LATE_GROUPS`.
@@ -92,6 +100,14 @@ pub mod role {
     pub const LOG: u8 = 17;
     pub const LOG_STDOUT: u8 = 18;
     pub const LOG_STDERR: u8 = 19;
+    /// A socket that listens for a published port: the port inside, and above its 16 bits a number of `protocol`.
+    pub const PORT: u8 = 20;
+}
+
+/// Of published ports, as IP numbers them.
+pub mod protocol {
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
 }
 
 /// Flags of a plan.
@@ -230,6 +246,8 @@ pub mod step {
     pub const TOO_MANY: u16 = 15;
     /// A namespace of the keeper's own that it could leave and not enter again.
     pub const NO_WAY_BACK: u16 = 16;
+    /// The process that carries connections to published ports.
+    pub const PORTER: u16 = 17;
     pub const RLIMIT: u16 = 20;
     pub const USER: u16 = 21;
     pub const GROUP: u16 = 22;
@@ -281,6 +299,16 @@ pub mod record {
     pub const ATTACHED: u8 = 21;
     /// An errno, or a descriptor: to PID 1, which says RUNS and EVIDENCE there, and takes errands.
     pub const ERRANDS: u8 = 22;
+    /// To the socket of an UPDATE: a word of `bound`, an error number (0: done), and how much is in use.
+    pub const UPDATED: u8 = 30;
+}
+
+/// Which limit would be below its use.
+pub mod bound {
+    pub const NONE: u8 = 0;
+    pub const WALL_TIME: u8 = 1;
+    pub const CPU_TIME: u8 = 2;
+    pub const DISK: u8 = 3;
 }
 
 /// How far a container came.

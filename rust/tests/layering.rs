@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From which rooms each one may import. `error` and `wire` are leaves that everybody may use.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("lib", &["py"]),
-    ("py", &["spawn", "image", "cgroup", "security", "gate", "runtime"]),
+    ("py", &["spawn", "files", "image", "cgroup", "security", "gate", "runtime"]),
     ("spawn", &["image", "cgroup", "mount", "security", "gate", "locked", "runtime", "removal", "sys"]),
     ("image", &["mount", "security", "gate", "runtime", "sys"]),
     ("cgroup", &["gate", "locked", "sys"]),
@@ -17,6 +17,9 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("gate", &["sys"]),
     ("runtime", &["sys"]),
     ("removal", &["sys"]),
+    // Files as a stream, on both sides of it; `files` is the host's.
+    ("transfer", &["sys"]),
+    ("files", &["transfer", "gate", "sys"]),
     ("locked", &[]),
     ("sys", &[]),
     ("error", &[]),
@@ -24,7 +27,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 ];
 const LEAVES: [&str; 2] = ["error", "wire"];
 /// A leaf is one file; the keeper compiles these too, without the rest of the crate.
-const SHARED_WITH_THE_KEEPER: [&str; 3] = ["wire", "sys", "removal"];
+const SHARED_WITH_THE_KEEPER: [&str; 4] = ["wire", "sys", "removal", "transfer"];
 
 fn sources(directory: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);

@@ -15,7 +15,7 @@ ROOMS = [
     {"_text"},
     {"_types", "_errors", "_causes", "_log"},
     {"_arguments"},
-    {"_failures", "_limits", "_mounts", "_seccomp", "_native"},
+    {"_failures", "_limits", "_mounts", "_seccomp", "_native", "_ports"},
     {"_security", "_result"},
     {"_enforced", "_image", "_spaces"},
     {"_spec"},
@@ -29,7 +29,7 @@ ROOMS = [
 # Work without the extension, as plain values: they may not even name what loads it.
 VALUES = {
     "_text", "_types", "_errors", "_causes", "_failures", "_arguments", "_limits", "_mounts", "_seccomp", "_security",
-    "_result", "_enforced", "_log",
+    "_result", "_enforced", "_log", "_ports",
 }  # fmt: skip
 # Never imported at run time: the last test of this file.
 FOR_TYPE_CHECKERS = {"_options"}

@@ -20,7 +20,7 @@ import sources
 Marks = dict[str, dict[str, Any]]
 SPACES = {"run": pc.run, "limits": pc.Limits, "security": pc.Security}
 # Values that no container can have yet: what is shown is that they are refused, never ignored.
-NOT_BUILT = {"run.ports", "limits.network"}
+NOT_BUILT = {"limits.network"}
 POSITIONAL = {"run.args"}
 
 

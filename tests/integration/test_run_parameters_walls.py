@@ -261,11 +261,3 @@ def test_strict_is_no_capability_no_network_and_a_read_only_root(inside: Probe) 
     assert seen["interfaces"] == {"lo": True}
     assert seen["paths"]["/"]["write"] == EROFS
     assert seen["paths"]["/dev/console"] == {"missing": ENOENT}
-
-
-@parameter("run.ports")
-def test_ports_cannot_be_published_yet(inside: Probe) -> None:
-    """Until they can: nothing starts, and the exception names the way out."""
-    with pytest.raises(pc.NotSupported) as caught:
-        inside.run(ports={80: 0})
-    assert (caught.value.requirement, "network" in caught.value.fix) == ("ports", True)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -309,6 +311,21 @@ static int limited(const char *name)
     return 0;
 }
 
+/* Takes one connection to a port of 127.0.0.1 and sends back what it brings. */
+static int serve(int port)
+{
+    struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int listener = socket(AF_INET, SOCK_STREAM, 0), one = -1;
+    char bytes[4096];
+    ssize_t came;
+    if (bind(listener, (struct sockaddr *)&place, sizeof place) || listen(listener, 1)) return failed("listen");
+    printf("listening\n");
+    if ((one = accept(listener, NULL, NULL)) < 0) return failed("accept");
+    while ((came = read(one, bytes, sizeof bytes)) > 0)
+        if (write(one, bytes, came) != came) return failed("write");
+    return came ? failed("read") : 0;
+}
+
 int main(int count, char **words)
 {
     const char *what = count > 1 ? words[1] : "";
@@ -335,6 +352,7 @@ int main(int count, char **words)
     if (!strcmp(what, "segv")) return *(volatile int *)0;
     if (!strcmp(what, "kill9")) return kill(getpid(), SIGKILL);
     if (!strcmp(what, "limited")) return limited(first);
+    if (!strcmp(what, "serve")) return serve(atoi(first));
     fprintf(stderr, "load: no word %s\n", what);
     return 64;
 }

@@ -23,12 +23,14 @@ const DEPTH: usize = 64;
 /// Holds the directories open. Dropping it removes nothing, as a forked copy of the host must not.
 #[derive(Debug)]
 pub struct Groups {
-    tree: Arc<Tree>,
-    name: String,
-    members: Vec<Member>,
-    rows: Vec<Guarantee>,
+    pub(super) tree: Arc<Tree>,
+    pub(super) name: String,
+    pub(super) members: Vec<Member>,
+    pub(super) rows: Vec<Guarantee>,
     pub(super) writes: Vec<Write>,
-    oom_event: bool,
+    pub(super) oom_event: bool,
+    /// Bytes that its processes held when its memory group was made, late: the group does not count them.
+    pub(super) uncharged: u64,
     killed_as_one: Option<&'static str>,
 }
 
@@ -53,6 +55,7 @@ impl Unmade<'_> {
     pub fn make(self) -> Result<Groups> {
         let Unmade { mut groups, limits, needed } = self;
         let made = needed.into_iter().try_for_each(|controller| groups.join(controller));
+        groups.count(limits.watched);
         match made.and_then(|()| groups.write(limits)) {
             Ok(()) => Ok(groups),
             Err(error) => {
@@ -64,9 +67,9 @@ impl Unmade<'_> {
 }
 
 #[derive(Debug)]
-struct Member {
-    hierarchy: usize,
-    directory: Directory,
+pub(super) struct Member {
+    pub(super) hierarchy: usize,
+    pub(super) directory: Directory,
     /// Version 1: cgroup.procs. The kernel checks the opener's rights (5.16), so the keeper can use it with fewer.
     procs: Option<OwnedFd>,
 }
@@ -97,7 +100,7 @@ impl Groups {
         let (members, rows, oom_event) = (Vec::new(), draft.rows, draft.oom_event);
         let (tree, name, writes) = (Arc::clone(tree), name.to_owned(), draft.writes);
         let killed_as_one = limits.killed_as_one;
-        let groups = Groups { tree, name, members, rows, writes, oom_event, killed_as_one };
+        let groups = Groups { tree, name, members, rows, writes, oom_event, uncharged: 0, killed_as_one };
         Ok(Unmade { groups, limits, needed: draft.needed.into_iter().collect() })
     }
 
@@ -118,7 +121,7 @@ impl Groups {
     }
 
     /// The group's directory in the hierarchy of this controller, made unless it is there.
-    fn join(&mut self, controller: Controller) -> Result<()> {
+    pub(super) fn join(&mut self, controller: Controller) -> Result<()> {
         let Some((hierarchy, version)) = self.tree.seats[controller as usize].at() else {
             return Ok(());
         };
@@ -146,6 +149,15 @@ impl Groups {
         Ok(())
     }
 
+    /// Turned on for all groups in that place, once for an engine.
+    fn count(&self, watched: bool) {
+        for controller in [Controller::Memory, Controller::Pids, Controller::Io].into_iter().filter(|_| watched) {
+            if let Some((hierarchy, _)) = self.seat(controller) {
+                let _ = self.tree.hierarchies[hierarchy].enable(controller);
+            }
+        }
+    }
+
     fn write(&mut self, limits: &Limits) -> Result<()> {
         let said = |limit: &str, names: &[String]| names.iter().any(|name| name == limit);
         for index in 0..self.writes.len() {
@@ -160,7 +172,7 @@ impl Groups {
     }
 
     /// The outer error is a failure, the inner one a machine that cannot hold the limit.
-    fn put(&self, write: &Write) -> Result<std::result::Result<(), Missing>> {
+    pub(super) fn put(&self, write: &Write) -> Result<std::result::Result<(), Missing>> {
         let Some((hierarchy, directory)) = self.seat(write.controller) else {
             return Ok(Ok(()));
         };
@@ -177,7 +189,7 @@ impl Groups {
         }
     }
 
-    fn lack(&mut self, limit: &'static str, missing: Missing, degrade: &[String]) -> Result<()> {
+    pub(super) fn lack(&mut self, limit: &'static str, missing: Missing, degrade: &[String]) -> Result<()> {
         if !degrade.iter().any(|name| name == limit) {
             return Err(Error::unsupported(limit, missing.cause, missing.fix));
         }

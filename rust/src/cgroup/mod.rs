@@ -9,15 +9,20 @@ mod cpuset;
 mod delegation;
 mod describe;
 mod files;
+mod freeze;
 mod groups;
 mod io;
+mod live;
 mod memory;
 mod parse;
 mod pids;
 mod plan;
+mod pressure;
+mod processes;
 mod stats;
 mod sweep;
 mod tree;
+mod update;
 mod verify;
 
 #[cfg(test)]
@@ -25,9 +30,13 @@ mod tests;
 
 pub use check::MOST_PIDS;
 pub use groups::{CpuClock, CpuFormat, Groups, Unmade};
+pub use live::{Breakdown, LiveStats};
+pub use pressure::{OomWatch, Resource};
+pub use processes::parent;
 pub use stats::Counters;
 pub use sweep::{group_name, owner, sweep};
 pub use tree::Place;
+pub use update::{Changed, Inside, in_use};
 
 /// A bound: a number, or none at all ("max").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +90,9 @@ pub struct Limits {
     pub oom_group: Option<bool>,
     /// A cgroup2 group is wanted for kill, freeze and pressure, if there can be one; no error without.
     pub unified: bool,
+    /// Of a handle: a version 2 group counts memory, tasks and bytes from its start, where its place has these controllers; no error
+    /// without.
+    pub watched: bool,
     /// What only cgroup.kill can end as one, by the name under which it is refused where there is none.
     pub killed_as_one: Option<&'static str>,
     /// Names of limits that may be held badly or not at all, instead of being refused.

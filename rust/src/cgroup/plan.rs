@@ -190,6 +190,7 @@ mod tests {
             io_weight: Some(100),
             oom_group: Some(true),
             unified: true,
+            watched: false,
             killed_as_one: None,
             degrade: Vec::new(),
             unwritten: Vec::new(),

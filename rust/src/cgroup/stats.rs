@@ -28,7 +28,7 @@ pub struct Counters {
 impl Groups {
     pub fn counters(&self) -> Counters {
         let mut counters = Counters::default();
-        self.cpu(&mut counters);
+        [counters.cpu_usec, counters.cpu_user_usec, counters.cpu_system_usec] = self.cpu_counters();
         if let Some((version, directory)) = self.counted(Controller::Memory) {
             memory(version, directory, &mut counters);
         }
@@ -43,22 +43,18 @@ impl Groups {
             let (read, write) = parse::io_bytes(&text);
             (counters.io_read, counters.io_write) = (Some(read), Some(write));
         }
-        counters.pressure = self.counted(Controller::Unified).and_then(|(_, directory)| pressure(directory));
+        counters.pressure = self.pressure();
         counters
     }
 
-    fn cpu(&self, counters: &mut Counters) {
+    /// Microseconds: all, of the user, of the kernel.
+    pub(super) fn cpu_counters(&self) -> [Option<u64>; 3] {
         if let Some((_, directory)) = self.counted(Controller::Unified) {
             let text = directory.read("cpu.stat").unwrap_or_default();
-            counters.cpu_usec = parse::keyed(&text, "usage_usec");
-            counters.cpu_user_usec = parse::keyed(&text, "user_usec");
-            counters.cpu_system_usec = parse::keyed(&text, "system_usec");
-        } else if let Some((_, directory)) = self.counted(Controller::Cpuacct) {
-            let usec = |file| directory.number(file).map(|nsec| nsec / 1000);
-            counters.cpu_usec = usec("cpuacct.usage");
-            counters.cpu_user_usec = usec("cpuacct.usage_user");
-            counters.cpu_system_usec = usec("cpuacct.usage_sys");
+            return ["usage_usec", "user_usec", "system_usec"].map(|key| parse::keyed(&text, key));
         }
+        let usec = |file| self.counted(Controller::Cpuacct)?.1.number(file).map(|nsec| nsec / 1000);
+        ["cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys"].map(usec)
     }
 }
 
@@ -89,15 +85,4 @@ fn full_with_swap(directory: &Directory) -> bool {
     let bytes = |file| directory.number(file);
     let pair = bytes("memory.memsw.max_usage_in_bytes").zip(bytes("memory.memsw.limit_in_bytes"));
     pair.is_some_and(|(peak, limit)| peak.saturating_add(BATCH) >= limit)
-}
-
-fn pressure(directory: &Directory) -> Option<[f64; 5]> {
-    let stalled = |file, kind| parse::stalled(&directory.read(file)?, kind);
-    Some([
-        stalled("cpu.pressure", "some")?,
-        stalled("memory.pressure", "some")?,
-        stalled("memory.pressure", "full")?,
-        stalled("io.pressure", "some")?,
-        stalled("io.pressure", "full")?,
-    ])
 }

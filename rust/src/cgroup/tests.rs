@@ -11,6 +11,8 @@ use super::*;
 use crate::error::Error;
 
 mod limits;
+mod live;
+mod update;
 
 const MIB: u64 = 1 << 20;
 

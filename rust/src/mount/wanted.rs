@@ -62,3 +62,15 @@ pub struct Wanted<'a> {
     pub tty: bool,
     pub window: (u16, u16),
 }
+
+impl Wanted<'_> {
+    /// Where the engine itself makes a directory or an empty file in the writable layer: mount points, and what `Image.host()` has to
+    /// write in.
+    pub fn made_by_us(&self, host: bool) -> Vec<String> {
+        let standard =
+            ["/proc", "/sys", "/dev"].iter().chain(self.read_only.then_some(&["/tmp", "/run"]).into_iter().flatten());
+        let directories = super::host::WRITABLE.iter().filter(|_| host).map(|(name, _)| format!("/{name}"));
+        let targets = self.mounts.iter().map(|mount| mount.target.clone());
+        standard.map(|path| path.to_string()).chain(directories).chain(targets).collect()
+    }
+}

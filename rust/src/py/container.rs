@@ -172,8 +172,9 @@ impl Container {
     /// Runs a command beside the first one to its end.
     fn exec<'py>(&self, py: Python<'py>, spec: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let spec = super::spec::read_beside(spec, self.handle.spec())?;
-        let done =
-            interruptible(py, |check| NativeExec::start(&self.handle, spec, check).and_then(|exec| exec.to_the_end(check)))?;
+        let done = interruptible(py, |check| {
+            NativeExec::start(&self.handle, spec, check).and_then(|exec| exec.to_the_end(check))
+        })?;
         whole(py, done)
     }
 }

@@ -2,9 +2,11 @@
 
 pub mod child;
 pub mod container;
+pub mod control;
 pub mod doctor;
 pub mod errors;
 pub mod foreign;
+pub mod files;
 pub mod functions;
 pub mod spec;
 

@@ -4,7 +4,7 @@ use crate::cgroup::{Cap, IoRule};
 use crate::security::maps::Line;
 use crate::spawn::seams;
 use crate::spawn::spec::{
-    Content, File, Filter, Limits, Mount, MountKind, Root, Space, Spaces, Spec, Stream, UserSpace, Who,
+    Content, File, Filter, Limits, Mount, MountKind, Port, Root, Space, Spaces, Spec, Stream, UserSpace, Who,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -40,6 +40,7 @@ pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
         mounts: from.get::<Vec<MountTuple>>("mounts")?.into_iter().map(mount).collect::<PyResult<_>>()?,
         files: from.get::<Vec<FileTuple>>("files")?.into_iter().map(file).collect(),
         spaces: seams::spaces(spaces(&from)?),
+        ports: from.get::<Vec<PortTuple>>("ports")?.into_iter().map(port).collect(),
         capabilities: from.get("capabilities")?,
         filter: filter(from.get("seccomp")?),
         no_new_privileges: from.get("no_new_privileges")?,
@@ -137,6 +138,13 @@ fn file((target, data, path, mode): FileTuple) -> File {
     File { target, content, mode }
 }
 
+/// (name, inside, protocol, outside)
+type PortTuple = (String, u16, u8, u16);
+
+fn port((name, inside, protocol, outside): PortTuple) -> Port {
+    Port { name, inside, protocol, outside }
+}
+
 fn spaces(from: &Attributes<'_, '_>) -> PyResult<Spaces> {
     let (cgroup, ipc, mnt, net, pid, time, uts): (i32, i32, i32, i32, i32, i32, i32) = from.get("namespaces")?;
     let space = |code| match code {
@@ -192,6 +200,10 @@ fn cap(value: Option<f64>) -> Option<Cap> {
 
 /// ((major, minor), read_bps, write_bps, read_iops, write_iops)
 type IoTuple = ((u32, u32), Option<u64>, Option<u64>, Option<u64>, Option<u64>);
+
+pub fn read_limits(object: &Bound<'_, PyAny>) -> PyResult<Limits> {
+    limits(&Attributes(object))
+}
 
 fn limits(from: &Attributes<'_, '_>) -> PyResult<Limits> {
     let io: Vec<IoTuple> = from.get("io")?;

@@ -475,7 +475,8 @@ impl Order {
 fn own(streams: &Streams, (uid, gid): (u32, u32)) -> Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     for (fd, _) in streams.ends.iter().filter(|(_, own)| *own) {
-        rustix::fs::fchown(sys::host::borrow(*fd), uid, gid).map_err(|errno| ("give a pipe to the container", errno))?;
+        rustix::fs::fchown(sys::host::borrow(*fd), uid, gid)
+            .map_err(|errno| ("give a pipe to the container", errno))?;
     }
     Ok(())
 }

@@ -141,6 +141,7 @@ fn cloning(ended: &Ended) -> Error {
         (_, step::TOO_MANY) => ("keep one more container", Some("too many live containers in this process")),
         (_, step::NPROC) => ("bound the number of tasks", None),
         (_, step::RANGE) => ("take the uid of the container's range", None),
+        (_, step::PORTER) => ("start the process that carries connections to published ports", None),
         (_, step::SOCKET) => ("make a socket", None),
         _ => ("release the container", None),
     };

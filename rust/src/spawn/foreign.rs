@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// Nanoseconds for the keeper to answer, after which it is woken, and again after which it is given up.
 const ANSWER_WITHIN: u64 = 5_000 * MILLISECOND;
@@ -230,9 +231,17 @@ impl Home for Foreign {
     }
 
     fn errands(&self) -> Result<Arc<Ours>> {
+        let deadline = sys::process::now() + TESTIMONY;
         let mut state = self.attached()?;
-        self.inner.ask_for_errands(&mut state)?;
-        hear_first(&mut state);
+        loop {
+            self.inner.ask_for_errands(&mut state)?;
+            hear_first(&mut state);
+            // Just begun: PID 1 has said so to its own process, and not yet to its keeper.
+            if state.refused != Some(EAGAIN) || sys::process::now() >= deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         match (&state.errands, state.refused) {
             (Some(errands), _) => Ok(errands.clone()),
             (None, Some(EAGAIN)) => Err(Error::State("the container is paused, or busy with its start".into())),

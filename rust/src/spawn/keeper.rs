@@ -194,6 +194,27 @@ impl Keeper {
         }
     }
 
+    /// Other limits of a container that no group holds. (A word of `wire::bound`, an error number, how much is in use.)
+    pub fn update(&self, update: &wire::Update, descriptors: &[(u8, i32)]) -> Result<(u8, i32, u64)> {
+        let _gate = crate::gate::spawning();
+        let (ours, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
+        let mut message = vec![request::UPDATE];
+        update.write(&mut message);
+        descriptors.iter().for_each(|(role, _)| message.put_u8(*role));
+        let fds: Vec<i32> = [theirs.raw()].into_iter().chain(descriptors.iter().map(|(_, fd)| *fd)).collect();
+        self.send(&message, &fds)?;
+        drop(theirs);
+        self.await_answer(sys::host::borrow(ours.raw()))?;
+        let mut answer = [0u8; 16];
+        let received = sys::errno::retry(|| sys::net::receive(ours.raw(), &mut answer, 0));
+        let received = received.map_err(|errno| Error::setup("update the limits", errno.0))?;
+        let mut from = Reader::new(&answer[..received.length]);
+        match (from.u8(), from.u8(), from.i32(), from.u64()) {
+            (Some(record::UPDATED), Some(which), Some(errno), Some(used)) => Ok((which, errno, used)),
+            _ => Err(died()),
+        }
+    }
+
     /// From now on the keeper removes what is ours in this directory when we are gone.
     pub fn announce_uppers(&self, directory: BorrowedFd<'_>) -> Result<()> {
         self.send(&[request::UPPERS], &[directory.as_raw_fd()])
@@ -208,6 +229,13 @@ impl Keeper {
     pub fn remove(&self, name: &str) {
         let mut message = vec![request::REMOVE];
         message.put_bytes(name.as_bytes());
+        let _ = self.send(&message, &[]);
+    }
+
+    /// Nobody will ask for the files of this container again.
+    pub fn forget(&self, id: u64) {
+        let mut message = vec![request::FORGET];
+        message.put_u64(id);
         let _ = self.send(&message, &[]);
     }
 

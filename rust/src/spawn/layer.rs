@@ -44,6 +44,14 @@ impl Layer {
         }
     }
 
+    /// Another bound for a live one; None where it cannot have one.
+    pub fn rebound(&mut self, bytes: u64) -> Option<Result<()>> {
+        match self {
+            Layer::Directory(directory) => directory.rebound(bytes),
+            Layer::LoopFile(_) => None,
+        }
+    }
+
     /// `dying`: its container may still be at it for a moment.
     pub fn remove(self, engine: &Engine, dying: bool) {
         match self {

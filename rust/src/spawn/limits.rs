@@ -22,6 +22,7 @@ pub fn of_groups(engine: &Engine, spec: &Spec) -> cgroup::Limits {
     // A command that is PID 1 can shed the signal of its keeper's death: where the host dies too, the next engine's sweep ends it.
     // Who has a handle pauses, measures and kills by it.
     limits.unified = spec.pid1 || spec.handle;
+    limits.watched = spec.handle;
     // Without a pid namespace of its own the end of its first process ends nothing else.
     let shares_pids = spec.spaces.pid != Space::New && !seams::skips("namespace:pid");
     limits.killed_as_one = shares_pids.then_some("namespaces['pid']");

@@ -150,6 +150,7 @@ impl Order<'_> {
         let body = plan::encode(&head, &descriptors, self.name, &self.ids, &layout, &command);
         let sent = deliver(self.engine, &body, descriptors);
         drop(held);
+        self.prepared.ports.hand_over();
         self.prepared.remember(layout);
         sent
     }

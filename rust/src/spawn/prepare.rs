@@ -8,6 +8,7 @@ use super::identities;
 use super::layer::Layer;
 use super::limits;
 use super::plan::{self, Descriptors, NEVER};
+use super::ports::Published;
 use super::seams;
 use super::sources::{device, look, mount_source, os, standard_nodes};
 use super::spaces;
@@ -43,6 +44,7 @@ pub struct Prepared {
     files: Option<OwnedFd>,
     skeleton: OnceCell<Arc<OwnedFd>>,
     namespaces: Vec<(OwnedFd, u64)>,
+    pub ports: Published,
     /// What holds `limits.disk` where the layer is on the disk.
     pub bound: Option<Bound>,
     layer: OnceCell<Layer>,
@@ -75,6 +77,7 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         files,
         skeleton: skeleton.map_or_else(OnceCell::new, OnceCell::from),
         namespaces: spaces::opened(spec)?,
+        ports: Published::open(spec)?,
         bound,
         layer: OnceCell::new(),
         layout: OnceCell::new(),
@@ -219,6 +222,7 @@ impl Prepared {
         if let Some(range) = range {
             descriptors.add(role::RANGE_LOCK, range.lock().as_raw_fd(), 0);
         }
+        self.ports.add_to(descriptors);
         spec.pass_fds.iter().for_each(|fd| descriptors.add(role::PASS, *fd, *fd));
         if let Some(groups) = groups {
             add_groups(groups, descriptors, &mut kept)?;
@@ -293,6 +297,11 @@ impl Prepared {
 
     pub fn explain(&self, spec: &Spec, ended: &Ended) -> Error {
         explain::explain(spec, &self.facts, self.layout.get(), ended)
+    }
+
+    /// Another bound for the layer of a live container, where that is on the disk and can have one.
+    pub fn rebound(&mut self, bytes: u64) -> Option<Result<()>> {
+        self.layer.get_mut()?.rebound(bytes)
     }
 
     pub fn upper_is_on_disk(&self) -> bool {

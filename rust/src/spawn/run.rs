@@ -262,7 +262,7 @@ impl Live {
 }
 
 /// A little after the time limit, if there is one.
-fn overdue(spec: &Spec) -> u64 {
+pub(super) fn overdue(spec: &Spec) -> u64 {
     let seconds = [spec.timeout, spec.limits.wall_time].into_iter().flatten().fold(f64::INFINITY, f64::min);
     // The cast ends at u64::MAX.
     sys::process::now().saturating_add((seconds * 1e9) as u64).saturating_add(OVERDUE * MILLISECOND)

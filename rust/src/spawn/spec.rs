@@ -53,6 +53,17 @@ pub enum UserSpace {
     Map(Lines),
 }
 
+/// A port inside and the one of this machine that leads there; 0 is any that is free.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// As the caller wrote it: "ports[5432]".
+    pub name: String,
+    pub inside: u16,
+    /// Of `wire::protocol`.
+    pub protocol: u8,
+    pub outside: u16,
+}
+
 #[derive(Debug, Clone)]
 pub struct Spec {
     pub argv: Vec<Vec<u8>>,
@@ -71,6 +82,7 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     pub files: Vec<File>,
     pub spaces: Spaces,
+    pub ports: Vec<Port>,
     pub capabilities: u64,
     pub filter: Filter,
     pub no_new_privileges: bool,

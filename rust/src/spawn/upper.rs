@@ -59,7 +59,7 @@ pub fn make(
     let lock = Some(Ours::new(made.map_err(|errno| fail(errno.into()))?));
     let mut made = UpperDirectory { path: path.clone(), project: None, _lock: lock };
     let filled = made.bind(store, bytes).and_then(|()| fill(&path, owner, directories).map_err(fail));
-    match filled.and_then(|()| made.project.as_ref().zip(bytes).map_or(Ok(()), |(project, bytes)| project.limit(bytes)))
+    match filled.and_then(|()| made.project.as_mut().zip(bytes).map_or(Ok(()), |(project, bytes)| project.limit(bytes)))
     {
         Ok(()) => Ok(made),
         Err(error) => {
@@ -110,6 +110,11 @@ impl UpperDirectory {
             self.project = Some(Project::claim(store, &self.path)?);
         }
         Ok(())
+    }
+
+    /// Another bound; None where it has none.
+    pub fn rebound(&mut self, bytes: u64) -> Option<Result<()>> {
+        self.project.as_mut().map(|project| project.limit(bytes))
     }
 
     /// A container that is still dying may write what was just removed.

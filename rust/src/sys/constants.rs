@@ -36,6 +36,19 @@ pub const S_IFREG: u32 = 0o100000;
 pub const S_IFCHR: u32 = 0o020000;
 pub const S_IFBLK: u32 = 0o060000;
 pub const S_IFLNK: u32 = 0o120000;
+pub const S_ISUID: u32 = 0o4000;
+pub const S_ISGID: u32 = 0o2000;
+pub const S_ISVTX: u32 = 0o1000;
+
+pub const DT_UNKNOWN: u8 = 0;
+pub const DT_DIR: u8 = 4;
+pub const DT_REG: u8 = 8;
+pub const DT_LNK: u8 = 10;
+
+pub const SEEK_SET: usize = 0;
+pub const SEEK_CUR: usize = 1;
+pub const SEEK_DATA: usize = 3;
+pub const SEEK_HOLE: usize = 4;
 
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_FILES: u64 = 0x400;
@@ -71,9 +84,12 @@ pub const FSCONFIG_SET_FLAG: usize = 0;
 pub const FSCONFIG_SET_STRING: usize = 1;
 pub const FSCONFIG_SET_FD: usize = 5;
 pub const FSCONFIG_CMD_CREATE: usize = 6;
+pub const FSCONFIG_CMD_RECONFIGURE: usize = 7;
 
 pub const AF_UNIX: usize = 1;
 pub const AF_INET: usize = 2;
+pub const AF_INET6: usize = 10;
+pub const SOCK_STREAM: usize = 1;
 pub const SOCK_DGRAM: usize = 2;
 pub const SOCK_SEQPACKET: usize = 5;
 pub const SOCK_CLOEXEC: usize = O_CLOEXEC;
@@ -90,9 +106,12 @@ pub const SCM_RIGHTS: i32 = 1;
 pub const SCM_CREDENTIALS: i32 = 2;
 
 pub const EPOLLIN: u32 = 1;
+pub const EPOLLOUT: u32 = 4;
+pub const EPOLLERR: u32 = 8;
 pub const EPOLLHUP: u32 = 0x10;
 pub const EPOLL_CTL_ADD: usize = 1;
 pub const EPOLL_CTL_DEL: usize = 2;
+pub const EPOLL_CTL_MOD: usize = 3;
 pub const POLLIN: i16 = 1;
 
 pub const SIGKILL: i32 = 9;
@@ -111,6 +130,12 @@ pub const PR_SET_NO_NEW_PRIVS: usize = 38;
 pub const PR_SET_NAME: usize = 15;
 pub const PR_CAP_AMBIENT: usize = 47;
 pub const PR_CAP_AMBIENT_CLEAR_ALL: usize = 4;
+pub const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+pub const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
+pub const CAP_FOWNER: u64 = 1 << 3;
+pub const CAP_FSETID: u64 = 1 << 4;
+pub const CAP_SYS_ADMIN: u64 = 1 << 21;
+
 pub const SECBIT_NO_SETUID_FIXUP: usize = 4;
 
 pub const RLIMIT_NPROC: u32 = 6;

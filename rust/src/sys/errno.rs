@@ -8,7 +8,10 @@ pub type Result<T> = core::result::Result<T, Errno>;
 impl Errno {
     pub const PERM: Errno = Errno(1);
     pub const NOENT: Errno = Errno(2);
+    pub const SRCH: Errno = Errno(3);
     pub const INTR: Errno = Errno(4);
+    pub const IO: Errno = Errno(5);
+    pub const NXIO: Errno = Errno(6);
     pub const TOOBIG: Errno = Errno(7);
     pub const NOEXEC: Errno = Errno(8);
     pub const BADF: Errno = Errno(9);
@@ -18,12 +21,15 @@ impl Errno {
     pub const ACCES: Errno = Errno(13);
     pub const BUSY: Errno = Errno(16);
     pub const EXIST: Errno = Errno(17);
+    pub const XDEV: Errno = Errno(18);
     pub const NOTDIR: Errno = Errno(20);
     pub const ISDIR: Errno = Errno(21);
     pub const INVAL: Errno = Errno(22);
     pub const NFILE: Errno = Errno(23);
     pub const MFILE: Errno = Errno(24);
     pub const FBIG: Errno = Errno(27);
+    pub const NOSPC: Errno = Errno(28);
+    pub const RANGE: Errno = Errno(34);
     pub const NAMETOOLONG: Errno = Errno(36);
     pub const NOSYS: Errno = Errno(38);
     pub const NOTEMPTY: Errno = Errno(39);
@@ -39,6 +45,8 @@ impl Errno {
     pub const PIPE: Errno = Errno(32);
     pub const NOTCONN: Errno = Errno(107);
     pub const CONNREFUSED: Errno = Errno(111);
+    pub const INPROGRESS: Errno = Errno(115);
+    pub const NOBUFS: Errno = Errno(105);
 
     /// What sending answers where the other end of a socket has been closed.
     pub fn is_closed_end(self) -> bool {

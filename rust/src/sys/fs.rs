@@ -176,6 +176,31 @@ pub fn fchownat(dir: i32, path: &CStr, uid: u32, gid: u32) -> Result<()> {
     unsafe { call(nr::FCHOWNAT, [dir as usize, path.as_ptr() as usize, uid as usize, gid as usize, flags]) }.map(drop)
 }
 
+/// Sets the time of the last change of the content, and leaves that of the last access. `path` None: of the descriptor itself.
+pub fn set_mtime(dir: i32, path: Option<&CStr>, (seconds, nanos): (i64, u32)) -> Result<()> {
+    const UTIME_OMIT: i64 = 0x3fff_fffe;
+    let times = [0, UTIME_OMIT, seconds, nanos as i64];
+    let (at, flags) = path.map_or((0, 0), |path| (path.as_ptr() as usize, AT_SYMLINK_NOFOLLOW));
+    // SAFETY: path and times live across the call; without a path the descriptor itself is meant.
+    unsafe { call(nr::UTIMENSAT, [dir as usize, at, times.as_ptr() as usize, flags]) }.map(drop)
+}
+
+pub fn lseek(fd: i32, offset: u64, whence: usize) -> Result<u64> {
+    // SAFETY: no pointers.
+    unsafe { call(nr::LSEEK, [fd as usize, offset as usize, whence]) }.map(|at| at as u64)
+}
+
+pub fn ftruncate(fd: i32, length: u64) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { call(nr::FTRUNCATE, [fd as usize, length as usize]) }.map(drop)
+}
+
+/// The root of this process's paths becomes its working directory.
+pub fn chroot_here() -> Result<()> {
+    // SAFETY: the path is a C string.
+    unsafe { call(nr::CHROOT, [c".".as_ptr() as usize]) }.map(drop)
+}
+
 pub fn fchdir(fd: i32) -> Result<()> {
     // SAFETY: no pointers.
     unsafe { call(nr::FCHDIR, [fd as usize]) }.map(drop)
@@ -202,6 +227,7 @@ pub struct Statx {
     pub size: u64,
     pub blocks: u64,
     attributes_mask: u64,
+    /// Of the last access, the birth, the last change of the inode and of the content: seconds, then nanoseconds in four of eight bytes.
     times: [u64; 8],
     pub rdev_major: u32,
     pub rdev_minor: u32,
@@ -218,6 +244,11 @@ impl Statx {
 
     pub fn dev(&self) -> u64 {
         (self.dev_major as u64) << 32 | self.dev_minor as u64
+    }
+
+    /// Of the last change of the content: seconds (of the epoch, as a signed number) and nanoseconds.
+    pub fn mtime(&self) -> (i64, u32) {
+        (self.times[6] as i64, self.times[7] as u32)
     }
 }
 
@@ -270,25 +301,31 @@ pub fn getdents64(fd: i32, buffer: &mut [u8]) -> Result<usize> {
 /// One name of a directory.
 pub struct Entry<'a> {
     pub name: &'a CStr,
+    /// A DT_ word: DT_UNKNOWN where the file system does not tell.
+    pub kind: u8,
     pub is_directory: bool,
 }
 
 /// The names in what getdents64 gave, without "." and "..": struct linux_dirent64 has 8 bytes of inode, 8 of offset, 2 of length, 1 of
 /// kind, then the name.
-pub fn entries(mut records: &[u8]) -> impl Iterator<Item = Entry<'_>> {
-    const DT_DIR: u8 = 4;
-    core::iter::from_fn(move || {
-        while records.len() > 19 {
-            let length = u16::from_le_bytes([records[16], records[17]]) as usize;
-            let (record, rest) = records.split_at(length.clamp(20, records.len()));
-            records = rest;
-            let name = CStr::from_bytes_until_nul(&record[19..]).unwrap_or(c".");
-            if name != c"." && name != c".." {
-                return Some(Entry { name, is_directory: record[18] == DT_DIR });
-            }
+pub fn entries(records: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    let mut at = 0;
+    core::iter::from_fn(move || next_entry(records, &mut at))
+}
+
+/// The next name, for a walk that comes back: `at` moves behind it.
+pub fn next_entry<'a>(records: &'a [u8], at: &mut usize) -> Option<Entry<'a>> {
+    while records.len() > *at + 19 {
+        let rest = &records[*at..];
+        let length = u16::from_le_bytes([rest[16], rest[17]]) as usize;
+        let record = &rest[..length.clamp(20, rest.len())];
+        *at += record.len();
+        let name = CStr::from_bytes_until_nul(&record[19..]).unwrap_or(c".");
+        if name != c"." && name != c".." {
+            return Some(Entry { name, kind: record[18], is_directory: record[18] == DT_DIR });
         }
-        None
-    })
+    }
+    None
 }
 
 /// dup3(2); where both numbers are the same, only the flag is set.

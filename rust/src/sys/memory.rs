@@ -58,6 +58,40 @@ impl Drop for FileMap {
     }
 }
 
+/// Pages that may be there: none when zeroed, and given back when asked.
+pub struct Room {
+    at: usize,
+    length: usize,
+}
+
+impl Room {
+    pub const NONE: Room = Room { at: 0, length: 0 };
+
+    /// Makes them, where they are not there yet.
+    pub fn make(&mut self, length: usize) -> Result<&mut [u8]> {
+        if self.length == 0 {
+            *self = Room { at: map(length, None)?, length };
+        }
+        Ok(self.bytes())
+    }
+
+    pub fn bytes(&mut self) -> &mut [u8] {
+        if self.length == 0 {
+            return &mut [];
+        }
+        // SAFETY: mapped in `make`, unmapped in `give_back` alone, and borrowed through this object only.
+        unsafe { core::slice::from_raw_parts_mut(self.at as *mut u8, self.length) }
+    }
+
+    pub fn give_back(&mut self) {
+        if self.length > 0 {
+            // SAFETY: the range is the one mapping of `make`, and nothing borrows it.
+            let _ = unsafe { call(nr::MUNMAP, [self.at, self.length]) };
+        }
+        *self = Room::NONE;
+    }
+}
+
 fn map(length: usize, file: Option<i32>) -> Result<usize> {
     let flags = MAP_PRIVATE | if file.is_none() { MAP_ANONYMOUS } else { 0 };
     let fd = file.unwrap_or(-1) as usize;

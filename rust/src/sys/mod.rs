@@ -5,12 +5,14 @@ mod arch;
 pub mod constants;
 pub mod errno;
 pub mod fs;
+pub mod inet;
 pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod nr;
 pub mod process;
 pub mod security;
+pub mod xattr;
 
 #[cfg(not(keeper))]
 pub mod disk;

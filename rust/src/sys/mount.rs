@@ -61,6 +61,18 @@ pub fn fsconfig_create(fd: i32) -> Result<()> {
     fsconfig(fd, FSCONFIG_CMD_CREATE, None, 0, 0)
 }
 
+/// The super block of the mount behind `fd`, to be changed (fspick(2), 5.2).
+pub fn fspick(fd: i32) -> Result<Fd> {
+    const FSPICK_CLOEXEC: usize = 1;
+    const FSPICK_EMPTY_PATH: usize = 8;
+    // SAFETY: an empty C string.
+    opened(unsafe { call(nr::FSPICK, [fd as usize, c"".as_ptr() as usize, FSPICK_CLOEXEC | FSPICK_EMPTY_PATH]) })
+}
+
+pub fn fsconfig_reconfigure(fd: i32) -> Result<()> {
+    fsconfig(fd, FSCONFIG_CMD_RECONFIGURE, None, 0, 0)
+}
+
 pub fn fsmount(fd: i32, attributes: u64) -> Result<Fd> {
     const FSMOUNT_CLOEXEC: usize = 1;
     // SAFETY: no pointers.

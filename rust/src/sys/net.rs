@@ -60,8 +60,17 @@ pub struct Received {
 }
 
 pub fn socketpair() -> Result<(Fd, Fd)> {
+    pair(SOCK_SEQPACKET)
+}
+
+/// A pair for a stream of bytes, without boundaries.
+pub fn stream_pair() -> Result<(Fd, Fd)> {
+    pair(SOCK_STREAM)
+}
+
+fn pair(kind: usize) -> Result<(Fd, Fd)> {
     let mut ends = [0i32; 2];
-    let arguments = [AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.as_mut_ptr() as usize];
+    let arguments = [AF_UNIX, kind | SOCK_CLOEXEC, 0, ends.as_mut_ptr() as usize];
     // SAFETY: the array lives across the call.
     unsafe { call(nr::SOCKETPAIR, arguments) }?;
     Ok((Fd::own(ends[0]), Fd::own(ends[1])))
@@ -72,13 +81,6 @@ pub fn pass_credentials(fd: i32) -> Result<()> {
     let on = 1i32;
     // SAFETY: the option value lives across the call.
     unsafe { call(nr::SETSOCKOPT, [fd as usize, SOL_SOCKET, SO_PASSCRED, &raw const on as usize, 4]) }.map(drop)
-}
-
-/// accept4(2). The new end neither blocks nor outlives an exec.
-pub fn accept(fd: i32) -> Result<Fd> {
-    let arguments = [fd as usize, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC];
-    // SAFETY: no pointers: nobody asks for the address.
-    unsafe { call(nr::ACCEPT4, arguments) }.map(|fd| Fd::own(fd as i32))
 }
 
 /// Who is at the other end of an accepted connection, as the kernel saw it when it was made (SO_PEERCRED): its effective ids.

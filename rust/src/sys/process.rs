@@ -308,6 +308,13 @@ pub fn epoll_add(epoll: i32, fd: i32, events: u32, data: u64) -> Result<()> {
     unsafe { call(nr::EPOLL_CTL, [epoll as usize, EPOLL_CTL_ADD, fd as usize, &raw const event as usize]) }.map(drop)
 }
 
+/// Another set of events for one that is watched.
+pub fn epoll_change(epoll: i32, fd: i32, events: u32, data: u64) -> Result<()> {
+    let event = EpollEvent { events, data };
+    // SAFETY: the event lives across the call.
+    unsafe { call(nr::EPOLL_CTL, [epoll as usize, EPOLL_CTL_MOD, fd as usize, &raw const event as usize]) }.map(drop)
+}
+
 pub fn epoll_remove(epoll: i32, fd: i32) {
     // SAFETY: DEL takes no event.
     let _ = unsafe { call(nr::EPOLL_CTL, [epoll as usize, EPOLL_CTL_DEL, fd as usize, 0]) };

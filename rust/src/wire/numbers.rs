@@ -63,6 +63,22 @@ impl Head {
 }
 
 numbers! {
+    /// Limits of a live container that no group holds: all of them, those that stay as they are among them.
+    pub struct Update {
+        pub id: u64,
+        /// Nanoseconds after the command's start, and of the whole tree's CPU time; u64::MAX is never.
+        pub wall_time: u64,
+        pub cpu_time: u64,
+        /// How the counter of CPU time is read, where it comes with the message.
+        pub cpu_v1: u8,
+        /// Whether the layer in memory has another size from now on: bytes, 0 for no bound, and inodes.
+        pub resize: u8,
+        pub size: u64,
+        pub inodes: u64,
+    }
+}
+
+numbers! {
     /// The last record of a container.
     pub struct Ended {
         pub outcome: u8,
@@ -88,4 +104,27 @@ numbers! {
         /// Signals that were sent to the command from outside, a bit each.
         pub asked: u64,
     }
+}
+
+numbers! {
+    /// What an entry of a stream of files begins with; its name follows, then `extra` bytes.
+    pub struct EntryHead {
+        pub kind: u8,
+        /// Bytes of the name, which a zero follows; 0 of the one that the path names.
+        pub name: u16,
+        /// Bytes of the extended attributes, or of a link's target.
+        pub extra: u32,
+        pub mode: u32,
+        /// As the container numbers them.
+        pub uid: u32,
+        pub gid: u32,
+        /// Of the last change of its content.
+        pub seconds: u64,
+        pub nanos: u32,
+        pub size: u64,
+    }
+}
+
+impl EntryHead {
+    pub const LENGTH: usize = 39;
 }

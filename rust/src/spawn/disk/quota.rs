@@ -1,6 +1,7 @@
 //! A project of its own for each writable layer, where the store's file system enforces quotas of projects (ext4, XFS). What is in
 //! use is what the kernel has charged to a project: nobody keeps a list.
 
+use crate::cgroup::in_use;
 use crate::error::{Error, Result};
 use crate::runtime;
 use crate::sys::{Errno, disk};
@@ -24,6 +25,8 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 pub struct Project {
     store: OwnedFd,
     id: u32,
+    /// What it had when it was limited first: the engine's own.
+    ground: Option<(u64, u64)>,
 }
 
 impl Project {
@@ -42,17 +45,22 @@ impl Project {
             if disk::project_usage(store.as_raw_fd(), id).map_err(fail)? == (0, 0) {
                 // From here on it has one inode: taken, for everybody.
                 disk::set_project(directory.as_raw_fd(), id).map_err(fail)?;
-                return Ok(Project { store, id });
+                return Ok(Project { store, id, ground: None });
             }
         }
         let fix = "remove what is left in the store";
         Err(Error::unsupported("disk", "all project ids of the engine's range are in use", fix))
     }
 
-    /// From now on `bytes` more than there are already.
-    pub fn limit(&self, bytes: u64) -> Result<()> {
+    /// From now on `bytes` more than there were at first.
+    pub fn limit(&mut self, bytes: u64) -> Result<()> {
         let fail = |errno: Errno| Error::setup("set the project quota of the writable layer", errno.0);
-        let (used, inodes) = disk::project_usage(self.store.as_raw_fd(), self.id).map_err(fail)?;
+        let now = disk::project_usage(self.store.as_raw_fd(), self.id).map_err(fail)?;
+        let (used, inodes) = *self.ground.get_or_insert(now);
+        let written = now.0.saturating_sub(used);
+        if written > bytes.saturating_add(OURS.0) {
+            return Err(in_use("disk", bytes, written, "bytes"));
+        }
         let room = bytes.max(1).next_multiple_of(BYTES_PER_INODE);
         let most = (room / BYTES_PER_INODE).max(64) + inodes + OURS.1;
         disk::limit_project(self.store.as_raw_fd(), self.id, room.saturating_add(used + OURS.0), most).map_err(fail)

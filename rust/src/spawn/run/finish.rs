@@ -80,6 +80,9 @@ impl Live {
 
     /// The writable layer and the ids.
     pub(in crate::spawn) fn release(&mut self) {
+        if self.spec.handle {
+            self.engine.keeper.forget(self.id);
+        }
         self.prepared.remove_upper(&self.engine, !self.buried);
         // Ids that may still be in use are not given back: PID 1 holds their lock as long as it lives, or this process does for it.
         match (self.range.take(), self.engine.pool()) {

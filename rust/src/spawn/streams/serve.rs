@@ -16,7 +16,11 @@ const RECORDS: usize = 2;
 impl Streams {
     /// Which of them are ready: 0 and 1 stand for `records`, then stdout, stderr and stdin. Streams come first, since what is told in a
     /// record follows them. None where a signal ended the wait.
-    pub fn poll(&self, records: &[BorrowedFd<'_>], milliseconds: u64) -> Result<Option<impl Iterator<Item = usize> + use<>>> {
+    pub fn poll(
+        &self,
+        records: &[BorrowedFd<'_>],
+        milliseconds: u64,
+    ) -> Result<Option<impl Iterator<Item = usize> + use<>>> {
         let mut wanted: [Option<(BorrowedFd<'_>, PollFlags)>; RECORDS + 3] = [None; RECORDS + 3];
         for (place, record) in wanted.iter_mut().zip(records) {
             *place = Some((*record, PollFlags::IN));

@@ -1,0 +1,68 @@
+//! A live container, looked at and controlled: what `pycontainer._live` calls. Plain values in and out; the GIL is released.
+
+use super::container::Container;
+use super::errors::raise;
+use crate::cgroup::{LiveStats, Resource};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use std::os::fd::IntoRawFd;
+use std::time::Duration;
+
+/// cpu in seconds, memory, its peak and its four parts, tasks, bytes read and written, OOM kills, stalled seconds.
+type Numbers = (
+    Option<f64>,
+    (Option<u64>, Option<u64>),
+    (Option<u64>, Option<u64>, Option<u64>, Option<u64>),
+    Option<u64>,
+    (Option<u64>, Option<u64>),
+    Option<u64>,
+    Option<[f64; 5]>,
+);
+
+fn numbers(now: &LiveStats) -> Numbers {
+    let parts = now.breakdown;
+    (
+        now.cpu_usec.map(|usec| usec as f64 / 1e6),
+        (now.memory, now.memory_peak),
+        (parts.anon, parts.file, parts.shmem, parts.kernel),
+        now.pids,
+        (now.io_read, now.io_write),
+        now.oom_kills,
+        now.pressure,
+    )
+}
+
+#[pyfunction]
+pub fn container_stats(py: Python<'_>, container: &Container) -> PyResult<Numbers> {
+    let now = py.detach(|| container.handle.stats()).map_err(|error| raise(py, error))?;
+    Ok(numbers(&now))
+}
+
+/// Back when all of it stands still, or goes on.
+#[pyfunction]
+pub fn container_freeze(py: Python<'_>, container: &Container, stop: bool) -> PyResult<()> {
+    py.detach(|| container.handle.freeze(stop)).map_err(|error| raise(py, error))
+}
+
+/// `limits`: an object with the attributes of a Spec that are limits.
+#[pyfunction]
+pub fn container_update(py: Python<'_>, container: &Container, limits: &Bound<'_, PyAny>) -> PyResult<()> {
+    let limits = super::spec::read_limits(limits)?;
+    py.detach(|| container.handle.update(limits)).map_err(|error| raise(py, error))
+}
+
+/// A descriptor for the caller: POLLPRI each time that tasks were stalled for so long within a window; seconds.
+#[pyfunction]
+pub fn container_pressure(
+    py: Python<'_>,
+    container: &Container,
+    resource: &str,
+    full: bool,
+    stall: f64,
+    window: f64,
+) -> PyResult<i32> {
+    let of = Resource::parse(resource).ok_or_else(|| PyValueError::new_err("resource"))?;
+    let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    let trigger = py.detach(|| container.handle.pressure_trigger(of, full, time(stall), time(window)));
+    trigger.map(IntoRawFd::into_raw_fd).map_err(|error| raise(py, error))
+}

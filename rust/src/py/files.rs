@@ -1,0 +1,59 @@
+//! The files of a container: paths and bytes in, bytes and changes out. The GIL is released, signals are served.
+
+use super::container::Container;
+use super::functions::interruptible;
+use crate::error::Result;
+use crate::files::{self, Door};
+use crate::spawn::spec::Root;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::os::fd::AsFd;
+
+fn with_door<T: Send>(
+    py: Python<'_>,
+    container: &Container,
+    work: impl FnOnce(Door<'_>) -> Result<T> + Send,
+) -> PyResult<T> {
+    interruptible(py, |interrupted| {
+        let handle = &container.handle;
+        handle.poll()?; // a forked copy owns nothing
+        let keeper = &handle.engine().keeper;
+        let send = |message: &[u8], fds: &[i32]| keeper.send(message, fds);
+        work(Door { send: &send, keeper: keeper.pidfd().as_fd(), id: handle.id(), interrupted })
+    })
+}
+
+#[pyfunction]
+pub fn read_bytes<'py>(
+    py: Python<'py>,
+    container: &Container,
+    path: &[u8],
+    max_size: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let content = with_door(py, container, |door| files::read(door, path, max_size))?;
+    Ok(PyBytes::new(py, &content))
+}
+
+#[pyfunction]
+pub fn write_bytes(py: Python<'_>, container: &Container, path: &[u8], data: &[u8], mode: u32) -> PyResult<()> {
+    with_door(py, container, |door| files::write(door, path, data, mode))
+}
+
+#[pyfunction]
+pub fn copy_in(py: Python<'_>, container: &Container, source: &[u8], target: &[u8]) -> PyResult<()> {
+    with_door(py, container, |door| files::copy_in(door, source, target))
+}
+
+#[pyfunction]
+pub fn copy_out(py: Python<'_>, container: &Container, source: &[u8], target: &[u8]) -> PyResult<()> {
+    with_door(py, container, |door| files::copy_out(door, source, target))
+}
+
+/// ("A", "C" or "D", path), sorted by path.
+#[pyfunction]
+pub fn diff<'py>(py: Python<'py>, container: &Container) -> PyResult<Vec<(char, Bound<'py, PyBytes>)>> {
+    let spec = container.handle.spec();
+    let own = spec.wanted().made_by_us(matches!(spec.root, Root::Host { .. }));
+    let changes = with_door(py, container, |door| files::changes(door, &own))?;
+    Ok(changes.into_iter().map(|change| (change.kind, PyBytes::new(py, &change.path))).collect())
+}
