@@ -60,6 +60,14 @@ class Owner:
         self.process.communicate("\n", timeout=patience(30))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def several_at_once(rootfs: Path, warm_engine: None) -> None:
+    """An engine keeps as many ranges of ids as it had containers at a time."""
+    several = [Container(["true"], image=rootfs).start() for _ in range(3)]
+    for container in several:
+        container.close()
+
+
 @pytest.fixture
 def owner(rootfs: Path) -> Iterator[Owner]:
     made = Owner(rootfs, "an-owner-s")
@@ -169,6 +177,8 @@ def status(container: Container, **options: Any) -> list[str]:
 def test_a_command_from_elsewhere_has_no_more_than_the_owner_s(rootfs: Path, given: dict[str, Any]) -> None:
     with Container(SLEEP, image=rootfs, **given) as container:
         own, others = status(container), status(Container.get(container.id))
+        if "SYS_ADMIN" in given.get("security", pc.Security()).capabilities:  # each has mounts of its own
+            own, others = ([line for line in lines if not line.startswith("mnt:")] for lines in (own, others))
         assert own == others
         assert len(own) > 30
 
@@ -315,6 +325,7 @@ def test_what_a_dead_keeper_left_is_not_believed_and_is_swept(rootfs: Path) -> N
             Container.get(word)
     assert not {dead.id, "f" * 32} & {found.id for found in Container.all()}
     assert not home.exists()
+    elsewhere("run(['true'])")  # a new engine sweeps what else is left
     with Container(SLEEP, image=rootfs, name="dead-one") as container:
         assert Container.get("dead-one").id == container.id
 
@@ -414,7 +425,7 @@ def test_another_user_gets_nothing(rootfs: Path) -> None:
                 path.chmod(0o755)
             (home / "socket").chmod(0o777)
             other = asked_by(65534)
-            assert container.id in other["list"] and other["answer"] in ("", 104)
+            assert container.id in other["list"] and other["answer"] in ("", 32, 104)
             assert asked_by(0)["answer"].startswith("1500000000")  # the control: ATTACHED, and no error
         finally:
             for path in opened:

@@ -26,7 +26,10 @@ use std::time::Duration;
 const ANSWER_WITHIN: u64 = 5_000 * MILLISECOND;
 /// For PID 1 to tell what it has found: one that is frozen does not.
 const TESTIMONY: u64 = 500 * MILLISECOND;
+/// Likewise, where it is asked to do something.
+const PATIENCE: u64 = 2_000 * MILLISECOND;
 const EAGAIN: i32 = 11;
+const EMFILE: i32 = 24;
 
 pub struct Foreign {
     inner: Arc<Inner>,
@@ -231,22 +234,22 @@ impl Home for Foreign {
     }
 
     fn errands(&self) -> Result<Arc<Ours>> {
-        let deadline = sys::process::now() + TESTIMONY;
-        let mut state = self.attached()?;
+        let deadline = sys::process::now() + PATIENCE;
         loop {
-            self.inner.ask_for_errands(&mut state)?;
-            hear_first(&mut state);
-            // Just begun: PID 1 has said so to its own process, and not yet to its keeper.
-            if state.refused != Some(EAGAIN) || sys::process::now() >= deadline {
-                break;
+            let state = self.testimony(|state| state.started > 0)?;
+            match (&state.errands, state.refused) {
+                (Some(errands), _) if state.started > 0 => return Ok(errands.clone()),
+                _ if state.finished.is_some() => return Err(Error::State("the container has ended".into())),
+                // Just begun: PID 1 has said so to its own process, and not yet to its keeper.
+                (Some(_), _) | (None, None | Some(EAGAIN)) if sys::process::now() < deadline => {}
+                (_, None | Some(EAGAIN)) => {
+                    return Err(Error::State("the container is paused: its PID 1 does not answer".into()));
+                }
+                (_, Some(EMFILE)) => return Err(crowded()),
+                (_, Some(errno)) => return Err(Error::setup("reach PID 1 of the container", errno)),
             }
+            drop(state);
             std::thread::sleep(Duration::from_millis(5));
-        }
-        match (&state.errands, state.refused) {
-            (Some(errands), _) => Ok(errands.clone()),
-            (None, Some(EAGAIN)) => Err(Error::State("the container is paused, or busy with its start".into())),
-            (None, Some(errno)) => Err(Error::setup("reach PID 1 of the container", errno)),
-            (None, None) => Err(Error::State("the container has ended".into())),
         }
     }
 
@@ -420,6 +423,11 @@ fn hear_first(state: &mut State) {
 
 fn name_of(keeper: &Path) -> String {
     keeper.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn crowded() -> Error {
+    let note = "sixteen handles of other processes run commands in it already: close() lets one go";
+    Error::Setup { step: "reach PID 1 of the container".into(), path: None, errno: EMFILE, note: Some(note.into()) }
 }
 
 fn unseen() -> Error {
