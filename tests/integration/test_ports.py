@@ -384,7 +384,7 @@ def test_the_container_ends_and_so_do_its_connections_and_its_ports() -> None:
 
 
 def test_what_a_program_sent_before_it_ended_arrives() -> None:
-    """It has written all and exits, while nobody here reads: a part lies in the sockets of a container that is no more."""
+    """It has written all and exits while nobody here reads: a part is in sockets of a container that is no more."""
     with Service("tcp v4 80 bye") as service, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.settimeout(patience(10))
