@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "causes", "container_freeze", "container_pressure",
-    "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "fork_after_child",
-    "fork_after_parent", "fork_before", "group_support", "keeper_pid", "launch", "probe_host", "read_bytes", "run",
-    "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "take_notices", "unpack_archive",
-    "write_bytes",
+    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "causes", "container_freeze", "container_oom",
+    "container_pressure", "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound",
+    "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid", "launch", "probe_host",
+    "read_bytes", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "take_notices",
+    "unpack_archive", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -208,6 +208,13 @@ def container_freeze(container: Any, stop: bool) -> None:
 
 def container_update(container: Any, limits: Any) -> None:
     """Give a live container other limits: all of them, or none. `limits` has the attributes of a Spec that are limits."""
+
+def container_oom(container: Any) -> tuple[int, int] | None:
+    """Return a descriptor, the caller's, and what to poll it for: ready when the OOM killer took a process.
+
+    On cgroup v1 it is ready when the killer is about to, also for a limit above the container; `container_stats` counts.
+    None where no group counts what it takes.
+    """
 
 def container_pressure(container: Any, resource: str, full: bool, stall: float, window: float) -> int:
     """Return a descriptor, the caller's, that has POLLPRI when tasks were stalled for so many seconds within a window."""

@@ -29,7 +29,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::container::{Container, ContainerLog, Exec, launch, start};
     #[pymodule_export]
-    use crate::py::control::{container_freeze, container_pressure, container_stats, container_update};
+    use crate::py::control::{container_freeze, container_oom, container_pressure, container_stats, container_update};
     #[pymodule_export]
     use crate::py::doctor::{causes_, disk_bound, probe_host};
     #[pymodule_export]

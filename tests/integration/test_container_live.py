@@ -19,6 +19,7 @@ import requirements
 from pace import patience
 from programs.loads import MIB, Load
 from pycontainer import Container, IoLimit, Limits, Reason, StateError
+from pycontainer._native import core
 
 pytest_plugins = ["programs.loads"]
 pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
@@ -216,6 +217,18 @@ def test_pausing_again_and_again(load: Load) -> None:
             container.pause()
             container.resume()
         assert container.exec(["true"]).returncode == 0
+
+
+@pytest.mark.requires("user", "hybrid")
+def test_a_plain_user_without_groups_is_told_what_would_hold_a_later_limit(load: Load) -> None:
+    with holder(load, 1) as container:
+        for limits in (Limits(memory="64MiB"), Limits(cpus=0.5), Limits(pids=30)):
+            (field,) = limits._said()
+            with pytest.raises(pc.NotSupported, match=field) as refused:
+                container.update(limits)
+            assert refused.value.fix
+        assert container.limits == Limits()
+        assert container.update(Limits(wall_time=100)).wall_time == 100
 
 
 @pytest.mark.requires("user", "hybrid")
@@ -522,6 +535,30 @@ def test_what_a_trigger_cannot_be_is_refused(load: Load) -> None:
         ):
             with pytest.raises(ValueError, match=message):
                 container.pressure(resource, **words)  # type: ignore[arg-type]
+
+
+@memory_group
+def test_the_oom_killer_can_be_watched(load: Load) -> None:
+    script = "sleep 1; /bin/load child_hog 200 100"
+    with Container(["sh", "-c", script], image=load.root, limits=Limits(memory="64MiB", oom_group=False)) as container:
+        watched = core().container_oom(container._native)
+        assert watched is not None
+        fd, events = watched
+        with open(fd, "rb"):
+            poll = select.poll()
+            poll.register(fd, events)
+            assert poll.poll(100) == []
+            assert poll.poll(patience(20) * 1000)
+            until(lambda: container.stats().oom_kills == 1)
+
+
+def test_without_a_memory_limit_there_is_nothing_to_watch_on_version_1(load: Load) -> None:
+    with holder(load, 1) as container:
+        watched = core().container_oom(container._native)
+        if watched is not None:
+            os.close(watched[0])
+        counted = requirements.missing("cgroup2:memory") is None
+        assert (watched is not None, container.stats().oom_kills is not None) == (counted, counted)
 
 
 # ---- states ------------------------------------------------------------------------------------------------------
