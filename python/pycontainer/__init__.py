@@ -48,14 +48,13 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-# Modules of their own.
 _MODULES = ("wait",)
 
-__all__ = [*_HOME, *_MODULES]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = f"{__name__}.{_HOME.get(name, name)}"
     try:
@@ -68,4 +67,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

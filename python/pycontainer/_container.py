@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from _thread import RLock
 from collections.abc import Mapping
@@ -112,7 +111,7 @@ class Container(Live, Files, Reach, Commands, Process):
         self._text = Text(given)
         self._spec = Spec(given, handle=True)
         self.args = args if args is not None else self._spec.argv
-        self.id = secrets.token_hex(16)
+        self.id = os.urandom(16).hex()
         self.name = self.id[:12] if name is None else _arguments.identifier(name, "name")
         self.labels = _labels(labels)
         self.limits = self._spec.said
@@ -154,12 +153,11 @@ class Container(Live, Files, Reach, Commands, Process):
             if self._held is None:
                 self._native = core().start(self._spec)
             else:
-                self._held.begin()
-                self._native = self._held
+                held, self._held = self._held, None
+                held.begin()
+                self._native = held
         except CommandNotFound as error:
             raise _outcome.with_mount_hint(error, self._spec) from None
-        finally:
-            self._held = None
         self._adopt()
         return self
 
@@ -238,6 +236,13 @@ class Container(Live, Files, Reach, Commands, Process):
         result = self.result
         assert result is not None
         return result.enforced
+
+    def namespaces(self) -> dict[str, int]:
+        """Return the inode of each of its namespaces, to be compared with /proc/self/ns: {"pid": 4026532201, ...}."""
+        self._begun()
+        seen = None if self.poll() is not None else self._native.so_far()
+        evidence = (seen or self._outcome).evidence()
+        return {name.partition(":")[2]: inode for name, inode in evidence.items() if name.startswith("ns:")}
 
     def run(self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False) -> Result[Any]:
         """Start it unless it runs, and wait for its end. Its files and logs stay until close().
@@ -345,6 +350,7 @@ class Container(Live, Files, Reach, Commands, Process):
                 return
             if self._held is not None:
                 self._held.close()
+                self._held = None
             if self._native is not None:
                 self._close_files()
                 self._native.close()

@@ -317,9 +317,7 @@ class Process:
 class ExecProcess(Process):
     """A command beside the first one of a container; leaving its block kills it and its children."""
 
-    def __init__(
-        self, container: Any, native: Any, args: Any, spec: Any, text: Text, *, adopt: bool = True
-    ) -> None:
+    def __init__(self, container: Any, native: Any, args: Any, spec: Any, text: Text, *, adopt: bool = True) -> None:
         self._container, self._native, self.args, self._text = container, native, args, text
         self._kinds = (spec.stdin[0], spec.stdout[0], spec.stderr[0])
         self._has_tty = spec.tty

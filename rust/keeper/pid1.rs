@@ -91,11 +91,12 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     let pid = command.start().map_err(in_command)?;
     stay_undumpable();
     let started = process::now();
-    if plan.head.has(flag::HANDLE) {
-        exec::tell_running(plan.fds.report, pid, started);
-    }
+    // The keeper first: who hears that it runs may pause it, and its time limits go on then.
     if plan.head.has(flag::REPORT_START) {
         let _ = net::send(inside.control.raw(), &[record::STARTED], &[], 0);
+    }
+    if plan.head.has(flag::HANDLE) {
+        exec::tell_running(plan.fds.report, pid, started);
     }
     command.close_streams();
     let first = exec::First { inside, state: &state, nested: command.nested.raw() };

@@ -147,7 +147,9 @@ asyncio.run(main())
 def test_many_live_at_one_time_in_one_thread(rootfs: Path) -> None:
     """Each in a pid namespace of its own, all answering."""
     code = f"IMAGE = {str(rootfs)!r}\n{MANY_PROGRAM}"
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=patience(60))
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=patience(60)
+    )
     assert (done.stdout.strip(), done.stderr) == (f"{MANY} 1 [1]", "")
 
 
