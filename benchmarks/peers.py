@@ -74,6 +74,19 @@ def bundle(rootfs: str, directory: str) -> str:
     return directory
 
 
+def long_lived_bundle(where: str, stack: ExitStack) -> str:
+    """A container of crun's that sleeps, beside the bundle: for exec."""
+    name, directory = f"yardstick-live-{os.getpid()}", Path(where, "live")
+    directory.mkdir()
+    spec = json.loads(Path(where, "config.json").read_text())
+    spec["process"]["args"] = ["/bin/sleep", "1000000"]
+    Path(directory, "config.json").write_text(json.dumps(spec))
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(["crun", "run", "--detach", "--bundle", str(directory), name], check=False, **quiet)
+    stack.callback(subprocess.run, ["crun", "delete", "--force", name], check=False, **quiet)
+    return name
+
+
 def v1_hugetlb(stack: ExitStack) -> str | None:
     """On hybrid machines crun refuses a cgroup2 that still has a controller: hugetlb goes to v1 until the end."""
     unified = Path("/sys/fs/cgroup/unified/cgroup.controllers")
@@ -152,6 +165,8 @@ def find(rootfs: str, scratch: str, stack: ExitStack) -> Peers:
             peers.notes.append(note)
         where = bundle(rootfs, scratch)
         peers.offer("crun run", Command(("crun", "run", "{id}"), where))
+        live = long_lived_bundle(where, stack)
+        peers.offer("crun exec", Command(("crun", "exec", live, "/bin/true")))
         peers.offer("runc run", Command(("runc", "run", "{id}"), where))
     if shutil.which("podman"):
         from_image(peers, "podman run", ["podman"], rootfs, PODMAN_ULIMITS)
@@ -163,6 +178,11 @@ def find(rootfs: str, scratch: str, stack: ExitStack) -> Peers:
         else:
             peers.notes += [started] if started else []
             from_image(peers, "docker run", client, rootfs, [])
+            live = [*client, "run", "-d", "--rm", "--network", "none", "yardstick:latest", "/bin/sleep", "1000000"]
+            made = subprocess.run(live, check=False, capture_output=True, text=True)
+            name = made.stdout.strip()
+            stack.callback(subprocess.run, [*client, "kill", name], check=False, capture_output=True)
+            peers.offer("docker exec", Command((*client, "exec", name, "/bin/true")))
     for name in ("crun run", "runc run", "podman run", "docker run"):
         if name not in peers.commands:
             peers.skipped.setdefault(name, "not installed")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pycontainer as pc
+from handles import Handles
 
 MIB = 1 << 20
 TRUE = ["/bin/true"]
@@ -28,7 +29,7 @@ WARM = 4  # runs at once before memory is looked at
 Answer = dict[str, Any]
 
 
-class Worker:
+class Worker(Handles):
     """What every request needs: the image, and the guarantees that the timed runs did not hold."""
 
     def __init__(self, rootfs: str) -> None:
@@ -117,22 +118,6 @@ class Worker:
             raise RuntimeError(f"truncated: {result.truncated}")
         self.check(result, "capture_capped")
         return [grown]
-
-    def stats(self, n: int) -> list[float]:
-        """Microseconds of one look at a live container: without limits, and with groups for three."""
-        medians = []
-        for limits in (pc.Limits(), pc.Limits(memory="64MiB", pids=64, cpus=0.5)):
-            with pc.Container(["sleep", "100"], image=self.image, limits=limits) as container:
-                times = []
-                for _ in range(n):
-                    begun = time.perf_counter()
-                    container.stats()
-                    times.append((time.perf_counter() - begun) * 1e6)
-                for guarantee in container.enforced.values():
-                    if guarantee.state != "held":
-                        self.weak[guarantee.name] = f"{guarantee.state}: {guarantee.why}"
-            medians.append(statistics.median(times))
-        return medians
 
     def sizes(self) -> list[float]:
         """KiB: the helper's file; what the keeper holds (resident and page tables)."""
