@@ -1,4 +1,4 @@
-"""What worker.py times of containers that somebody has a handle on: commands in them, looks at them, many of them at once.
+"""What worker.py times of containers that live: commands in them, looks at them, many of them at once.
 
 A part of worker.py's Worker, which says what is held; standard library and pycontainer only.
 """
@@ -29,6 +29,10 @@ class Handles:
     image: pc.Image
     weak: dict[str, str]
 
+    def check(self, result: Any, name: str) -> None:
+        """It ran, and everything was held: the other part's."""
+        raise NotImplementedError
+
     def held(self, container: Any) -> None:
         """After the clock was stopped: everything was held."""
         for guarantee in container.enforced.values():
@@ -38,14 +42,16 @@ class Handles:
     def exec(self, n: int, gap: float = 0) -> list[float]:
         """Milliseconds of true in a container that lives, the median of n."""
         with pc.Container(["sleep", "1000"], image=self.image) as container:
-            times = timed(lambda: container.exec(TRUE), n, gap)
-            self.held(container)
+            results: list[Any] = []
+            times = timed(lambda: results.append(container.exec(TRUE)), n, gap)
+            for result in results:
+                self.check(result, "exec")
         return [statistics.median(times) * 1e3]
 
     def first_line(self, n: int) -> list[float]:
         """Milliseconds from start() to the first line of a handle's output; and of run() of the same, taken in turn."""
         echo = ["/bin/echo", "x"]
-        ours, runs = [], []
+        ours, runs, results = [], [], []
         for _ in range(n):
             container = pc.Container(echo, image=self.image)
             begun = time.perf_counter()
@@ -53,7 +59,8 @@ class Handles:
             next(container.lines())
             ours.append(time.perf_counter() - begun)
             container.close()
-            runs += timed(lambda: pc.run(echo, image=self.image), 1)
+            runs += timed(lambda: results.append(pc.run(echo, image=self.image)), 1)
+            self.check(results[-1], "first_line")
         return [statistics.median(ours) * 1e3, statistics.median(runs) * 1e3]
 
     def stats(self, n: int) -> list[float]:
@@ -74,7 +81,7 @@ class Handles:
 
             async def one() -> None:
                 async with slots:
-                    await aio.run(TRUE, image=self.image)
+                    results.append(await aio.run(TRUE, image=self.image))
 
             async with asyncio.TaskGroup() as group:
                 for _ in range(n):
@@ -82,8 +89,9 @@ class Handles:
 
         def work() -> None:
             for _ in range(n // AT_ONCE):
-                pc.run(TRUE, image=self.image)
+                results.append(pc.run(TRUE, image=self.image))
 
+        results: list[Any] = []
         begun = time.perf_counter()
         asyncio.run(main())
         ours = time.perf_counter() - begun
@@ -93,19 +101,23 @@ class Handles:
             thread.start()
         for thread in threads:
             thread.join()
-        return [n / ours, n // AT_ONCE * AT_ONCE / (time.perf_counter() - begun)]
+        elapsed = time.perf_counter() - begun
+        for result in results:
+            self.check(result, "aio_rate")
+        return [n / ours, n // AT_ONCE * AT_ONCE / elapsed]
 
     def many(self, n: int) -> list[float]:
         """Live containers that all answered an exec; seconds of the end of all of them."""
         containers = [pc.Container(["sleep", "1000"], image=self.image).start() for _ in range(n)]
-        spaces = {container.exec(["readlink", "/proc/self/ns/pid"]).stdout for container in containers}
-        self.held(containers[0])
+        results = [container.exec(["readlink", "/proc/self/ns/pid"]) for container in containers]
+        for result in results:
+            self.check(result, "many")
         begun = time.perf_counter()
         for container in containers:
             container.kill()
         for container in containers:
             container.close()
-        return [float(len(spaces)), time.perf_counter() - begun]
+        return [float(len({result.stdout for result in results})), time.perf_counter() - begun]
 
     def copies(self, files: int, size: int) -> list[float]:
         """MiB per second of a tree into a container and out of it; and of tar piped to tar, each way."""
@@ -115,12 +127,12 @@ class Handles:
                 place = tree / f"d{number // 100}"
                 place.mkdir(parents=True, exist_ok=True)
                 (place / f"f{number}").write_bytes(bytes([number % 251]) * size)
-            limits = pc.Limits(disk=f"{int(mib * 4)}MiB")
+            limits = pc.Limits(disk=f"{64 + int(mib * 2)}MiB")
             with pc.Container(["sleep", "1000"], image=self.image, limits=limits) as container:
                 seconds = timed(lambda: container.copy_in(tree, "/copied"), 1)
                 seconds += timed(lambda: container.copy_out("/copied", f"{scratch}/out"), 1)
                 self.held(container)
-            shutil.rmtree(f"{scratch}/out")
+            shutil.rmtree(f"{scratch}/out", ignore_errors=True)
             Path(scratch, "tar").mkdir()
             pipe = f"tar -C {tree} -cf - . | tar -C {scratch}/tar -xf -"
             seconds += timed(lambda: subprocess.run(["sh", "-c", pipe], check=True), 1)

@@ -81,10 +81,15 @@ def long_lived_bundle(where: str, stack: ExitStack) -> str:
     spec = json.loads(Path(where, "config.json").read_text())
     spec["process"]["args"] = ["/bin/sleep", "1000000"]
     Path(directory, "config.json").write_text(json.dumps(spec))
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(["crun", "run", "--detach", "--bundle", str(directory), name], check=False, **quiet)
-    stack.callback(subprocess.run, ["crun", "delete", "--force", name], check=False, **quiet)
+    quietly("crun", "run", "--detach", "--bundle", str(directory), name)
+    stack.callback(quietly, "crun", "delete", "--force", name)
     return name
+
+
+def quietly(*argv: str) -> None:
+    """Through no pipe: what goes on in the background would hold it."""
+    null = subprocess.DEVNULL
+    subprocess.run(argv, check=False, stdin=null, stdout=null, stderr=null)
 
 
 def v1_hugetlb(stack: ExitStack) -> str | None:
@@ -178,10 +183,10 @@ def find(rootfs: str, scratch: str, stack: ExitStack) -> Peers:
         else:
             peers.notes += [started] if started else []
             from_image(peers, "docker run", client, rootfs, [])
-            live = [*client, "run", "-d", "--rm", "--network", "none", "yardstick:latest", "/bin/sleep", "1000000"]
-            made = subprocess.run(live, check=False, capture_output=True, text=True)
+            sleep = ["--network", "none", "yardstick:latest", "/bin/sleep", "1000000"]
+            made = subprocess.run([*client, "run", "-d", "--rm", *sleep], check=False, capture_output=True, text=True)
             name = made.stdout.strip()
-            stack.callback(subprocess.run, [*client, "kill", name], check=False, capture_output=True)
+            stack.callback(quietly, *client, "kill", name)
             peers.offer("docker exec", Command((*client, "exec", name, "/bin/true")))
     for name in ("crun run", "runc run", "podman run", "docker run"):
         if name not in peers.commands:

@@ -20,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pycontainer as pc
 from handles import Handles
+
+import pycontainer as pc
 
 MIB = 1 << 20
 TRUE = ["/bin/true"]

@@ -152,7 +152,11 @@ def test_commands_run_in_it(rootfs: Path, owner: Owner) -> None:
     assert lines[1:] == ["text", "", "24 80", "", "timeout", "CommandNotFound", "CommandNotExecutable"]
 
 
-STATUS = ["sh", "-c", "cat /proc/self/status; ls -l /proc/self/ns; cat /proc/self/cgroup /proc/self/uid_map; id; pwd; env"]
+STATUS = [
+    "sh",
+    "-c",
+    "cat /proc/self/status; ls -l /proc/self/ns; cat /proc/self/cgroup /proc/self/uid_map; id; pwd; env",
+]
 OF_A_PROCESS = ("Pid", "PPid", "NSpid", "NSpgid", "NSsid", "NStgid", "Tgid", "Ngid", "Vm", "Rss", "HugetlbPages",
                 "voluntary", "nonvoluntary", "SigQ", "Cpus", "Mems", "State", "Threads", "FDSize")  # fmt: skip
 
@@ -436,7 +440,9 @@ def test_another_user_gets_nothing(rootfs: Path) -> None:
 @pytest.mark.requires("root")
 def test_another_user_s_containers_are_not_root_s(rootfs: Path, plain_user: worlds.PlainUser) -> None:
     with Container(SLEEP, image=rootfs, name="root-s"):
-        code = "from pycontainer import *\nprint([c.name for c in Container.all()])\ntry:\n    Container.get('root-s')\n"
+        code = (
+            "from pycontainer import *\nprint([c.name for c in Container.all()])\ntry:\n    Container.get('root-s')\n"
+        )
         code += "except StateError as error:\n    print(error)"
         done = subprocess.run(plain_user(code), check=True, capture_output=True, text=True)
         assert done.stdout == "[]\nthere is no container 'root-s' among those of this user\n"
@@ -454,7 +460,14 @@ def test_a_visitor_that_talks_nonsense_is_shown_out(rootfs: Path) -> None:
     with Container(SLEEP, image=rootfs) as container:
         home, number = home_of(container), container._native.address()[1]
         attach = bytes([23]) + number.to_bytes(8, "little")
-        for words in ([b"?"], [bytes([4, 7])], [attach, attach], [attach, b"\xff" * 5000], [attach, bytes([4, 5])], [bytes([1])]):
+        for words in (
+            [b"?"],
+            [bytes([4, 7])],
+            [attach, attach],
+            [attach, b"\xff" * 5000],
+            [attach, bytes([4, 5])],
+            [bytes([1])],
+        ):
             with visitor(home) as line:
                 for word in words:
                     line.send(word)

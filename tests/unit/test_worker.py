@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 import pycontainer as pc
+from pycontainer import aio
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MIB = 1 << 20
@@ -23,6 +25,11 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "capture": {"mib": 1},
     "capture_capped": {"mib": 2},
     "stats": {"n": 1},
+    "exec": {"n": 1},
+    "first_line": {"n": 1},
+    "aio_rate": {"n": 200},
+    "many": {"n": 2},
+    "copies": {"files": 2, "size": 10},
     "sizes": {},
     "alive": {"n": 1},
 }
@@ -31,6 +38,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """The module, on a machine without containers, times and sizes."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     spec = importlib.util.spec_from_file_location("worker", BENCHMARKS / "worker.py")
     assert spec
     assert spec.loader
@@ -72,8 +80,29 @@ def answers(worker: ModuleType, monkeypatch: pytest.MonkeyPatch, what: str, stat
 
         def stats(self) -> None: ...
 
+        def start(self) -> Live:
+            return self
+
+        def exec(self, args: list[str]) -> pc.Result[bytes]:
+            return run(args)
+
+        def lines(self) -> Iterator[tuple[str, bytes]]:
+            yield "stdout", b"x"
+
+        def kill(self) -> None: ...
+
+        def close(self) -> None: ...
+
+        def copy_in(self, src: object, dst: object) -> None: ...
+
+        def copy_out(self, src: object, dst: object) -> None: ...
+
+    async def run_on_asyncio(args: list[str], **options: Any) -> pc.Result[bytes]:
+        return run(args)
+
     monkeypatch.setattr(worker.pc, "run", run)
     monkeypatch.setattr(worker.pc, "Container", Live)
+    monkeypatch.setattr(aio, "run", run_on_asyncio)
     return worker.answer(worker.Worker("/nowhere"), {"do": what, **REQUESTS[what]})
 
 
@@ -91,6 +120,6 @@ def test_what_was_not_held_comes_with_the_figure(
     assert answers(worker, monkeypatch, what, "degraded", 0)["weak"] == {"masked_paths": "degraded: a reason"}
 
 
-@pytest.mark.parametrize("what", sorted(REQUESTS.keys() - {"stats"}))  # of a container that has ended stats() raises
+@pytest.mark.parametrize("what", sorted(REQUESTS.keys() - {"stats", "copies"}))  # these two raise
 def test_a_command_that_failed_is_no_figure(worker: ModuleType, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     assert "returncode 3" in answers(worker, monkeypatch, what, "held", 3)["error"]
