@@ -127,7 +127,8 @@ class Files:
         """Return what differs from the image, sorted by path, as `docker diff` shows it.
 
         A directory is "C" where something in it, its mode or its owner has changed. What is mounted is not part of
-        it, nor are empty mount points of the engine's own making.
+        it, nor are empty mount points of the engine's own making; nor, with `Image.host(writable=True)`, what lies in
+        the trees of this machine.
 
         Raises:
             SetupError: the layers cannot be compared.

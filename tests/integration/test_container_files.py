@@ -24,6 +24,13 @@ SLEEP = ["sleep", "100"]
 STATES = ["created", "running", "stopped", "exited"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def skeleton() -> None:
+    """Before the first snapshot: the engine keeps the skeleton of each kind of Image.host() that was used."""
+    if os.geteuid() == 0:
+        pc.run(["true"], image=pc.Image.host(writable=True))
+
+
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
@@ -123,6 +130,49 @@ def test_before_the_start_is_before_the_command(rootfs: Path) -> None:
     never.write_bytes("/tmp/file", b"there")
     never.close()
     assert never.state == "REMOVED"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"upper": "disk"},
+        {"pid1": True},
+        {"image": None},
+        pytest.param({"image": pc.Image.host(writable=True)}, marks=pytest.mark.requires("root")),
+        pytest.param({"security": pc.Security(user_namespace="host")}, marks=pytest.mark.requires("root")),
+        pytest.param(
+            {"security": pc.Security(user_namespace=[pc.IdMap(0, 100_000, 10), pc.IdMap(10, 200_000, 100)])},
+            marks=pytest.mark.requires("root"),
+        ),
+        {"security": pc.Security(capabilities=())},
+    ],
+    ids=["disk", "pid 1", "host", "writable host", "no namespace", "own map", "no capabilities"],
+)
+def test_whatever_the_container_is_like(options: dict[str, Any], rootfs: Path) -> None:
+    made = Container(SLEEP, **{"image": rootfs, **options})
+    made.write_bytes("/tmp/before", b"before")
+    with made:
+        made.write_bytes("/tmp/while", b"while")
+        assert made.read_bytes("/tmp/before") == b"before"
+        if "pid1" not in options:
+            owners = made.exec(["stat", "-c", "%u %g", "/tmp/before", "/tmp/while"], text=True).stdout
+            assert owners == "0 0\n0 0\n"
+        made.kill()
+        made.wait(timeout=patience(10))
+        made.write_bytes("/tmp/after", b"after")
+        assert [line.path for line in made.diff()] == ["/tmp", "/tmp/after", "/tmp/before", "/tmp/while"]
+        assert made.read_bytes("/tmp/while") == b"while"
+
+
+@pytest.mark.requires("pen")
+def test_a_paused_container_has_its_files(rootfs: Path) -> None:
+    with Container(SLEEP, image=rootfs) as made:
+        made.pause()
+        made.write_bytes("/tmp/file", b"x")
+        assert (made.state, made.read_bytes("/tmp/file")) == ("PAUSED", b"x")
+        assert [line.path for line in made.diff()] == ["/tmp", "/tmp/file"]
+        made.resume()
+        assert made.exec(["cat", "/tmp/file"]).stdout == b"x"
 
 
 def test_what_comes_in_is_the_container_root_s(rootfs: Path, tmp_path: Path) -> None:
