@@ -12,7 +12,7 @@ from types import MappingProxyType
 from pycontainer import _arguments, _outcome
 from pycontainer._commands import Commands
 from pycontainer._elsewhere import Elsewhere
-from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
+from pycontainer._errors import CommandNotFound, Error, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._files import Files
 from pycontainer._limits import Limits
@@ -293,8 +293,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere):
         if self.poll() is not None:
             return
         self._native.signal(_TERM)
-        if self._paused:
-            self.resume()
+        self._go_on()
         if not self._look(self._native.wait(max(0.0, seconds))):
             self._native.kill("stopped")
             self.wait()

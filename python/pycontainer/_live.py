@@ -1,7 +1,8 @@
-"""A live container looked at and controlled: stats, limits, pause, pressure. The half of Container that is for live ones."""
+"""A live container looked at and controlled: stats, limits, pause, pressure: the half of Container for live ones."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import select
@@ -105,6 +106,7 @@ class Live:
     _spec: Spec
     _native: Any
     _paused: bool
+    _owns: bool
 
     if TYPE_CHECKING:
 
@@ -119,6 +121,8 @@ class Live:
 
     def _alive(self, *states: str) -> Any:
         """Return the native container, of one that is in one of these states."""
+        if not self._owns:
+            raise StateError("a handle that was found does not own the container: ask the process that started it")
         state = self.state
         if state not in (states or ("RUNNING", "PAUSED")):
             raise StateError(f"the container is {state}: {_CURES[state]}")
@@ -216,6 +220,12 @@ class Live:
         with self._control():
             core().container_freeze(self._alive("PAUSED"), False)
             self._paused = False
+
+    def _go_on(self) -> None:
+        """Resume it if it is paused; it may end meanwhile."""
+        if self._paused:
+            with contextlib.suppress(StateError):
+                self.resume()
 
     def pressure(
         self,
