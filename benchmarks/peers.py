@@ -74,6 +74,24 @@ def bundle(rootfs: str, directory: str) -> str:
     return directory
 
 
+def long_lived_bundle(where: str, stack: ExitStack) -> str:
+    """A container of crun's that sleeps, beside the bundle: for exec."""
+    name, directory = f"yardstick-live-{os.getpid()}", Path(where, "live")
+    directory.mkdir()
+    spec = json.loads(Path(where, "config.json").read_text())
+    spec["process"]["args"] = ["/bin/sleep", "1000000"]
+    Path(directory, "config.json").write_text(json.dumps(spec))
+    quietly("crun", "run", "--detach", "--bundle", str(directory), name)
+    stack.callback(quietly, "crun", "delete", "--force", name)
+    return name
+
+
+def quietly(*argv: str) -> None:
+    """Through no pipe: what goes on in the background would hold it."""
+    null = subprocess.DEVNULL
+    subprocess.run(argv, check=False, stdin=null, stdout=null, stderr=null)
+
+
 def v1_hugetlb(stack: ExitStack) -> str | None:
     """On hybrid machines crun refuses a cgroup2 that still has a controller: hugetlb goes to v1 until the end."""
     unified = Path("/sys/fs/cgroup/unified/cgroup.controllers")
@@ -152,6 +170,8 @@ def find(rootfs: str, scratch: str, stack: ExitStack) -> Peers:
             peers.notes.append(note)
         where = bundle(rootfs, scratch)
         peers.offer("crun run", Command(("crun", "run", "{id}"), where))
+        live = long_lived_bundle(where, stack)
+        peers.offer("crun exec", Command(("crun", "exec", live, "/bin/true")))
         peers.offer("runc run", Command(("runc", "run", "{id}"), where))
     if shutil.which("podman"):
         from_image(peers, "podman run", ["podman"], rootfs, PODMAN_ULIMITS)
@@ -163,6 +183,11 @@ def find(rootfs: str, scratch: str, stack: ExitStack) -> Peers:
         else:
             peers.notes += [started] if started else []
             from_image(peers, "docker run", client, rootfs, [])
+            sleep = ["--network", "none", "yardstick:latest", "/bin/sleep", "1000000"]
+            made = subprocess.run([*client, "run", "-d", "--rm", *sleep], check=False, capture_output=True, text=True)
+            name = made.stdout.strip()
+            stack.callback(quietly, *client, "kill", name)
+            peers.offer("docker exec", Command((*client, "exec", name, "/bin/true")))
     for name in ("crun run", "runc run", "podman run", "docker run"):
         if name not in peers.commands:
             peers.skipped.setdefault(name, "not installed")

@@ -68,6 +68,18 @@ BOUNDS = (
     Bound("the host's growth with output=1 MiB", "capture capped", None, 8 * 1024, "KiB"),
     Bound("import pycontainer, beyond pass", "import", None, PURE_IMPORT),
     Bound("import: threads, fds, files, forks", "import effects", None, 0, ""),
+    Bound("stats() of a live container", "stats", None, 60, "us"),
+    Bound("stats(), limits", "stats limits", None, 60, "us"),
+    Bound("exec in a live container, tight", "exec", "crun exec", 0.2),
+    Bound("exec in a live container, tight", "exec", "docker exec", 0.02),
+    Bound("exec, 100 ms apart", "exec apart", "crun exec apart", 0.2),
+    Bound("exec from a parent of 1 GiB", "exec, 1 GiB", "exec", 1.1),
+    Bound("start() to the first line", "first line", "run of the same", 1.1),
+    Bound("1,000 on asyncio, 200 at a time", "aio rate", "aio rate, threads", 0.9, "1/s", least=True),
+    Bound("live at once, each answers an exec", "many", None, 1000, "", least=True),
+    Bound("the end of 1,000 live ones", "many end", None, 5, "s"),
+    Bound("copy_in, 10,000 files of 20 KB", "copy in", "tar to tar", 0.8, "MiB/s", least=True),
+    Bound("copy_out of the same", "copy out", "tar to tar", 0.8, "MiB/s", least=True),
     Bound("the helper", "helper", None, 128, "KiB"),
     Bound("what the keeper holds", "keeper", None, 300, "KiB"),
     Bound("a live container beyond its command", "alive", None, 600, "KiB"),
@@ -155,7 +167,8 @@ class Bench:
         self.mib = 128 if options.quick else 1024
         self.figures = Figures()
         self.rootfs = str(rootfs_builder.build(scratch / "rootfs"))
-        shutil.copy(HERE / "worker.py", scratch)
+        for name in ("worker.py", "handles.py"):
+            shutil.copy(HERE / name, scratch)
         self.floor = str(scratch / "floor")
         subprocess.run(["cc", "-O2", "-o", self.floor, str(HERE / "floor.c")], check=True)
         self.peers = peers_module.find(self.rootfs, str(scratch), stack)
@@ -190,6 +203,13 @@ class Bench:
         yield ("limits apart",), lambda: self.timed(self.small, "limits", apart, APART)
         yield from self.peer("crun run", apart, APART)
         yield ("floor apart",), lambda: self.bare(apart, f"gap={APART * 1000:.0f}")
+        yield ("exec",), lambda: self.small.ask(do="exec", n=n)
+        yield ("exec, 1 GiB",), lambda: self.big.ask(do="exec", n=n)
+        yield from self.peer("crun exec", n)
+        yield from self.peer("docker exec", 3)
+        yield ("exec apart",), lambda: self.small.ask(do="exec", n=apart, gap=APART)
+        yield from self.peer("crun exec", apart, APART)
+        yield ("first line", "run of the same"), lambda: self.small.ask(do="first_line", n=n)
         yield from self.crun_rate()
         yield ("rate",), lambda: self.small.ask(do="rate", variant="plain", n=n * 8, threads=8)
         yield ("rate limits",), lambda: self.small.ask(do="rate", variant="limits", n=n * 8, threads=8)
@@ -230,6 +250,17 @@ class Bench:
             yield ("capture", "capture, subprocess"), lambda: self.worker().ask(do="capture", mib=self.mib)
         yield ("capture capped",), lambda: self.worker().ask(do="capture_capped", mib=self.mib)
         yield ("import effects",), lambda: [float(len(import_effects()))]
+        looks = 500 if self.options.quick else 5000
+        for _ in range(3):
+            yield ("stats", "stats limits"), lambda: self.worker().ask(do="stats", n=looks)
+        some = 400 if self.options.quick else 1000
+        for _ in range(3):
+            yield ("aio rate", "aio rate, threads"), lambda: self.worker().ask(do="aio_rate", n=some)
+            yield (
+                ("copy in", "copy out", "tar to tar"),
+                lambda: self.worker().ask(do="copies", files=10_000, size=20_000),
+            )
+        yield ("many", "many end"), lambda: self.worker().ask(do="many", n=1000)
         yield ("helper", "keeper"), lambda: self.worker().ask(do="sizes")
         for _ in range(3):
             yield ("alive",), lambda: self.worker().ask(do="alive", n=40 if self.options.quick else 100)

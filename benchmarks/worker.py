@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from handles import Handles
+
 import pycontainer as pc
 
 MIB = 1 << 20
@@ -28,7 +30,7 @@ WARM = 4  # runs at once before memory is looked at
 Answer = dict[str, Any]
 
 
-class Worker:
+class Worker(Handles):
     """What every request needs: the image, and the guarantees that the timed runs did not hold."""
 
     def __init__(self, rootfs: str) -> None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from pycontainer import _arguments, _outcome
 from pycontainer._commands import Commands
+from pycontainer._elsewhere import Elsewhere
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._files import Files
@@ -18,7 +19,7 @@ from pycontainer._limits import Limits
 from pycontainer._lines import OUTPUTS, Lines
 from pycontainer._live import Live
 from pycontainer._native import core
-from pycontainer._process import Process, Text
+from pycontainer._process import Text
 from pycontainer._reach import Reach
 from pycontainer._result import Reason, Result
 from pycontainer._security import Security
@@ -46,12 +47,12 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Live, Files, Reach, Commands, Process):
+class Container(Live, Files, Reach, Commands, Elsewhere):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block,
-    close(), or the drop of the object kill what runs in it and remove it. It can be used from any thread; in a forked copy of the
-    process it is nobody's.
+    close(), or the drop of the object kill what runs in it and remove it. It can be used from any thread; in a forked
+    copy of the process it is nobody's.
 
     Args:
         args, image, entrypoint, env, limits and the others: as of run().
@@ -136,7 +137,7 @@ class Container(Live, Files, Reach, Commands, Process):
             return "REMOVED"
         if self._native is None:
             return "CREATED"
-        if self.poll() is not None:
+        if self._has_ended():
             return "EXITED"
         return "PAUSED" if self._paused else "RUNNING"
 
@@ -149,6 +150,7 @@ class Container(Live, Files, Reach, Commands, Process):
             StateError: it was started before.
         """
         self._startable()
+        self._claim_name()
         try:
             if self._held is None:
                 self._native = core().start(self._spec)
@@ -156,9 +158,13 @@ class Container(Live, Files, Reach, Commands, Process):
                 held, self._held = self._held, None
                 held.begin()
                 self._native = held
-        except CommandNotFound as error:
-            raise _outcome.with_mount_hint(error, self._spec) from None
+        except BaseException as error:
+            self._withdraw()
+            if isinstance(error, CommandNotFound):
+                raise _outcome.with_mount_hint(error, self._spec) from None
+            raise
         self._adopt()
+        self._tell()
         return self
 
     def _hold(self) -> Any:
@@ -236,6 +242,13 @@ class Container(Live, Files, Reach, Commands, Process):
         result = self.result
         assert result is not None
         return result.enforced
+
+    def namespaces(self) -> dict[str, int]:
+        """Return the inode of each of its namespaces, to be compared with /proc/self/ns: {"pid": 4026532201, ...}."""
+        self._begun()
+        seen = None if self.poll() is not None else self._native.so_far()
+        evidence = (seen or self._outcome).evidence()
+        return {name.partition(":")[2]: inode for name, inode in evidence.items() if name.startswith("ns:")}
 
     def run(self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False) -> Result[Any]:
         """Start it unless it runs, and wait for its end. Its files and logs stay until close().
@@ -344,11 +357,16 @@ class Container(Live, Files, Reach, Commands, Process):
             if self._held is not None:
                 self._held.close()
                 self._held = None
-            if self._native is not None:
-                self._close_files()
-                self._native.close()
-                self._look(True)
-                self._keep_log()
+            if not self._owns:
+                self._let_go()
+            elif self._native is not None:
+                try:
+                    self._close_files()
+                    self._native.close()
+                    self._look(True)
+                    self._keep_log()
+                finally:
+                    self._withdraw()
             self._closed = True
 
     def _keep_log(self) -> None:
@@ -372,7 +390,7 @@ class Container(Live, Files, Reach, Commands, Process):
 
     def __del__(self) -> None:
         native = getattr(self, "_native", None) or getattr(self, "_held", None)
-        if native is None or self._closed or os.getpid() != self._owner:
+        if native is None or self._closed or not self._owns or os.getpid() != self._owner:
             return
         warnings.warn(f"unclosed container {self.name}", ResourceWarning, source=self, stacklevel=2)
         with suppress(Error):  # nobody is there to hear it, and the keeper sees to the rest

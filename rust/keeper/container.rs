@@ -35,6 +35,8 @@ pub struct Container {
     pub porter: i32,
     pub porter_fd: i32,
     pub log: Log,
+    /// Signals that were sent to the command, a bit each.
+    pub asked: u64,
     pub cpus: u32,
     pub started: u64,
     /// Lengths in nanoseconds until the command starts, moments afterwards.
@@ -120,6 +122,7 @@ impl Table {
         }
         entry.log = Log::none(head);
         entry.cause = 0;
+        entry.asked = 0;
         entry.killed = false;
         entry.id = head.id;
         entry.flags = head.flags;

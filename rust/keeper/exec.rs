@@ -26,10 +26,9 @@ pub struct First<'a> {
     pub nested: i32,
 }
 
-/// One errand of the host's, from the report socket. False at its end: the host is gone, or wants nothing more.
-pub fn serve(first: &First<'_>, buffer: &mut [u8]) -> bool {
-    let report = first.inside.plan.fds.report;
-    let received = match net::receive(report, buffer, MSG_DONTWAIT) {
+/// One errand, from the report socket or a guest's. False at its end: the other is gone, or wants nothing more.
+pub fn serve(first: &First<'_>, socket: i32, buffer: &mut [u8]) -> bool {
+    let received = match net::receive(socket, buffer, MSG_DONTWAIT) {
         Ok(received) if received.length > 0 => received,
         Err(Errno::AGAIN | Errno::INTR) => return true,
         _ => return false,

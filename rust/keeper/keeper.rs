@@ -16,6 +16,7 @@ use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Credentials};
 use crate::sys::process::{self, PollFd};
 use crate::sys::{Errno, Result, memory};
+use crate::visitors::Visitors;
 use crate::wire::{self, Ended, Fixed, Reader, Write, cause, flag, outcome, record, request, step};
 
 /// Where the host put our descriptors.
@@ -45,6 +46,9 @@ pub const KIND_OOM: u64 = 4;
 pub const KIND_PRELUDE: u64 = 5;
 /// stdout's; stderr's is the next one.
 pub const KIND_OUTPUT: u64 = 6;
+/// Somebody wants to come in; one who did has something to say.
+pub const KIND_LISTENER: u64 = 13;
+pub const KIND_VISITOR: u64 = 14;
 pub const KIND_PORTER: u64 = 8;
 pub const KIND_AGENT: u64 = 12;
 
@@ -62,6 +66,7 @@ pub struct Keeper {
     pub kept: &'static mut Kept,
     pub agents: &'static mut Agents,
     pub listeners: &'static mut Listeners,
+    pub visitors: &'static mut Visitors,
     pub prelude: Prelude,
     pub message: &'static mut [u8],
     pub report: Fixed<{ wire::EVIDENCE_MAX + 512 }>,
@@ -97,6 +102,7 @@ fn start() -> Result<Keeper> {
         kept: Kept::create()?,
         agents: Agents::create()?,
         listeners: Listeners::create()?,
+        visitors: Visitors::create()?,
         prelude: Prelude::none(),
         message: memory::map_bytes(wire::MESSAGE_MAX)?,
         report: Fixed::new(),
@@ -184,6 +190,8 @@ impl Keeper {
                     oom::alarm(container, process::now());
                 }
             }
+            KIND_LISTENER => self.admit(),
+            KIND_VISITOR => self.visit(index),
             KIND_OUTPUT => self.log(index, 0),
             kind if kind == KIND_OUTPUT + 1 => self.log(index, 1),
             _ => {}
@@ -204,6 +212,7 @@ impl Keeper {
         porter::end((container.porter, container.porter_fd));
         self.table.remove(index);
         self.listeners.forget(index);
+        self.see_out(index);
     }
 
     /// One piece of one stream: the other containers' come in between.
@@ -323,6 +332,7 @@ impl Keeper {
             max_rss_kib: usage.max_rss_kib as u64,
             blocks_in: usage.blocks_in as u64,
             blocks_out: usage.blocks_out as u64,
+            asked: container.asked,
             ..Ended::default()
         };
         measure_upper(container.upper, &mut ended);
@@ -333,6 +343,7 @@ impl Keeper {
         ended.write(&mut self.report);
         self.report.put_bytes(&self.message[..length]);
         let _ = net::send(container.report, self.report.bytes(), &[], MSG_DONTWAIT);
+        self.visitors.tell(index, self.report.bytes());
         self.forget(index);
     }
 

@@ -52,6 +52,10 @@ impl Log {
         (self.file, self.pipes) = (file, pipes);
     }
 
+    pub fn file(&self) -> i32 {
+        self.file
+    }
+
     pub fn is_open(&self) -> bool {
         self.file >= 0
     }

@@ -23,6 +23,7 @@ mod connections;
 mod container;
 mod evidence;
 mod exec;
+mod guests;
 mod flows;
 mod inside;
 mod keeper;
@@ -45,6 +46,7 @@ mod rootless;
 mod update;
 mod users;
 mod view;
+mod visitors;
 mod witness;
 
 #[unsafe(no_mangle)]

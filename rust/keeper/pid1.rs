@@ -3,6 +3,7 @@
 use crate::command::{self, Command};
 use crate::evidence;
 use crate::exec;
+use crate::guests::Guests;
 use crate::inside;
 use crate::outside::Slots;
 use crate::plan::Plan;
@@ -23,6 +24,8 @@ pub struct Inside<'a> {
 
 /// The keeper's word, instead of a signal for the command, that everything inside shall end.
 pub const END_ALL: i32 = 0;
+/// Likewise, that the descriptor which comes with it is of one more who has errands.
+pub const VISITOR: i32 = -1;
 
 /// A failed step: (phase, step, errno).
 pub type Failed = (u8, u16, Errno);
@@ -201,6 +204,8 @@ fn supervise(
     let (plan, control) = (first.inside.plan, first.inside.control.raw());
     let children = process::signalfd(1 << (SIGCHLD - 1)).map_err(failed)?;
     let mut errands = errands(plan).map_err(failed)?;
+    let mut host = if errands.is_some() { plan.fds.report } else { -1 };
+    let mut guests = Guests::none();
     testify(first, command, started, report);
     loop {
         let mut patience = -1;
@@ -224,18 +229,18 @@ fn supervise(
                 return Ok(0);
             }
         }
-        let host = if errands.is_some() { plan.fds.report } else { -1 };
-        let mut fds = [children.raw(), control, host].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
+        let watched = [children.raw(), control, host].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
+        let mut fds = guests.after(watched);
         let _ = process::poll(&mut fds, patience);
         let _ = fs::read(children.raw(), &mut [0u8; 128 * 4]);
-        if fds[1].revents != 0 && serve(control, command).is_none() {
+        if fds[1].revents != 0 && serve(first, command, started, &mut guests).is_none() {
             return Ok(1);
         }
-        if fds[2].revents != 0
-            && let Some(buffer) = &mut errands
-            && !exec::serve(first, buffer)
-        {
-            errands = None;
+        if let Some(buffer) = &mut errands {
+            if fds[2].revents != 0 && !exec::serve(first, host, buffer) {
+                host = -1;
+            }
+            guests.serve(first, &fds, buffer);
         }
     }
 }
@@ -279,17 +284,17 @@ fn end_all() {
     }
 }
 
-/// A request of the keeper: a signal for the command, or the end of everything. None at the end of the socket.
-fn serve(control: i32, command: i32) -> Option<()> {
+/// A request of the keeper: a signal for the command, the end of everything, a guest. None at the end of the socket.
+fn serve(first: &exec::First<'_>, command: i32, started: u64, guests: &mut Guests) -> Option<()> {
     let mut message = [0u8; 8];
-    let received = net::receive(control, &mut message, MSG_DONTWAIT);
+    let received = net::receive(first.inside.control.raw(), &mut message, MSG_DONTWAIT);
     match received {
         Ok(received) if received.length >= 4 => {
-            let signal = i32::from_le_bytes([message[0], message[1], message[2], message[3]]);
-            if signal == END_ALL {
-                end_all();
-            } else {
-                let _ = process::kill(command, signal);
+            let guest = Fd::own(received.fds[0]);
+            match i32::from_le_bytes([message[0], message[1], message[2], message[3]]) {
+                END_ALL => end_all(),
+                VISITOR => guests.admit(first, guest, command, started),
+                signal => drop(process::kill(command, signal)),
             }
             Some(())
         }

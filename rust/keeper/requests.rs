@@ -53,6 +53,7 @@ impl Keeper {
             Some(request::FORGET) => from.u64().map_or((), |id| self.forget_files(id)),
             Some(request::SIGNAL) => self.signal(from),
             Some(request::SUBSCRIBE) if received.fd_count == 1 => self.subscribe(from, received),
+            Some(request::LISTEN) if received.fd_count == 2 => self.listen(received),
             Some(request::TERMINAL) if received.fd_count == 1 => self.log_terminal(from, received),
             Some(request::REMOVE) => from.text().map_or((), |name| remove::named(name, &self.places, &self.uppers)),
             _ => {}
@@ -192,7 +193,14 @@ impl Keeper {
     /// For the command: through PID 1, or directly where the command is that.
     fn signal(&mut self, mut from: Reader<'_>) {
         let Some((id, signal)) = from.u64().zip(from.i32()) else { return };
-        let Some(container) = self.table.index_of(id).and_then(|index| self.table.get(index)) else { return };
+        if let Some(index) = self.table.index_of(id) {
+            self.send_signal(index, signal);
+        }
+    }
+
+    pub fn send_signal(&mut self, index: usize, signal: i32) {
+        let Some(container) = self.table.get(index) else { return };
+        container.asked |= 1u64.checked_shl(signal as u32).unwrap_or(0);
         let _ = match container.flags & flag::PID1 {
             0 => net::send(container.control, &signal.to_le_bytes(), &[], MSG_DONTWAIT).map(drop),
             _ => process::pidfd_send_signal(container.pidfd, signal),
@@ -200,7 +208,12 @@ impl Keeper {
     }
 
     fn subscribe(&mut self, mut from: Reader<'_>, received: &mut Received) {
-        let Some(index) = from.u64().and_then(|id| self.table.index_of(id)) else { return };
+        if let Some(index) = from.u64().and_then(|id| self.table.index_of(id)) {
+            self.add_listener(index, received);
+        }
+    }
+
+    pub fn add_listener(&mut self, index: usize, received: &mut Received) {
         if !self.listeners.add(received.fds[0], index) {
             return;
         }

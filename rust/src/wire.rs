@@ -43,6 +43,14 @@ pub mod request {
     pub const SUBSCRIBE: u8 = 11;
     /// A container, and one descriptor: the outer end of its terminal, whose output goes to its log.
     pub const TERMINAL: u8 = 12;
+    /// Two descriptors: a listening socket for this user's other processes, and the directory that it lies in, which stays locked as
+    /// long as the keeper lives.
+    pub const LISTEN: u8 = 22;
+    // Of those who come through it. They may also ask for KILL, SIGNAL and SUBSCRIBE, of the container that they have attached to.
+    /// A container: all else that is said and heard on this connection is about it.
+    pub const ATTACH: u8 = 23;
+    /// A socket to its PID 1.
+    pub const ERRANDS: u8 = 24;
     /// An `Update`, a role for each descriptor but the first, which is the socket for the answer.
     pub const UPDATE: u8 = 30;
     /// A container, a word of `files::ask`, and one descriptor: the socket over which an agent does that among its files.
@@ -288,6 +296,11 @@ pub mod record {
     pub const RUNS: u8 = 12;
     /// Of PID 1 to the host: it waits for `errand::GO`.
     pub const READY_TO_RUN: u8 = 13;
+    // keeper to those who come through its listening socket, who get ENDED too
+    /// An errno; then whether there is a log, whose descriptor comes first. The other one is PID 1's pidfd.
+    pub const ATTACHED: u8 = 21;
+    /// An errno, or a descriptor: to PID 1, which says RUNS and EVIDENCE there, and takes errands.
+    pub const ERRANDS: u8 = 22;
     /// To the socket of an UPDATE: a word of `bound`, an error number (0: done), and how much is in use.
     pub const UPDATED: u8 = 30;
 }

@@ -62,7 +62,7 @@ def actual() -> dict[str, str]:
 
 
 def methods_of(cls: type) -> dict[str, Any]:
-    """Constructors and public methods of the class and of its parts that are not public; an enumeration has none of ours."""
+    """Constructors and public methods of the class and of its own parts; an enumeration has none of ours."""
     if issubclass(cls, enum.Enum):
         return {}
     found = {}
@@ -76,7 +76,7 @@ def methods_of(cls: type) -> dict[str, Any]:
 
 
 def members_of(cls: type) -> dict[str, Any]:
-    """What a class defines, and what the package's own classes define that it is made of and that have no name for users."""
+    """What a class defines, with its parts that have no name for users."""
     public = {getattr(pc, name) for name in pc.__all__ if inspect.isclass(getattr(pc, name))}
     parts = [one for one in cls.__mro__ if one.__module__.startswith("pycontainer.") and one not in public - {cls}]
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Container's files: read, written, copied in and out, compared; before its start, while it runs, stopped, after its end."""
+"""Container's files: read, written, copied, compared; before its start, while it runs or is stopped, after its end."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ from pycontainer import Container, Limits, Mount
 pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
 SLEEP = ["sleep", "100"]
 STATES = ["created", "running", "stopped", "exited"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def skeleton() -> None:
+    """Before the first snapshot: the engine keeps the skeleton of each kind of Image.host() that was used."""
+    if os.geteuid() == 0:
+        pc.run(["true"], image=pc.Image.host(writable=True))
 
 
 def parent(pid: int) -> int:
@@ -123,6 +130,49 @@ def test_before_the_start_is_before_the_command(rootfs: Path) -> None:
     never.write_bytes("/tmp/file", b"there")
     never.close()
     assert never.state == "REMOVED"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"upper": "disk"},
+        {"pid1": True},
+        {"image": None},
+        pytest.param({"image": pc.Image.host(writable=True)}, marks=pytest.mark.requires("root")),
+        pytest.param({"security": pc.Security(user_namespace="host")}, marks=pytest.mark.requires("root")),
+        pytest.param(
+            {"security": pc.Security(user_namespace=[pc.IdMap(0, 100_000, 10), pc.IdMap(10, 200_000, 100)])},
+            marks=pytest.mark.requires("root"),
+        ),
+        {"security": pc.Security(capabilities=())},
+    ],
+    ids=["disk", "pid 1", "host", "writable host", "no namespace", "own map", "no capabilities"],
+)
+def test_whatever_the_container_is_like(options: dict[str, Any], rootfs: Path) -> None:
+    made = Container(SLEEP, **{"image": rootfs, **options})
+    made.write_bytes("/tmp/before", b"before")
+    with made:
+        made.write_bytes("/tmp/while", b"while")
+        assert made.read_bytes("/tmp/before") == b"before"
+        if "pid1" not in options:
+            owners = made.exec(["stat", "-c", "%u %g", "/tmp/before", "/tmp/while"], text=True).stdout
+            assert owners == "0 0\n0 0\n"
+        made.kill()
+        made.wait(timeout=patience(10))
+        made.write_bytes("/tmp/after", b"after")
+        assert [line.path for line in made.diff()] == ["/tmp", "/tmp/after", "/tmp/before", "/tmp/while"]
+        assert made.read_bytes("/tmp/while") == b"while"
+
+
+@pytest.mark.requires("pen")
+def test_a_paused_container_has_its_files(rootfs: Path) -> None:
+    with Container(SLEEP, image=rootfs) as made:
+        made.pause()
+        made.write_bytes("/tmp/file", b"x")
+        assert (made.state, made.read_bytes("/tmp/file")) == ("PAUSED", b"x")
+        assert [line.path for line in made.diff()] == ["/tmp", "/tmp/file"]
+        made.resume()
+        assert made.exec(["cat", "/tmp/file"]).stdout == b"x"
 
 
 def test_what_comes_in_is_the_container_root_s(rootfs: Path, tmp_path: Path) -> None:
@@ -337,7 +387,8 @@ def test_what_cannot_be_copied_is_left_out_and_named(rootfs: Path, tmp_path: Pat
         with pytest.raises(pc.SetupError, match="left out; the rest is copied") as refused:
             made.copy_out("/tmp/tree", tmp_path / "out")
         assert refused.value.filename == "/tmp/tree/d/fifo"
-    assert (tmp_path / "out/z").read_text() == "z" and list((tmp_path / "out/d").iterdir()) == []
+    assert (tmp_path / "out/z").read_text() == "z"
+    assert list((tmp_path / "out/d").iterdir()) == []
 
 
 def test_a_copy_of_the_root_is_what_the_container_has(rootfs: Path, tmp_path: Path) -> None:
@@ -389,7 +440,8 @@ def test_a_full_container_is_told_and_left_intact(state: str, rootfs: Path, tmp_
         assert (refused.value.errno, refused.value.filename) == (28, "/tmp/file")
         with pytest.raises(pc.SetupError) as refused:
             made.copy_in(tmp_path / "tree", "/tmp/tree")
-        assert refused.value.errno == 28 and refused.value.filename.startswith("/tmp/tree/")
+        assert refused.value.errno == 28
+        assert refused.value.filename.startswith("/tmp/tree/")
         assert [line.path for line in made.diff() if line.path.startswith("/tmp/file")] == []  # nothing half done
         made.write_bytes("/tmp/small", b"x")
         assert made.read_bytes("/tmp/small") == b"x"
@@ -471,6 +523,11 @@ def test_many_threads_have_an_agent_each(rootfs: Path) -> None:
         assert len(made.diff()) == 161
 
 
+def copy_again_and_again(made: Container, target: Path) -> None:
+    while True:
+        made.copy_out("/tmp/big", target)
+
+
 def test_a_signal_ends_an_errand_and_its_agent(rootfs: Path, tmp_path: Path) -> None:
     """Where nobody takes what the agent sends it waits, and goes with the caller."""
 
@@ -486,8 +543,7 @@ def test_a_signal_ends_an_errand_and_its_agent(rootfs: Path, tmp_path: Path) -> 
             made.exec(["dd", "if=/dev/zero", "of=/tmp/big", "bs=1M", "count=200"], check=True)
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(Enough):
-                while True:
-                    made.copy_out("/tmp/big", tmp_path / "big")
+                copy_again_and_again(made, tmp_path / "big")
             deadline = time.monotonic() + patience(5)
             while agents() and time.monotonic() < deadline:
                 time.sleep(0.01)

@@ -3,7 +3,7 @@
 use super::child::Outcome;
 use super::errors::raise;
 use super::functions::interruptible;
-use crate::spawn::exec::{Done, End, Exec as NativeExec};
+use crate::spawn::exec::{Done, End, Exec as NativeExec, Home};
 use crate::spawn::handle::Handle;
 use crate::spawn::lend;
 use crate::spawn::log::Log;
@@ -12,6 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyDict};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// A container that runs beside its caller; `pycontainer._container` is its face.
@@ -22,7 +23,7 @@ pub struct Container {
     outcome: OnceLock<Py<Outcome>>,
 }
 
-fn cause_of(word: &str) -> PyResult<u8> {
+pub fn cause_of(word: &str) -> PyResult<u8> {
     match word {
         "killed" => Ok(cause::KILLED),
         "stopped" => Ok(cause::STOPPED),
@@ -161,6 +162,17 @@ impl Container {
         py.detach(|| self.handle.listen()).map(IntoRawFd::into_raw_fd).map_err(|error| raise(py, error))
     }
 
+    /// Where other processes find it: the directory of its keeper, its number there, what they have to know to give it commands. None
+    /// where there is no such place.
+    fn address<'py>(&self, py: Python<'py>) -> PyResult<Option<(PathBuf, u64, Bound<'py, PyBytes>)>> {
+        let found = py.detach(|| {
+            let Some(home) = self.handle.engine().home() else { return Ok(None) };
+            self.handle.basis().map(|basis| Some((home.to_path_buf(), basis.encode())))
+        });
+        let found = found.map_err(|error| raise(py, error))?;
+        Ok(found.map(|(home, basis)| (home, self.handle.id(), PyBytes::new(py, &basis))))
+    }
+
     /// Starts a command beside the first one.
     fn popen(&self, py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Exec> {
         let spec = super::spec::read_beside(spec, self.handle.spec())?;
@@ -191,6 +203,12 @@ pub struct ContainerLog {
     log: Arc<Log>,
 }
 
+impl ContainerLog {
+    pub fn of(log: Arc<Log>) -> ContainerLog {
+        ContainerLog { log }
+    }
+}
+
 #[pymethods]
 impl ContainerLog {
     /// (bytes, where the next look begins, bytes that are lost before these, bytes dropped beyond the limit, whether it has ended).
@@ -198,13 +216,13 @@ impl ContainerLog {
         &self,
         py: Python<'py>,
         stream: usize,
-        from: u64,
+        start: u64,
         most: usize,
     ) -> PyResult<(Bound<'py, PyBytes>, u64, u64, u64, bool)> {
         if stream > 1 {
             return Err(PyValueError::new_err("stream must be 0 or 1"));
         }
-        let piece = py.detach(|| self.log.read(stream, from, most)).map_err(|error| raise(py, error))?;
+        let piece = py.detach(|| self.log.read(stream, start, most)).map_err(|error| raise(py, error))?;
         Ok((PyBytes::new(py, &piece.bytes), piece.next, piece.lost, piece.dropped, piece.ended))
     }
 }
@@ -213,6 +231,12 @@ impl ContainerLog {
 #[pyclass(frozen, module = "pycontainer._core")]
 pub struct Exec {
     exec: NativeExec,
+}
+
+impl Exec {
+    pub fn of(exec: NativeExec) -> Exec {
+        Exec { exec }
+    }
 }
 
 #[pymethods]
@@ -284,7 +308,7 @@ fn fields<'py>(py: Python<'py>, end: &End) -> PyResult<Bound<'py, PyDict>> {
     Ok(made)
 }
 
-fn whole<'py>(py: Python<'py>, done: Done) -> PyResult<Bound<'py, PyDict>> {
+pub fn whole<'py>(py: Python<'py>, done: Done) -> PyResult<Bound<'py, PyDict>> {
     let made = fields(py, &done.end)?;
     made.set_item("stdout", PyBytes::new(py, &done.stdout))?;
     made.set_item("stderr", PyBytes::new(py, &done.stderr))?;

@@ -6,6 +6,7 @@ pub mod control;
 pub mod doctor;
 pub mod errors;
 pub mod files;
+pub mod foreign;
 pub mod functions;
 pub mod spec;
 

@@ -2,6 +2,7 @@
 
 use super::causes::MEMFD_NOEXEC;
 use super::keeper::{Keeper, Privileges};
+use super::registry;
 use super::upper;
 use crate::cgroup::{self, Place};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::sys::host::ForkCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 pub struct Engine {
     pub keeper: Keeper,
@@ -32,6 +33,8 @@ pub struct Engine {
     attached: AtomicU64,
     skeletons: Mutex<Vec<Skeleton>>,
     notices: Mutex<Notices>,
+    /// Where others find its containers; None where no such place can be had.
+    home: OnceLock<Option<PathBuf>>,
 }
 
 /// What an engine did without being asked: told once, to whoever keeps a log.
@@ -176,6 +179,7 @@ impl Engine {
             attached: AtomicU64::new(0),
             skeletons: Mutex::default(),
             notices: Mutex::default(),
+            home: OnceLock::new(),
         };
         *engine.notices() = Notices { swept_groups, swept_layers: engine.sweep_uppers(), replaced: None };
         Ok(engine)
@@ -188,6 +192,12 @@ impl Engine {
     /// What nobody has been told yet; from now on it is told.
     pub fn take_notices(&self) -> Notices {
         std::mem::take(&mut self.notices())
+    }
+
+    /// The directory in which other processes look for its containers, made at the first question. A machine without a place for it
+    /// has containers all the same.
+    pub fn home(&self) -> Option<&Path> {
+        self.home.get_or_init(|| registry::announce(&self.keeper).ok()).as_deref()
     }
 
     pub fn is_root(&self) -> bool {
@@ -270,7 +280,7 @@ impl Engine {
 }
 
 /// What cannot be looked at (no descriptor free) lives: its containers are not ours to end.
-fn keeper_is_alive(pid: u32, start: u64) -> bool {
+pub fn keeper_is_alive(pid: u32, start: u64) -> bool {
     match super::keeper::start_time(pid as i32) {
         Ok(seen) => seen == start,
         Err(error) => !matches!(error.raw_os_error(), Some(2 | 3)), // ENOENT; ESRCH where it ended meanwhile
@@ -387,4 +397,4 @@ fn read_only_clone(file: &OwnedFd) -> Option<OwnedFd> {
 }
 
 /// Set once by the Python side, which knows where the package lies.
-pub static PACKAGED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+pub static PACKAGED: OnceLock<PathBuf> = OnceLock::new();

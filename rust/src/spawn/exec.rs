@@ -1,7 +1,7 @@
 //! A command beside the first one of a container: sent to its PID 1, waited for, signalled, ended with all that came of it.
 
+use super::basis::Basis;
 use super::explain;
-use super::handle::Handle;
 use super::outcome::Reason;
 use super::run::{FIRST_TICK, Interrupted, LAST_TICK, MILLISECOND};
 use super::spec::Spec;
@@ -24,9 +24,19 @@ const SIGKILL: i32 = 9;
 /// Instead of a signal: all that came of it.
 const ALL: i32 = 0;
 
+/// A container, as far as its commands need one: this process's own, or another's.
+pub trait Home: Send + Sync {
+    /// Of one that has not ended.
+    fn basis(&self) -> Result<Basis>;
+    /// The socket from which its PID 1 takes errands.
+    fn errands(&self) -> Result<Arc<Ours>>;
+    fn ends_within(&self, seconds: f64) -> bool;
+}
+
 /// One command under way.
 pub struct Exec {
-    container: Arc<Handle>,
+    container: Arc<dyn Home>,
+    basis: Basis,
     spec: Arc<Spec>,
     inner: Arc<Inner>,
     owner: u32,
@@ -80,21 +90,28 @@ pub struct Done {
 
 impl Exec {
     /// Comes back when the command runs, or has run.
-    pub fn start(container: &Arc<Handle>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec> {
+    pub fn start<H>(container: &Arc<H>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec>
+    where
+        H: Home + 'static,
+    {
         let exec = Exec::launch(container, spec, interrupted)?;
         exec.until_it_runs(interrupted)?;
         Ok(exec)
     }
 
     /// Sends it on its way; `runs` tells what became of it. Waits only where PID 1 has more to read than there is room for.
-    pub fn launch(container: &Arc<Handle>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec> {
+    pub fn launch<H>(container: &Arc<H>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Exec>
+    where
+        H: Home + 'static,
+    {
         let spec = Arc::new(spec);
         let gate = gate::spawning();
         let mut streams = Streams::open(&spec)?;
         let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
         let report = Arc::new(Ours::new(sys::host::adopt(report.release())));
-        let order = container.with_live(|live| Order::of(live, &spec, &streams, theirs.raw()))?;
-        let pid1 = container.report()?.ok_or_else(|| Error::State("the container was closed".into()))?;
+        let basis = container.basis()?;
+        let order = Order::of(&basis, &spec, &streams, theirs.raw())?;
+        let pid1 = container.errands()?;
         order.send(&pid1, interrupted)?;
         drop(theirs);
         streams.hand_over();
@@ -112,7 +129,7 @@ impl Exec {
             killed: None,
         };
         let inner = Arc::new(Inner { report, state: Mutex::new(state) });
-        Ok(Exec { container: container.clone(), spec, inner, owner: std::process::id() })
+        Ok(Exec { container: container.clone(), basis, spec, inner, owner: std::process::id() })
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>> {
@@ -150,7 +167,7 @@ impl Exec {
 
     /// The supervisor ended without a word: the container has ended, or could not fork.
     fn gone(&self) -> Error {
-        if self.container.wait(Some(0.5), &mut || false).unwrap_or(true) {
+        if self.container.ends_within(0.5) {
             return Error::State("the container ended before the command was started".into());
         }
         let note = "PID 1 of the container could not fork: its limit on tasks is reached, or its memory is";
@@ -203,8 +220,7 @@ impl Exec {
         let (phase, step, errno) =
             (from.u8().unwrap_or_default(), from.u16().unwrap_or_default(), from.i32().unwrap_or_default());
         let ended = Ended { phase, step, errno, ..Ended::default() };
-        let explained = self.container.with_live(|live| Ok(live.prepared.explain(&self.spec, &ended)));
-        explain::completed(explained.unwrap_or_else(|error| error))
+        explain::completed(explain::explain(&self.spec, &self.basis.facts(), None, &ended))
     }
 
     /// Whether it has ended.

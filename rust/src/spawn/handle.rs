@@ -1,6 +1,8 @@
 //! A container that runs beside its caller: waited for, signalled, ended, from any thread. A forked copy of the host owns nothing of it.
 
+use super::basis::Basis;
 use super::engine::{self, Engine};
+use super::exec::Home;
 use super::explain;
 use super::log::Log;
 use super::outcome::Finished;
@@ -314,6 +316,20 @@ impl Handle {
         let (ours, theirs) = sys::net::socketpair().map_err(fail)?;
         self.inner.engine.keeper.subscribe(self.inner.id, sys::host::borrow(theirs.raw()))?;
         Ok(sys::host::adopt(ours.release()))
+    }
+}
+
+impl Home for Handle {
+    fn basis(&self) -> Result<Basis> {
+        self.with_live(|live| Ok(Basis::of(live)))
+    }
+
+    fn errands(&self) -> Result<Arc<Ours>> {
+        self.report()?.ok_or_else(|| Error::State("the container was closed".into()))
+    }
+
+    fn ends_within(&self, seconds: f64) -> bool {
+        self.wait(Some(seconds), &mut || false).unwrap_or(true)
     }
 }
 

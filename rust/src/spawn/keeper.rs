@@ -151,6 +151,11 @@ impl Keeper {
         self.about(request::SUBSCRIBE, id, listener)
     }
 
+    /// This user's other processes may come in there; the directory is locked as long as the keeper holds it.
+    pub fn listen(&self, listener: BorrowedFd<'_>, directory: BorrowedFd<'_>) -> Result<()> {
+        self.send(&[request::LISTEN], &[listener.as_raw_fd(), directory.as_raw_fd()])
+    }
+
     /// What comes out of a container's terminal goes to its log.
     pub fn log_terminal(&self, id: u64, master: BorrowedFd<'_>) -> Result<()> {
         self.about(request::TERMINAL, id, master)
@@ -331,9 +336,14 @@ fn left_until(deadline: Instant) -> Timespec {
 
 /// With the pid namespace: two of them have the same pids, and engines in both may share a store.
 fn prefix(pid: i32, start_time: u64) -> String {
+    crate::cgroup::group_name(pid as u32, start_time, &space())
+}
+
+/// How the names of keepers of this pid namespace end: elsewhere their pids mean nothing.
+pub fn space() -> String {
     use std::os::unix::fs::MetadataExt;
     let space = std::fs::metadata("/proc/self/ns/pid").map_or(0, |seen| seen.ino());
-    crate::cgroup::group_name(pid as u32, start_time, &format!("{space}."))
+    format!("{space}.")
 }
 
 /// Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so the count starts after its last parenthesis. ESRCH for one

@@ -5,7 +5,7 @@ use crate::gate::Ours;
 use crate::wire::{Reader, log};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Kept as long as somebody may read it, also when its container is long gone.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ impl Log {
         let file = rustix::fs::memfd_create(c"pycontainer-log", MemfdFlags::CLOEXEC).map_err(fail)?;
         rustix::fs::ftruncate(&file, log::SIZE).map_err(fail)?;
         Ok(Log { file: Ours::new(file) })
+    }
+
+    /// One that another process has made.
+    pub fn of(file: OwnedFd) -> Log {
+        Log { file: Ours::new(file) }
     }
 
     pub fn file(&self) -> &Ours {

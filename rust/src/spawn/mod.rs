@@ -1,6 +1,7 @@
 //! One container from its specification to its outcome: plan, keeper, waiting. The calling thread waits; no thread of ours.
 
 mod accounts;
+pub mod basis;
 pub mod causes;
 mod check;
 pub mod control;
@@ -9,6 +10,7 @@ pub mod engine;
 pub mod exec;
 pub mod explain;
 mod feed;
+pub mod foreign;
 pub mod handle;
 mod identities;
 pub mod keeper;
@@ -23,6 +25,7 @@ pub mod plan;
 mod ports;
 pub mod prepare;
 pub mod probe;
+pub mod registry;
 pub mod run;
 pub mod seams;
 pub mod sources;

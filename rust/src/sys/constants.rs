@@ -101,6 +101,7 @@ pub const MSG_TRUNC: i32 = 0x20;
 pub const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 pub const SOL_SOCKET: usize = 1;
 pub const SO_PASSCRED: usize = 16;
+pub const SO_PEERCRED: usize = 17;
 pub const SCM_RIGHTS: i32 = 1;
 pub const SCM_CREDENTIALS: i32 = 2;
 

@@ -83,6 +83,17 @@ pub fn pass_credentials(fd: i32) -> Result<()> {
     unsafe { call(nr::SETSOCKOPT, [fd as usize, SOL_SOCKET, SO_PASSCRED, &raw const on as usize, 4]) }.map(drop)
 }
 
+/// Who is at the other end of an accepted connection, as the kernel saw it when it was made (SO_PEERCRED): its effective ids.
+pub fn peer(fd: i32) -> Result<Credentials> {
+    let mut seen = Credentials::default();
+    let mut length = size_of::<Credentials>() as u32;
+    let arguments = [fd as usize, SOL_SOCKET, SO_PEERCRED, &raw mut seen as usize, &raw mut length as usize];
+    // SAFETY: both results live across the call.
+    unsafe { call(nr::GETSOCKOPT, arguments) }?;
+    // SAFETY: written by the kernel behind our back.
+    Ok(unsafe { core::ptr::read_volatile(&raw const seen) })
+}
+
 /// One message, whole, with descriptors. Never raises SIGPIPE.
 pub fn send(fd: i32, data: &[u8], fds: &[i32], flags: usize) -> Result<usize> {
     let iov = IoVec { base: data.as_ptr() as usize, length: data.len() };

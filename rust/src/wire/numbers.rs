@@ -101,6 +101,8 @@ numbers! {
         pub upper_free: u64,
         pub upper_files: u64,
         pub upper_files_free: u64,
+        /// Signals that were sent to the command from outside, a bit each.
+        pub asked: u64,
     }
 }
 

@@ -3,15 +3,16 @@
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::mount::layout::Layout;
+use crate::spawn::basis::Basis;
 use crate::spawn::limits;
 use crate::spawn::plan::{self, Descriptors};
 use crate::spawn::prepare;
-use crate::spawn::run::{FIRST_TICK, Interrupted, LAST_TICK, Live, MILLISECOND};
+use crate::spawn::run::{FIRST_TICK, Interrupted, LAST_TICK, MILLISECOND};
 use crate::spawn::spec::Spec;
 use crate::spawn::streams::Streams;
 use crate::sys;
 use crate::sys::constants::{CLONE_NEWUSER, MSG_DONTWAIT};
-use crate::wire::{self, Write, errand, flag, role};
+use crate::wire::{self, Head, Write, errand, flag, role};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Uid};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -25,10 +26,8 @@ pub struct Order {
 }
 
 impl Order {
-    pub(in crate::spawn) fn of(live: &mut Live, spec: &Spec, streams: &Streams, report: i32) -> Result<Order> {
-        let engine = live.engine.clone();
-        let ids = live.prepared.ids(live.range.as_ref());
-        let mut flags = plan::flags(spec, engine.facts.one_id) & !(flag::LANDLOCK | flag::LANDLOCK_REQUIRED);
+    pub(in crate::spawn) fn of(basis: &Basis, spec: &Spec, streams: &Streams, report: i32) -> Result<Order> {
+        let mut flags = plan::flags(spec, basis.one_id) & !(flag::LANDLOCK | flag::LANDLOCK_REQUIRED);
         let mut descriptors = Descriptors::default();
         descriptors.add(role::REPORT, report, 0);
         for (index, (fd, own)) in streams.ends.iter().enumerate() {
@@ -37,14 +36,14 @@ impl Order {
             flags |= if *own { flag } else { 0 };
         }
         spec.pass_fds.iter().for_each(|fd| descriptors.add(role::PASS, *fd, *fd));
-        let head = live.prepared.head(&engine, spec, live.id, flags, &ids);
-        if engine.is_root() && head.clone_flags & CLONE_NEWUSER != 0 {
-            own(streams, ids.root())?;
+        let head = Head { flags, ..basis.head };
+        if !basis.rootless && head.clone_flags & CLONE_NEWUSER != 0 {
+            own(streams, basis.ids.root())?;
         }
-        let command = plan::command(spec, limits::hard_limit, live.prepared.one_id_pids(&engine, spec));
+        let command = plan::command(spec, limits::hard_limit, basis.one_id_pids);
         let window = u32::from(spec.window.0) << 16 | u32::from(spec.window.1);
         let layout = Layout { inside: window.to_le_bytes().to_vec(), ..Layout::default() };
-        let body = plan::encode(&head, &descriptors, "", &ids, &layout, &command);
+        let body = plan::encode(&head, &descriptors, "", &basis.ids, &layout, &command);
         let mut order = Order { message: Vec::with_capacity(body.len() + 1), fds: descriptors.fds, file: None };
         if body.len() < wire::MESSAGE_MAX {
             order.message.put_u8(errand::EXEC);

@@ -3,6 +3,7 @@
 use super::Live;
 use crate::cgroup::{Counters, Groups};
 use crate::error::Result;
+use crate::spawn::handle::ENDING;
 use crate::spawn::keeper::died;
 use crate::spawn::outcome::{Finished, Seen};
 use crate::sys;
@@ -46,7 +47,7 @@ impl Live {
 
     /// What only this side knows of its end.
     fn judged(&self, mut finished: Finished, asked: u64) -> Finished {
-        finished.seen.asked = asked;
+        finished.seen.asked = asked | (finished.ended.asked & ENDING);
         if let Some(log) = &self.log {
             let cut = [0, 1].map(|stream| log.dropped(stream) > 0);
             finished.truncated = cut;

@@ -1,0 +1,102 @@
+"""Containers of other processes of this user: how one tells of itself, and how another is found. A handle that was found owns nothing."""
+
+from __future__ import annotations
+
+import os
+from _thread import RLock
+
+from pycontainer import _registry
+from pycontainer._errors import StateError
+from pycontainer._native import core
+from pycontainer._process import Process, Text
+from pycontainer._spec import Spec
+from pycontainer._text import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+
+class Elsewhere(Process):
+    """The part of Container that other processes have to do with."""
+
+    id: str
+    name: str
+    _owns = True
+    _link = _record = ""
+
+    @classmethod
+    def get(cls, id: str) -> Self:
+        """Return a handle on a container of any process of this user, by its id, its name, or an unambiguous beginning of its id.
+
+        It does not own the container: leaving its block, close() and its drop end nothing. It can do what the owner can,
+        except for what is the owner's alone: the pipes, the terminal, and the counts of control groups.
+
+        Raises:
+            StateError: there is no such container, or several.
+        """
+        if not isinstance(id, str):
+            raise TypeError(f"id must be str, not {type(id).__name__}")
+        try:
+            made = cls._found(_registry.find(id))
+        except LookupError as error:
+            raise StateError(str(error)) from None
+        made._native.attach()
+        return made
+
+    @classmethod
+    def all(cls) -> list[Self]:
+        """Return handles, as of get(), on all containers of this user's processes, the oldest first."""
+        return [cls._found(record) for record in sorted(_registry.records(), key=lambda record: record["created"])]
+
+    @classmethod
+    def _found(cls, record: dict[str, Any]) -> Self:
+        made: Any = cls.__new__(cls)
+        made._owns, made._owner = False, os.getpid()
+        mode, encoding, errors = record["text"]
+        made._text = Text({"text": mode, "encoding": encoding, "errors": errors})
+        made._spec = spec = Spec.__new__(Spec)
+        vars(spec).update(_registry.spec_of(record["spec"]))
+        spec.said = made.limits = _registry.limits_of(record["limits"])
+        made.args, made.id, made.name = list(record["args"]), record["id"], record["name"]
+        made.labels = dict(record["labels"])
+        # Pipes are the owner's.
+        made._kinds = tuple("log" if kind == "log" else "null" for kind in record["kinds"])
+        made._closed = made._paused = False
+        made._closing = RLock()
+        made._short_log, made._result, made._cut = {}, None, []
+        made._files, made._kept = {}, {}
+        made._pid, made._created = record["pid"], record["created"]
+        made._held = None
+        made._native = core().Foreign(record["home"], record["number"], spec, record["basis"])
+        found: Self = made
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a reference, which get() follows."""
+        if self._native is None:
+            raise StateError("a container can be pickled once it was started: others find it then")
+        return type(self).get, (self.id,)
+
+    def _claim_name(self) -> None:
+        if self.name != self.id[:12]:
+            self._link = _registry.claim(self.name, self.id)
+
+    def _tell(self) -> None:
+        """It runs, and others may know."""
+        try:
+            self._record = _registry.enter(self, self._native)
+        except StateError:
+            pass  # it has ended already
+
+    def _has_ended(self) -> bool:
+        # What it came to may be known to its own process only.
+        return self.poll() is not None if self._owns else bool(self._native.poll())
+
+    def _let_go(self) -> None:
+        self._native.close()
+        if self._native.log() is None:  # it never looked
+            self._kinds = ("null", "null", "null")
+
+    def _withdraw(self) -> None:
+        _registry.leave(self._record, self._link)
+        self._record = self._link = ""
