@@ -28,7 +28,7 @@ pub const UPPERS_MAX: usize = 8;
 /// Cached layers are let go after this long without work.
 const IDLE_MS: i32 = 1000;
 /// Nanoseconds for PID 1 to end everything inside.
-const GRACE: u64 = 500_000_000;
+pub const GRACE: u64 = 500_000_000;
 /// Nanoseconds for all containers to die when the host is gone, before their directories are removed; and then again.
 const LAST_GRACE: u64 = 2_000_000_000;
 const LAST_PATIENCE: u64 = 30_000_000_000;
@@ -306,14 +306,10 @@ impl Keeper {
     }
 
     /// PID 1 is dead, and with it everything inside (where it was none of the kernel's, by the kill file): say how it went, forget it.
-    fn bury(&mut self, index: usize) {
+    pub fn bury(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
         if container.porter > 0 {
-            // Once that has ended too, its ports are free: only then the host hears.
-            process::epoll_remove(self.epoll.raw(), container.pidfd);
-            container.killed = true;
-            container.kill_at = process::now() + GRACE;
-            return;
+            return self.bury_later(index);
         }
         // Without waiting: whatever brought us here, the keeper never blocks on a container.
         let Ok((1.., status, usage)) = process::wait4(container.pid, WALL | WNOHANG) else { return };
@@ -349,17 +345,6 @@ impl Keeper {
         let _ = net::send(container.report, self.report.bytes(), &[], MSG_DONTWAIT);
         self.visitors.tell(index, self.report.bytes());
         self.forget(index);
-    }
-
-    /// A porter ends with its container. One that ends alone takes its ports with it, and nothing else.
-    fn bury_porter(&mut self, index: usize) {
-        let Some(container) = self.table.get(index) else { return };
-        if matches!(process::wait4(container.porter, WALL | WNOHANG), Ok((1.., ..))) {
-            process::epoll_remove(self.epoll.raw(), container.porter_fd);
-            fs::close(core::mem::replace(&mut container.porter_fd, -1));
-            container.porter = 0;
-            self.bury(index);
-        }
     }
 
     /// The host is gone: nothing of its containers stays.

@@ -1,9 +1,10 @@
-//! The porter of a container: the process that carries what comes to its published ports into its network namespace. Its start alone.
+//! The porter of a container: the process that carries what comes to its published ports into its network namespace. Its start and its end.
 //!
 //! It is a child of the keeper in the container's network namespace, and in nothing else of the container's: not in its user, pid and
 //! mount namespaces, nor in its groups. So nobody inside can name it, what it uses is not the container's, and the container can be
 //! frozen or run out of memory without it. It has no capability, no file, and nothing of the keeper's memory.
 
+use crate::keeper::{GRACE, KIND_BITS, KIND_DEATH, Keeper};
 use crate::launch::abandon;
 use crate::plan::Plan;
 use crate::sys::constants::*;
@@ -112,5 +113,31 @@ fn forget_files() {
     const ALL_OF_ABI_1: u64 = (1 << 13) - 1;
     if let Ok(ruleset) = security::landlock_ruleset(ALL_OF_ABI_1) {
         let _ = security::landlock_enter(ruleset.raw());
+    }
+}
+
+impl Keeper {
+    /// A container has ended that has a porter. Once that has ended too, its ports are free: only then the host hears.
+    pub fn bury_later(&mut self, index: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        process::epoll_remove(self.epoll.raw(), container.pidfd);
+        container.killed = true;
+        container.kill_at = process::now() + GRACE;
+    }
+
+    /// A porter ends with its container. One that ends alone takes its ports with it, and nothing else.
+    pub fn bury_porter(&mut self, index: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        if matches!(process::wait4(container.porter, WALL | WNOHANG), Ok((1.., ..))) {
+            process::epoll_remove(self.epoll.raw(), container.porter_fd);
+            fs::close(core::mem::replace(&mut container.porter_fd, -1));
+            container.porter = 0;
+            // Where its container ended before, that was put off.
+            let event = KIND_DEATH | (index as u64) << KIND_BITS;
+            match process::epoll_add(self.epoll.raw(), container.pidfd, EPOLLIN, event) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(_) => self.bury(index),
+            }
+        }
     }
 }

@@ -28,6 +28,7 @@ image, talk, bare = sys.argv[1], int(sys.argv[2]), ["sh", "-c", "echo out; exit 
 KINDS = {
     "plain": {}, "limited": limited(memory="64MiB", pids=20, cpus=1, cpu_time=5), "disk": {"upper": "disk"},
     "files": {"files": {"/in/f": b"x"}, "input": b"y" * 9000, "hostname": "h"}, "terminal": {"tty": True},
+    "ports": {"ports": {80: 0, "80/udp": 0}},
     "late": {"args": ["sleep", "9"], "limits": pc.Limits(wall_time=0.1)},
     "late, alone": {"args": ["sleep", "9"], "limits": pc.Limits(wall_time=0.1), "pid1": True},
 }
@@ -46,7 +47,7 @@ while length := os.readv(talk, [room]):
     said = answer(room[:length].decode())
     os.writev(talk, [f"{(_core.keeper_pid() or [0])[0]} {said}"[:900].encode()])
 """
-KINDS = ["plain", "limited", "disk", "files", "terminal", "late", "late, alone"]
+KINDS = ["plain", "limited", "disk", "files", "terminal", "ports", "late", "late, alone"]
 PATIENCE = 20  # seconds
 # A line of strace: the thread, the call as it is made. What follows on a line of its own is the rest of an earlier one.
 MADE = re.compile(r"(?:\[pid +)?(\d+)\]? +(\w+)\(")

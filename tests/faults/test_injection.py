@@ -28,6 +28,7 @@ X86, ROOT = platform.machine() == "x86_64", os.geteuid() == 0
 HOST = [
     "socketpair", "sendmsg", "recvmsg", "pipe2", "fcntl", "ppoll", "openat", "mkdirat", "statx", "newfstatat",
     "unlinkat", "memfd_create", "write", "read", "getdents64", "lseek", "prlimit64", "flock",
+    "socket", "bind", "listen", "setsockopt", "getsockname", "ioctl",
     *(["open", "mkdir", "readlink", "chmod"] if X86 else ["readlinkat", "fchmodat"]),
     *(["chown" if X86 else "fchownat"] if ROOT else ["fchmodat"]),
     *(["eventfd2"] if ROOT and requirements.cgroup2() else []),  # groups of version 1
@@ -39,7 +40,7 @@ KEEPER = [
     "setsid", "prctl", "setgroups", "move_mount", "pivot_root", "unshare", "sethostname", "umount2", "mount", "fchdir",
     "capset", "seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "keyctl",
     "execve", "mmap", "signalfd4", "ppoll", "fstatfs", "dup3", "umask", "ioctl", "socket", "pread64", "sendfile",
-    "kill", "readlinkat", "rt_sigprocmask",
+    "kill", "readlinkat", "rt_sigprocmask", "setns", "epoll_create1",
 ]  # fmt: skip
 LISTED = {"host": HOST, "keeper": KEEPER}
 # Not injected: what cannot fail; close(2), which closes whatever it answers, where an injected error leaves it open;
