@@ -48,15 +48,18 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
+_MODULES = ("wait",)
+
 __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = f"{__name__}.{_HOME[name]}"
+    home = f"{__name__}.{_HOME.get(name, name)}"
     try:
-        value: object = getattr(__import__(home, fromlist=(name,)), name)
+        module = __import__(home, fromlist=(name,))
+        value: object = module if name in _MODULES else getattr(module, name)
     except OSError as error:  # no descriptor is free
         raise _errors.SetupError(error.errno or 0, error.strerror, error.filename, step=f"import {home}") from None
     globals()[name] = value
@@ -64,4 +67,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,3 +1,4 @@
+from pycontainer import wait as wait
 from pycontainer._doctor import Report as Report, doctor as doctor
 from pycontainer._errors import (
     AuthError as AuthError,

@@ -1,4 +1,4 @@
-"""What Container.exec() and popen() were asked, checked and put into the plain values that cross into the native module once."""
+"""What Container.exec() and popen() were asked, checked and put into the plain values that cross once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class BesideSpec:
         self._streams(given)
 
     def _environment(self, first: Spec, given: Mapping[str, Any]) -> None:
-        variables: dict[bytes, bytes | None] = dict(item.split(b"=", 1) for item in first.env)  # type: ignore[misc]
+        variables: dict[bytes, bytes | None] = {}
+        variables.update(tuple(item.split(b"=", 1)) for item in first.env)  # type: ignore[misc]
         if self.tty:
             variables.setdefault(b"TERM", b"xterm")
         variables.update(_arguments.environment(given["env"]))

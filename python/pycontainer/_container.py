@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from _thread import RLock
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
 from pycontainer import _arguments, _outcome
-from pycontainer._beside import BesideSpec
+from pycontainer._commands import Commands
 from pycontainer._elsewhere import Elsewhere
 from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
 from pycontainer._failures import TimeoutExpired
@@ -19,12 +19,13 @@ from pycontainer._limits import Limits
 from pycontainer._lines import OUTPUTS, Lines
 from pycontainer._live import Live
 from pycontainer._native import core
-from pycontainer._process import ExecProcess, Text, result_of_exec
+from pycontainer._process import Text
+from pycontainer._reach import Reach
 from pycontainer._result import Reason, Result
 from pycontainer._security import Security
 from pycontainer._spec import Spec
 from pycontainer._text import TYPE_CHECKING
-from pycontainer._types import parse_bool, parse_duration
+from pycontainer._types import parse_bool, parse_duration, parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,11 +47,11 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Live, Files, Elsewhere):
+class Container(Live, Files, Reach, Commands, Elsewhere):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
-    Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block, close(), or
-    the drop of the object kill what runs in it and remove it. It can be used from any thread; in a forked copy of the
+    Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block,
+    close(), or the drop of the object kill what runs in it and remove it. It can be used from any thread; in a forked copy of the
     process it is nobody's.
 
     Args:
@@ -67,6 +68,7 @@ class Container(Live, Files, Elsewhere):
         labels: as given.
         args: the command, as given.
         limits: the Limits that hold.
+        image: the Image that it was started from.
 
     Raises:
         ValueError, TypeError: an argument is wrong.
@@ -97,7 +99,7 @@ class Container(Live, Files, Elsewhere):
         mounts: Sequence[Mount] = (),
         files: Mapping[str, bytes | File | os.PathLike[str]] | None = None,
         network: Literal["none", "host", "private"] = "none",
-        ports: Mapping[int, int] | None = None,
+        ports: Mapping[int | str, int] | None = None,
         namespaces: Mapping[str, Any] | None = None,
         security: Security = _DEFAULT_SECURITY,
         read_only: bool = False,
@@ -109,16 +111,17 @@ class Container(Live, Files, Elsewhere):
         given = {**locals(), "timeout": None, "input": None}
         self._owner = os.getpid()
         self._text = Text(given)
-        if ports:
-            raise NotSupported("ports", "published ports are not built yet", "network='host'")
         self._spec = Spec(given, handle=True)
         self.args = args if args is not None else self._spec.argv
-        self.id = secrets.token_hex(16)
+        self.id = os.urandom(16).hex()
         self.name = self.id[:12] if name is None else _arguments.identifier(name, "name")
         self.labels = _labels(labels)
         self.limits = self._spec.said
+        self.image = self._spec.image
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
+        # Set up all but the command: somebody wanted its files before the start.
+        self._held: Any = None
         self._closing = RLock()
         # Streams of which somebody who read them dropped something beyond `limits.output`.
         self._cut: list[str] = []
@@ -151,7 +154,12 @@ class Container(Live, Files, Elsewhere):
         self._startable()
         self._claim_name()
         try:
-            self._native = core().start(self._spec)
+            if self._held is None:
+                self._native = core().start(self._spec)
+            else:
+                held, self._held = self._held, None
+                held.begin()
+                self._native = held
         except BaseException as error:
             self._withdraw()
             if isinstance(error, CommandNotFound):
@@ -160,6 +168,16 @@ class Container(Live, Files, Elsewhere):
         self._adopt()
         self._tell()
         return self
+
+    def _hold(self) -> Any:
+        """Set everything up but the command, for who wants at the files of a container that was not started."""
+        if os.getpid() != self._owner:
+            raise StateError("this process is a forked copy of the one that made the container, and owns nothing of it")
+        with self._closing:  # by one thread
+            if self._held is None:
+                self._spec.hold = True
+                self._held = core().start(self._spec)
+            return self._held
 
     def _startable(self) -> None:
         if self._closed or self._native is not None:
@@ -181,8 +199,22 @@ class Container(Live, Files, Elsewhere):
             raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
 
     def _reachable(self) -> Any:
+        if self.state == "CREATED":
+            return self._hold()
         self._open()
         return self._native
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give its terminal another size; before start() the one that it begins with.
+
+        Raises:
+            StateError: it has no terminal, or is closed.
+        """
+        if self._native is None and self._spec.tty and not self._closed:
+            self._spec.window = (parse_int(rows, "rows", 1, 65535), parse_int(columns, "columns", 1, 65535))
+        else:
+            self._open()
+            super().resize(rows, columns)
 
     # The end.
 
@@ -225,9 +257,7 @@ class Container(Live, Files, Elsewhere):
         assert result is not None
         return result.enforced
 
-    def run(
-        self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False
-    ) -> Result[Any]:
+    def run(self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False) -> Result[Any]:
         """Start it unless it runs, and wait for its end. Its files and logs stay until close().
 
         Args:
@@ -322,103 +352,6 @@ class Container(Live, Files, Elsewhere):
         logged = self._logged()
         return Lines(self, dict(files), (self._log(), logged) if logged else None, self._text.decode)
 
-    # Commands beside the first one.
-
-    def exec(
-        self,
-        args: Sequence[Arg],
-        *,
-        input: Any = None,
-        user: int | str | None = None,
-        env: Mapping[str, Arg | None] | None = None,
-        cwd: Arg | None = None,
-        tty: bool = False,
-        text: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        timeout: float | timedelta | None = None,
-        check: bool = False,
-    ) -> Result[Any]:
-        """Run a command in the container and wait for it.
-
-        Its limits, namespaces and walls are the container's. PID 1 forks it: nothing joins the container from outside.
-
-        Args:
-            args: the command; an ENTRYPOINT has no part in it.
-            input: bytes (str with text) for its stdin, which is otherwise empty.
-            user, env, cwd: as of run(); what is not given is as with the container's own command.
-            tty: give it a terminal of its own.
-            timeout: seconds; then this command and everything that came of it are killed.
-            check: raise CalledProcessError for a status that is not 0.
-
-        Raises:
-            CommandNotFound, CommandNotExecutable, SetupError: it could not be started.
-            TimeoutExpired: `timeout` passed; it has the partial output and the Result.
-            StateError: the container does not run, or is paused.
-        """
-        given = {**locals()}
-        check = parse_bool(check, "check")
-        text_of = Text(given)
-        spec = BesideSpec(self._spec, given, handle=False)
-        native = self._running()
-        self._can_exec()
-        if spec.timeout is not None and spec.timeout <= 0:
-            raise TimeoutExpired(args, spec.timeout)
-        try:
-            end = native.exec(spec)
-        except CommandNotFound as error:
-            raise _outcome.with_mount_hint(error, spec) from None
-        output = [text_of.decode(end["stdout"]), text_of.decode(end["stderr"])]
-        cut = [name for name, was in zip(OUTPUTS, end["truncated"], strict=True) if was]
-        result = result_of_exec(self, args, end, output, cut)
-        if end["reason"] == "timeout":
-            raise TimeoutExpired(args, spec.timeout or 0.0, *output, result=result)
-        if check:
-            result.check_returncode()
-        return result
-
-    def popen(
-        self,
-        args: Sequence[Arg],
-        *,
-        stdin: Stream = None,
-        stdout: Stream = None,
-        stderr: Stream = None,
-        user: int | str | None = None,
-        env: Mapping[str, Arg | None] | None = None,
-        cwd: Arg | None = None,
-        tty: bool = False,
-        text: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-    ) -> ExecProcess:
-        """Start a command in the container, and come back when it runs.
-
-        Args:
-            stdin, stdout, stderr: PIPE, a descriptor or a file; what is not given is empty, or dropped.
-            args, user, env, cwd, tty, text, encoding, errors: as of exec().
-
-        Raises:
-            CommandNotFound, CommandNotExecutable, SetupError: it could not be started.
-            StateError: the container does not run, or is paused.
-        """
-        given = {**locals(), "timeout": None, "input": None}
-        text_of = Text(given)
-        spec = BesideSpec(self._spec, given, handle=True)
-        native = self._running()
-        self._can_exec()
-        try:
-            return ExecProcess(self, native.popen(spec), args, spec, text_of)
-        except CommandNotFound as error:
-            raise _outcome.with_mount_hint(error, spec) from None
-
-    def _can_exec(self) -> None:
-        if self._spec.pid1:
-            raise NotSupported(
-                "exec", "with pid1=True the container's PID 1 is the command itself, and starts nothing of ours",
-                "leave pid1 out",
-            )
-
     # The end of the handle.
 
     def close(self) -> None:
@@ -428,6 +361,9 @@ class Container(Live, Files, Elsewhere):
         with self._closing:
             if self._closed:
                 return
+            if self._held is not None:
+                self._held.close()
+                self._held = None
             if not self._owns:
                 self._let_go()
             elif self._native is not None:
@@ -460,14 +396,12 @@ class Container(Live, Files, Elsewhere):
             self.close()
 
     def __del__(self) -> None:
-        native = getattr(self, "_native", None)
+        native = getattr(self, "_native", None) or getattr(self, "_held", None)
         if native is None or self._closed or not self._owns or os.getpid() != self._owner:
             return
         warnings.warn(f"unclosed container {self.name}", ResourceWarning, source=self, stacklevel=2)
-        try:
+        with suppress(Error):  # nobody is there to hear it, and the keeper sees to the rest
             self.close()
-        except Error:
-            pass  # nobody is there to hear it, and the keeper sees to the rest
 
     def __repr__(self) -> str:
         return f"<Container {self.name} {self.state if os.getpid() == self._owner else 'of another process'}>"

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "TEST_SEAMS", "Outcome", "causes", "disk_bound", "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid",
-    "probe_host", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "take_notices", "unpack_archive",
+    "Outcome", "TEST_SEAMS", "causes", "container_freeze", "container_pressure", "container_stats",
+    "container_update", "copy_in", "copy_out", "diff", "disk_bound", "fork_after_child", "fork_after_parent",
+    "fork_before", "group_support", "keeper_pid", "probe_host", "read_bytes", "run", "seccomp_compile",
+    "seccomp_program", "set_packaged_keeper", "take_notices", "unpack_archive", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -87,6 +89,23 @@ def disk_bound() -> tuple[str | None, str, str]:
 def causes() -> list[tuple[str, str, str]]:
     """Return (name, why, fix) of every cause that an error of the native side can name."""
 
+def container_stats(container: Any) -> tuple[Any, ...]:
+    """Return what a live container uses now; `pycontainer._stats` makes a Stats of it. None is what the kernel does not tell.
+
+    Returns:
+        CPU seconds, (bytes of memory, their peak), (anonymous, of files, shared, of the kernel), tasks, (bytes read,
+        written), OOM kills, stalled seconds (cpu some, memory some, memory full, io some, io full).
+    """
+
+def container_freeze(container: Any, stop: bool) -> None:
+    """Stop every task of a live container, and come back when all stand still; or let them go on."""
+
+def container_update(container: Any, limits: Any) -> None:
+    """Give a live container other limits: all of them, or none. `limits` has the attributes of a Spec that are limits."""
+
+def container_pressure(container: Any, resource: str, full: bool, stall: float, window: float) -> int:
+    """Return a descriptor, the caller's, that has POLLPRI when tasks were stalled for so many seconds within a window."""
+
 def unpack_archive(path: bytes) -> str:
     """Unpack a tar into the store, once, and return its directory.
 
@@ -110,3 +129,24 @@ def seccomp_compile(
     Raises:
         ValueError: an unknown action, comparison or name.
     """
+
+def read_bytes(container: Any, path: bytes, max_size: int) -> bytes:
+    """Return the content of a file in a container.
+
+    Raises:
+        ValueError: it has more than `max_size` bytes.
+        SetupError: it cannot be read.
+        StateError: the container is closed, or another process's.
+    """
+
+def write_bytes(container: Any, path: bytes, data: bytes, mode: int) -> None:
+    """Make or replace a file in a container, in one step. Raises SetupError and StateError."""
+
+def copy_in(container: Any, source: bytes, target: bytes) -> None:
+    """Copy a file, link or tree into a container. Raises SetupError and StateError."""
+
+def copy_out(container: Any, source: bytes, target: bytes) -> None:
+    """Copy a file, link or tree out of a container. Raises SetupError and StateError."""
+
+def diff(container: Any) -> list[tuple[str, bytes]]:
+    """Return ("A", "C" or "D", path) for what a container has changed, sorted by path. Raises SetupError and StateError."""

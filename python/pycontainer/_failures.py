@@ -33,12 +33,15 @@ class TimeoutExpired(Error, subprocess.TimeoutExpired):
         stderr: str | bytes | None = None,
         *,
         result: Result[Any] | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(cmd, timeout, output, stderr)
         self.result = result
+        self._hint = hint
 
     def _text(self) -> str:
-        return subprocess.TimeoutExpired.__str__(self)
+        text = subprocess.TimeoutExpired.__str__(self)
+        return f"{text}: {self._hint}" if self._hint else text
 
 
 class CalledProcessError(Error, subprocess.CalledProcessError):

@@ -36,7 +36,8 @@ class Change(Frozen):
 class Files:
     """What Container does with the files in it.
 
-    A container that runs, is paused or has exited has them, until it is closed. A path is absolute and resolved inside the
+    A container has them until it is closed: while it runs or is paused, when it has exited, and before it is started, for
+    which it is set up, and its command waits. A path is absolute and resolved inside the
     container's root: links and ".." lead where they lead there, and never out. What the kernel makes up (/proc, /sys,
     control groups) and special files (devices, fifos, sockets) are refused.
     """
@@ -55,7 +56,7 @@ class Files:
         Raises:
             ValueError: `path` is relative, empty or has a NUL byte; the file has more than `max_size`.
             SetupError: it cannot be read; `errno` and `filename` say why and what.
-            StateError: the container is closed, or was not started.
+            StateError: the container is closed.
         """
         name, most = _inside(path, "path"), parse_size(max_size, "max_size")
         return bytes(core().read_bytes(self._reachable(), name, _ALL if most == math.inf else most))
@@ -74,7 +75,7 @@ class Files:
         Raises:
             ValueError, TypeError: an argument is wrong.
             SetupError: it cannot be written: ENOENT where a directory above it is missing, EROFS, ENOSPC, ...
-            StateError: the container is closed, or was not started.
+            StateError: the container is closed.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data must be bytes, not {type(data).__name__}")
@@ -98,7 +99,7 @@ class Files:
         Raises:
             ValueError, TypeError: an argument is wrong.
             SetupError: something could not be copied; `filename` is its path, on the side where it failed.
-            StateError: the container is closed, or was not started.
+            StateError: the container is closed.
         """
         source, target = _outside(src, "src"), _inside(dst, "dst")
         core().copy_in(self._reachable(), source, target)
@@ -129,7 +130,7 @@ class Files:
 
         Raises:
             SetupError: the layers cannot be compared.
-            StateError: the container is closed, or was not started.
+            StateError: the container is closed.
         """
         return [Change(kind, os.fsdecode(path)) for kind, path in core().diff(self._reachable())]
 

@@ -52,7 +52,7 @@ class _Pipe(_Stream):
         return True
 
 
-class _Logged(_Stream):
+class Follower(_Stream):
     def __init__(self, name: str, log: Any, position: int = 0) -> None:
         super().__init__(name)
         self.log, self.position = log, position
@@ -87,7 +87,7 @@ class Lines:
         # No more news will come of the log.
         self.closed = False
         self._pipes = [_Pipe(name, fd) for name, fd in pipes.items()]
-        self._logged = [_Logged(name, log[0]) for name in log[1]] if log is not None else []
+        self._logged = [Follower(name, log[0]) for name in log[1]] if log is not None else []
 
     def until(self, seconds: float | None, expired: Callable[[], Exception]) -> Iterator[tuple[str, Any]]:
         """Yield (stream, line) until all streams end; raise what `expired` makes where the time passes first."""

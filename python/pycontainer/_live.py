@@ -1,4 +1,4 @@
-"""A live container looked at and controlled: stats, limits, pause, pressure. The half of Container that needs it to be there."""
+"""A live container looked at and controlled: stats, limits, pause, pressure. The half of Container that is for live ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What asyncio's faces of containers wait with: descriptors in the loop. No thread, no child watcher, no signal handler."""
+"""What asyncio's faces of containers wait with: descriptors in the loop. No thread, no child watcher."""
 
 from __future__ import annotations
 

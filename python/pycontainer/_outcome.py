@@ -1,4 +1,4 @@
-"""From the native outcome of a command to what its caller gets: texts, usage, the rows of `enforced`, hints. Runs nothing."""
+"""From the native outcome of a command to what its caller gets: texts, usage, rows of `enforced`, hints."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _asked(spec: Spec, held: list[tuple[str, ...]], own: dict[str, int]) -> dict
     }
 
 
-def with_mount_hint(error: CommandNotFound, spec: Spec) -> SetupError:
+def with_mount_hint(error: CommandNotFound, spec: Any) -> SetupError:
     """Where the command exists on this machine but not in the image, say so, and name the mount."""
     name = os.fsdecode(spec.argv[0])
     found = name if os.path.isabs(name) else None

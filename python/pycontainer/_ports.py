@@ -10,6 +10,8 @@ from pycontainer._types import parse_int
 if TYPE_CHECKING:
     from typing import Any
 
+# Where they are published; ::1 too, where there is one.
+HERE = "127.0.0.1"
 PORT_MAX = 65535
 PORTS_MAX = 64
 # As IP numbers them.
@@ -33,26 +35,26 @@ def ports(value: Any, network: str) -> list[tuple[str, int, int, int]]:
 
 def _port(key: Any, outside: Any) -> tuple[str, int, int, int]:
     name = f"ports[{shown(key)}]"
-    inside, protocol = _inside(key, name)
-    return name, inside, protocol, parse_int(outside, name, 0, PORT_MAX)
+    port, protocol = inside(key, name)
+    return name, port, _PROTOCOLS[protocol], parse_int(outside, name, 0, PORT_MAX)
 
 
-def _inside(key: Any, name: str) -> tuple[int, int]:
-    """The port and the protocol of 5432, "5432/tcp" or "5432/udp"."""
+def inside(key: Any, name: str) -> tuple[int, str]:
+    """Check the port and the protocol of 5432, "5432/tcp" or "5432/udp"."""
     if not isinstance(key, str):
-        return parse_int(key, name, 1, PORT_MAX), _PROTOCOLS["tcp"]
+        return parse_int(key, name, 1, PORT_MAX), "tcp"
     digits, _, protocol = key.partition("/")
     if protocol not in _PROTOCOLS or not (digits.isascii() and digits.isdigit()) or len(digits) > 5:
         raise ValueError(f"{name}: a port is a number, 'NUMBER/tcp' or 'NUMBER/udp'")
-    return parse_int(int(digits), name, 1, PORT_MAX), _PROTOCOLS[protocol]
+    return parse_int(int(digits), name, 1, PORT_MAX), protocol
 
 
 def _unique(made: list[tuple[str, int, int, int]]) -> None:
-    inside: dict[tuple[int, int], str] = {}
+    known: dict[tuple[int, int], str] = {}
     outside: dict[tuple[int, int], str] = {}
     for name, port, protocol, here in made:
-        if (port, protocol) in inside:
-            raise ValueError(f"{name}: {inside[port, protocol]} publishes the same port")
+        if (port, protocol) in known:
+            raise ValueError(f"{name}: {known[port, protocol]} publishes the same port")
         if here and (here, protocol) in outside:
             raise ValueError(f"{name}: {outside[here, protocol]} takes port {here} of this machine")
-        inside[port, protocol] = outside[here, protocol] = name
+        known[port, protocol] = outside[here, protocol] = name

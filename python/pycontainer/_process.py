@@ -1,9 +1,14 @@
-"""Popen's protocol for what runs in a container: the streams of a command, its end, signals. What is native waits and signals."""
+"""Popen's protocol for what runs in a container: a command's streams, its end, signals. What is native waits."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import os
+import selectors
+import struct
+import termios
 import time
 
 from pycontainer import _arguments, _outcome
@@ -20,9 +25,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Any, Self
 
-    from pycontainer._container import Container
 
 _PIECE = 1 << 16
+# Seconds after which what was killed is taken for what does not die.
+_PATIENCE = 10.0
 
 
 class Text:
@@ -178,10 +184,6 @@ class Process:
         Raises:
             StateError: it has no terminal.
         """
-        import fcntl
-        import struct
-        import termios
-
         size = struct.pack("HHHH", parse_int(rows, "rows", 1, 65535), parse_int(columns, "columns", 1, 65535), 0, 0)
         self._begun()
         fd = self._native.terminal()
@@ -248,8 +250,6 @@ class Process:
 
     def _exchange(self, data: bytes, deadline: float | None) -> bool:
         """Serve the pipes until they end; False where the time passed first."""
-        import selectors
-
         with selectors.DefaultSelector() as selector:
             self._register(selector, data)
             while selector.get_map():
@@ -315,11 +315,9 @@ class Process:
 
 
 class ExecProcess(Process):
-    """A command beside the first one of a container, from Container.popen(). Leaving its block kills it and its children."""
+    """A command beside the first one of a container; leaving its block kills it and its children."""
 
-    def __init__(
-        self, container: Container, native: Any, args: Any, spec: Any, text: Text, *, adopt: bool = True
-    ) -> None:
+    def __init__(self, container: Any, native: Any, args: Any, spec: Any, text: Text, *, adopt: bool = True) -> None:
         self._container, self._native, self.args, self._text = container, native, args, text
         self._kinds = (spec.stdin[0], spec.stdout[0], spec.stderr[0])
         self._has_tty = spec.tty
@@ -340,11 +338,18 @@ class ExecProcess(Process):
         output = [self._output("stdout"), self._output("stderr")]
         return result_of_exec(self._container, self.args, self._end, output, ())
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Kill what still runs of it and of its children, and wait for their end."""
+        super().__exit__(kind, error, traceback)
+        self._native.wait_gone(_PATIENCE)
+
     def __repr__(self) -> str:
         return f"<Process args={self.args!r} pid={self._pid} returncode={self.returncode}>"
 
 
-def result_of_exec(container: Container, args: Any, end: Any, output: Any, truncated: Any) -> Result[Any]:
+def result_of_exec(container: Any, args: Any, end: Any, output: Any, truncated: Any) -> Result[Any]:
     """Make the Result of a command beside the first one; the container's guarantees are its own."""
     reason = end["reason"]
     if end["lost"] and container._ends_within(1.0) and container.result is not None:
@@ -373,7 +378,5 @@ def _seconds(timeout: Any) -> float | None:
 
 def _ignoring_broken(action: Any) -> None:
     """As subprocess: a command may end without reading all of its input."""
-    try:
+    with contextlib.suppress(BrokenPipeError):
         action()
-    except BrokenPipeError:
-        pass

@@ -125,6 +125,7 @@ class Spec:
         if self.network == "host":
             self.choices["net"] = "host"
         self.ports = ports(given["ports"], self.network)
+        self.port_keys = tuple(given["ports"] or ())
         code = {"new": 0, "host": -1}
         self.namespaces = tuple(code.get(self.choices.get(name, "new"), self.choices.get(name)) for name in SPACES)
         if given["hostname"] is not None and self.choices.get("uts", "new") != "new":

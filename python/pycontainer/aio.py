@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 
-from pycontainer import _container, _outcome, _process
+from pycontainer import _container, _outcome, _process, _waiting, _waiting_loop
+from pycontainer._aio_process import ExecProcess, Process, seconds_of
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._lines import OUTPUTS
-from pycontainer._loop import Exchange, Watch, reader, to_the_end, writer
+from pycontainer._loop import Exchange, Watch, to_the_end
 from pycontainer._native import core
 from pycontainer._process import Text, result_of_exec
-from pycontainer._result import Reason, Result
+from pycontainer._result import Reason
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import INHERIT, PIPE, parse_bool, parse_duration
 
@@ -30,196 +31,11 @@ if TYPE_CHECKING:
     from pycontainer._limits import Limits
     from pycontainer._lines import Lines
     from pycontainer._options import Stream
-    from pycontainer._result import Guarantee
+    from pycontainer._result import Guarantee, Result
     from pycontainer._types import Arg
+    from pycontainer._waiting import Condition
 
 __all__ = ["Container", "Process", "run"]
-
-_PIECE = 1 << 16
-
-
-class Process:
-    """A command in a container: `asyncio.subprocess.Process`'s names, with a Result."""
-
-    _sync: _process.Process
-
-    async def _adopt(self, text: Text, kinds: Sequence[str]) -> None:
-        """Take the pipes into the loop. They are bytes here; `text` says what is made of what was read."""
-        native = self._sync._native
-        self._text, self._files, self._kept = text, {}, {}
-        fds = list(native.take_pipes())
-        if self._sync._tty and "pipe" in kinds:
-            fds[:2] = [native.terminal() if kind == "pipe" else -1 for kind in kinds[:2]]
-        for name, fd in zip(("stdin", *OUTPUTS), fds, strict=True):
-            if fd >= 0:
-                self._files[name] = await (writer(fd) if name == "stdin" else reader(fd))
-        self._watch = Watch(native.fileno(), lambda: self._sync.poll() is not None)
-
-    _text: Text
-    _files: dict[str, Any]
-    _kept: dict[str, bytearray]
-    _watch: Watch
-
-    @property
-    def args(self) -> Any:
-        """The command, as given."""
-        return self._sync.args
-
-    @property
-    def pid(self) -> int:
-        """The command's pid as this process sees it."""
-        return self._sync.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """Its exit status, a killing signal negative; None while it runs."""
-        return self._sync.returncode
-
-    def _file(self, name: str) -> Any:
-        self._sync._begun()
-        if name not in self._files:
-            raise StateError(f"{name} is not a pipe: {name}=PIPE asks for one")
-        return self._files[name]
-
-    @property
-    def stdin(self) -> asyncio.StreamWriter:
-        """What the command reads, where PIPE was asked for."""
-        writer: asyncio.StreamWriter = self._file("stdin")
-        return writer
-
-    @property
-    def stdout(self) -> asyncio.StreamReader:
-        """The command's output, where PIPE was asked for."""
-        reader: asyncio.StreamReader = self._file("stdout")
-        return reader
-
-    @property
-    def stderr(self) -> asyncio.StreamReader:
-        """The command's errors, where PIPE was asked for."""
-        reader: asyncio.StreamReader = self._file("stderr")
-        return reader
-
-    def poll(self) -> int | None:
-        """Return the exit status, or None while the command runs."""
-        return self._sync.poll()
-
-    def fileno(self) -> int:
-        """Return the command's pidfd, which stays this object's."""
-        return self._sync.fileno()
-
-    def send_signal(self, signal: int | str) -> None:
-        """Send a signal to the command; to nobody once it has ended."""
-        self._sync.send_signal(signal)
-
-    def terminate(self) -> None:
-        """Ask the command to end: SIGTERM."""
-        self._sync.terminate()
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Give its terminal another size."""
-        self._sync.resize(rows, columns)
-
-    async def kill(self) -> None:
-        """End the command and everything that came of it, and wait for its end."""
-        self._sync.kill()
-        await self._watch.until()
-
-    async def wait(self, timeout: float | timedelta | None = None) -> int:
-        """Wait for the end and return the exit status.
-
-        Raises:
-            TimeoutExpired: `timeout` seconds passed; the command runs on.
-        """
-        self._sync._begun()
-        seconds = _seconds(timeout)
-        if self.returncode is None and not await self._watch.until(seconds):
-            raise TimeoutExpired(self.args, seconds or 0.0)
-        assert self.returncode is not None
-        return self.returncode
-
-    async def communicate(self, input: Any = None, timeout: float | timedelta | None = None) -> tuple[Any, Any]:
-        """Feed stdin and read what comes until the end; can be called again after a timeout.
-
-        Returns:
-            stdout and stderr: what was read of a PIPE, all that is kept of a log, otherwise None.
-
-        Raises:
-            TimeoutExpired: `timeout` seconds passed, with what has come until then; the command runs on.
-        """
-        self._sync._begun()
-        data = b"" if input is None else self._text.encode(input)
-        if input is not None and "stdin" not in self._files:
-            raise ValueError("input: stdin is not a pipe; stdin=PIPE asks for one")
-        seconds = _seconds(timeout)
-        try:
-            async with asyncio.timeout(seconds):
-                async with asyncio.TaskGroup() as group:
-                    if "stdin" in self._files:
-                        group.create_task(self._feed(data))
-                    for name in OUTPUTS:
-                        if name in self._files:
-                            group.create_task(self._take(name))
-                await self.wait()
-        except TimeoutError:
-            raise TimeoutExpired(self.args, seconds or 0.0, self._output("stdout"), self._output("stderr")) from None
-        return self._output("stdout"), self._output("stderr")
-
-    async def _feed(self, data: bytes) -> None:
-        stdin = self._files["stdin"]
-        try:
-            if data:
-                stdin.write(data)
-                await stdin.drain()
-            stdin.close()
-        except (BrokenPipeError, ConnectionResetError):
-            stdin.close()  # as subprocess: a command may end without reading all of its input
-
-    async def _take(self, name: str) -> None:
-        kept = self._kept.setdefault(name, bytearray())
-        while piece := await _read(self._files[name]):
-            kept += piece
-
-    def _output(self, name: str) -> Any:
-        return self._text.decode(bytes(self._kept[name])) if name in self._kept else None
-
-    def _close_files(self) -> None:
-        for name, file in self._files.items():
-            transport = file.transport if name == "stdin" else file._transport
-            transport.abort() if name == "stdin" else transport.close()
-
-
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    try:
-        return await stream.read(_PIECE)
-    except OSError:  # EIO: the last inner end of a terminal was closed
-        return b""
-
-
-class ExecProcess(Process):
-    """A command beside the first one of a container, from Container.popen(). Leaving its block kills it and its children."""
-
-    def __init__(self, sync: _process.ExecProcess) -> None:
-        self._sync = sync
-
-    @property
-    def result(self) -> Result[Any] | None:
-        """What it came to; None while it runs."""
-        sync: Any = self._sync
-        if self.poll() is None:
-            return None
-        output = [self._output("stdout"), self._output("stderr")]
-        return result_of_exec(sync._container, self.args, sync._end, output, ())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Kill what still runs, and wait for its end."""
-        self._sync.kill()
-        self._close_files()
-        await to_the_end(self.wait())
 
 
 class Container(Process):
@@ -268,21 +84,44 @@ class Container(Process):
         """What was asked and what is never skipped, and how it is held."""
         return self._sync.enforced
 
+    @property
+    def ports(self) -> Mapping[int | str, tuple[str, int]]:
+        """Where each published port is on this machine: ("127.0.0.1", 41235)."""
+        return self._sync.ports
+
+    async def wait_for(self, *conditions: Condition, timeout: float | timedelta | None = None) -> None:
+        """Wait until each of these was so once. Conditions and exceptions are `pycontainer.Container.wait_for`'s."""
+        wanted = _waiting.conditions_of(conditions, "conditions")
+        seconds = None if timeout is None else parse_duration(timeout, "timeout", signed=True)
+        self._sync._open()
+        await _waiting_loop.wait_for(self, wanted, seconds)
+
     def logs(self, stream: Literal["stdout", "stderr"] | None = None) -> Any:
         """Return all that is kept of a logged stream, or of both, one after the other. Also after close()."""
         return self._sync.logs(stream)
 
     async def start(self) -> Self:
         """Start the command, and come back when it runs. Raises as `pycontainer.Container.start`."""
-        await self._begin()
+        self._sync._startable()
+        self._sync._claim_name()
+        try:
+            await self._begin()
+        except BaseException:
+            self._sync._withdraw()
+            raise
         await self._adopt(self._sync._text, self._sync._kinds)
+        self._sync._tell()
         return self
 
     async def _begin(self) -> None:
         """Start it, and leave its pipes alone."""
         sync = self._sync
         sync._startable()
-        native = core().launch(sync._spec)
+        native, sync._held = sync._held, None
+        if native is None:
+            native = core().launch(sync._spec)
+        else:
+            native.go()
         try:
             await Watch(native.fileno(), native.runs).until()
         except CommandNotFound as error:
@@ -369,7 +208,7 @@ class Container(Process):
         self._sync._open()
         if not self._sync._logged():
             raise StateError("nothing is logged: read from stdout and stderr")
-        seconds = _seconds(timeout)
+        seconds = seconds_of(timeout)
         loop = asyncio.get_running_loop()
         deadline = None if seconds is None else loop.time() + seconds
         lines = self._sync._logged_lines()
@@ -402,14 +241,15 @@ class Container(Process):
         timeout: float | timedelta | None = None,
         check: bool = False,
     ) -> Result[Any]:
-        """Run a command in the container and wait for it. A timeout and a cancellation kill it and all that came of it."""
+        """Run a command in the container and wait for it; a timeout and a cancellation kill all that came of it."""
         given = {**locals(), "stdin": None if input is None else PIPE, "stdout": PIPE, "stderr": None if tty else PIPE}
         check = parse_bool(check, "check")
-        seconds = _seconds(timeout)
+        seconds = seconds_of(timeout)
         text_of = Text(given)
         data = b"" if input is None else text_of.encode(input)
         native, spec = await self._launch({**given, "input": None})
         watch = Watch(native.fileno(), lambda: native.poll() is not None)
+        gone = Watch(native.fileno(), native.is_gone)
 
         def too_much() -> None:
             if spec.output_kills:
@@ -419,10 +259,10 @@ class Container(Process):
         try:
             if not await watch.until(seconds):
                 native.kill("timeout")
-                await watch.until()
+                await gone.until()
         except asyncio.CancelledError:
             native.kill("killed")
-            await to_the_end(watch.until())
+            await to_the_end(gone.until())
             raise
         finally:
             exchange.finish()
@@ -470,7 +310,7 @@ class Container(Process):
             raise _outcome.with_mount_hint(error, spec) from None
         except asyncio.CancelledError:
             native.kill("killed")
-            await to_the_end(Watch(native.fileno(), lambda: native.poll() is not None).until())
+            await to_the_end(Watch(native.fileno(), native.is_gone).until())
             raise
         return native, spec
 
@@ -537,7 +377,7 @@ async def run(
         **options,
     )
     data = b"" if input is None else container._sync._text.encode(input)
-    seconds = _seconds(timeout)
+    seconds = seconds_of(timeout)
     if seconds is not None and seconds <= 0:
         raise TimeoutExpired(container.args, seconds)
     await container._begin()
@@ -566,7 +406,3 @@ def _news(listener: int, lines: Lines) -> Callable[[], bool]:
         return True
 
     return look
-
-
-def _seconds(timeout: Any) -> float | None:
-    return None if timeout is None else parse_duration(timeout, "timeout", signed=True)

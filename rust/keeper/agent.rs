@@ -3,7 +3,7 @@
 
 use crate::beneath::resolve;
 use crate::kept::Files;
-use crate::pid1::stay_undumpable;
+use crate::pid1::{stay_undumpable, swap};
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::{Errno, Result, freestanding, memory, net, process, security};
@@ -97,15 +97,16 @@ fn serve(what: i32) -> ! {
 }
 
 fn errand(what: u8, rootless: bool) -> Result<()> {
+    let seam = cfg!(test_seams) && what & ask::SWAP_RESOLVED != 0;
     let mut input = Input::new(Socket(SOCKET), memory::map_bytes(BUFFER)?);
     let (mut path, mut temporary) = ([0; PATH_MAX], [0; PATH_MAX]);
     let path = text(&mut input, &mut path)?;
-    match what {
-        ask::READ => read(path),
-        ask::PACK => pack(path),
+    match what & !ask::SWAP_RESOLVED {
+        ask::READ => read(path, seam),
+        ask::PACK => pack(path, seam),
         ask::UNPACK => {
             let temporary = text(&mut input, &mut temporary)?;
-            unpack(input, path, temporary)
+            unpack(input, path, temporary, seam)
         }
         ask::DIFF => diff::differences(Output::new(Socket(SOCKET), memory::map_bytes(BUFFER)?), rootless),
         _ => Err(Errno::PROTO),
@@ -129,7 +130,16 @@ fn text<'b>(input: &mut Input<'_, Socket>, room: &'b mut [u8; PATH_MAX]) -> Resu
 }
 
 /// The directory that holds what a path names, and the name in it: "." where the path itself says that it is a directory.
-fn split<'p>(path: &'p CStr, room: &mut [u8; PATH_MAX]) -> Result<(Fd, &'p CStr)> {
+fn split<'p>(path: &'p CStr, room: &mut [u8; PATH_MAX], seam: bool) -> Result<(Fd, &'p CStr)> {
+    let found = parent_and_name(path, room)?;
+    if seam {
+        swap(ROOT)?;
+    }
+    refuse_kernels(found.0.raw())?;
+    Ok(found)
+}
+
+fn parent_and_name<'p>(path: &'p CStr, room: &mut [u8; PATH_MAX]) -> Result<(Fd, &'p CStr)> {
     let bytes = path.to_bytes_with_nul();
     let start = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let name = CStr::from_bytes_with_nul(&bytes[start..]).map_err(|_| Errno::INVAL)?;
@@ -165,16 +175,15 @@ fn told(packed: core::result::Result<(), pack::Fault>) -> Result<()> {
     }
 }
 
-fn pack(path: &CStr) -> Result<()> {
-    let (parent, name) = split(path, &mut [0; PATH_MAX])?;
-    refuse_kernels(parent.raw())?;
+fn pack(path: &CStr, seam: bool) -> Result<()> {
+    let (parent, name) = split(path, &mut [0; PATH_MAX], seam)?;
     told(packer()?.pack(parent.raw(), name))
 }
 
 /// Looked at before it is opened: a device may do something at that.
-fn read(path: &CStr) -> Result<()> {
+fn read(path: &CStr, seam: bool) -> Result<()> {
     const TRIES: usize = 16;
-    for _ in 0..TRIES {
+    for attempt in 0..TRIES {
         let found = resolve(ROOT, path, 0)?;
         refuse_kernels(found.raw())?;
         let seen = fs::fstat(found.raw())?;
@@ -182,6 +191,9 @@ fn read(path: &CStr) -> Result<()> {
             S_IFREG => {}
             S_IFDIR => return Err(Errno::ISDIR),
             _ => return Err(SPECIAL),
+        }
+        if seam && attempt == 0 {
+            swap(ROOT)?;
         }
         let flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
         let file = fs::openat2(ROOT, path, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)?;
@@ -193,12 +205,11 @@ fn read(path: &CStr) -> Result<()> {
     Err(Errno::AGAIN)
 }
 
-fn unpack(input: Input<'_, Socket>, path: &CStr, temporary: &CStr) -> Result<()> {
+fn unpack(input: Input<'_, Socket>, path: &CStr, temporary: &CStr, seam: bool) -> Result<()> {
     if !transfer::is_component(temporary) {
         return Err(Errno::PROTO);
     }
-    let (parent, name) = split(path, &mut [0; PATH_MAX])?;
-    refuse_kernels(parent.raw())?;
+    let (parent, name) = split(path, &mut [0; PATH_MAX], seam)?;
     let existing = || {
         let flags = O_RDONLY | O_DIRECTORY;
         fs::openat2(ROOT, path, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)

@@ -39,6 +39,9 @@ pub fn serve(first: &First<'_>, socket: i32, buffer: &mut [u8]) -> bool {
             supervise(first, kind, &buffer[1..received.length], received);
         }
     }
+    if let (&[errand::SOCKET, family], 1) = (&buffer[..received.length], received.fd_count) {
+        crate::lend::socket(family, received.fds[0]);
+    }
     received.fds[..received.fd_count].iter().for_each(|fd| fs::close(*fd));
     true
 }

@@ -29,6 +29,7 @@ mod inside;
 mod keeper;
 mod kept;
 mod launch;
+mod lend;
 mod log;
 mod maps;
 mod oom;

@@ -94,11 +94,12 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     let pid = command.start().map_err(in_command)?;
     stay_undumpable();
     let started = process::now();
-    if plan.head.has(flag::HANDLE) {
-        exec::tell_running(plan.fds.report, pid, started);
-    }
+    // The keeper first: who hears that it runs may pause it, and its time limits go on then.
     if plan.head.has(flag::REPORT_START) {
         let _ = net::send(inside.control.raw(), &[record::STARTED], &[], 0);
+    }
+    if plan.head.has(flag::HANDLE) {
+        exec::tell_running(plan.fds.report, pid, started);
     }
     command.close_streams();
     let first = exec::First { inside, state: &state, nested: command.nested.raw() };
@@ -119,7 +120,7 @@ fn wait_for_word(inside: &Inside<'_>) -> crate::sys::Result<()> {
 }
 
 /// Test-only: what another container that shares a directory may do between the covering and the look.
-fn swap(root: i32) -> crate::sys::Result<()> {
+pub fn swap(root: i32) -> crate::sys::Result<()> {
     fs::renameat2(root, c"seam/one", root, c"seam/aside")?;
     fs::renameat2(root, c"seam/two", root, c"seam/one")?;
     fs::renameat2(root, c"seam/aside", root, c"seam/two")

@@ -75,6 +75,8 @@ pub mod errand {
     pub const EXEC_FILE: u8 = 3;
     /// With `flag::HOLD`: start the command.
     pub const GO: u8 = 4;
+    /// An address family, and one descriptor: the socket that gets the answer, an errno and a socket of that family.
+    pub const SOCKET: u8 = 5;
 }
 
 /// What each descriptor of a SPAWN message is for.

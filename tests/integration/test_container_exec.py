@@ -37,7 +37,8 @@ def test_it_answers_as_run_does(container: Container) -> None:
     result = container.exec(["sh", "-c", "cat; echo err >&2; exit 3"], input=b"in\n")
     assert (result.returncode, result.stdout, result.stderr) == (3, b"in\n", b"err\n")
     assert result.reason is Reason.EXITED
-    assert result.usage.wall is not None and result.usage.wall > 0
+    assert result.usage.wall is not None
+    assert result.usage.wall > 0
     assert container.exec(["echo", "ä"], text=True).stdout == "ä\n"
 
 
@@ -57,13 +58,18 @@ def test_its_streams_can_be_opened_again(container: Container) -> None:
 
 def test_its_walls_are_the_container_s(container: Container) -> None:
     names = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]
-    script = f"for n in {' '.join(names)}; do readlink /proc/self/ns/$n; done; grep -E 'Seccomp:|NoNewPrivs|Cap(Eff|Bnd)' /proc/self/status"
+    walls = "grep -E 'Seccomp:|NoNewPrivs|Cap(Eff|Bnd)' /proc"
+    script = f"for n in {' '.join(names)}; do readlink /proc/self/ns/$n; done; {walls}/self/status"
     inside = container.exec(["sh", "-c", script], text=True).stdout
-    first = "".join(os.readlink(f"/proc/{container.pid}/ns/{name}") + "\n" for name in names) if os.geteuid() == 0 else ""
+    first = (
+        "".join(os.readlink(f"/proc/{container.pid}/ns/{name}") + "\n" for name in names) if os.geteuid() == 0 else ""
+    )
     assert inside.startswith(first)
-    status = container.exec(["sh", "-c", "grep -E 'Seccomp:|NoNewPrivs|Cap(Eff|Bnd)' /proc/2/status"], text=True).stdout
-    assert status and inside.endswith(status)
-    assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
+    status = container.exec(["sh", "-c", f"{walls}/2/status"], text=True).stdout
+    assert status
+    assert inside.endswith(status)
+    assert "Seccomp:\t2" in status
+    assert "NoNewPrivs:\t1" in status
 
 
 def test_it_has_no_descriptor_of_ours(container: Container) -> None:
@@ -103,7 +109,8 @@ def test_bad_arguments_name_themselves(container: Container) -> None:
 def test_a_status_can_be_an_exception(container: Container) -> None:
     with pytest.raises(pc.CalledProcessError) as failed:
         container.exec(["sh", "-c", "echo why >&2; exit 2"], check=True)
-    assert failed.value.returncode == 2 and "why" in str(failed.value)
+    assert failed.value.returncode == 2
+    assert "why" in str(failed.value)
 
 
 def test_a_timeout_kills_this_command_and_all_that_came_of_it(container: Container) -> None:
@@ -111,9 +118,11 @@ def test_a_timeout_kills_this_command_and_all_that_came_of_it(container: Contain
     with pytest.raises(pc.TimeoutExpired) as expired:
         container.exec(["sh", "-c", f"echo begun; {RUNAWAY}"], timeout=0.5)
     assert expired.value.stdout == b"begun\n"
-    assert expired.value.result is not None and expired.value.result.reason is Reason.TIMEOUT
+    assert expired.value.result is not None
+    assert expired.value.result.reason is Reason.TIMEOUT
     assert sleepers(container) == 0
-    assert rest.poll() is None and container.state == "RUNNING"
+    assert rest.poll() is None
+    assert container.state == "RUNNING"
     rest.kill()
     rest.wait(timeout=patience(5))
 
@@ -125,8 +134,8 @@ def test_a_timeout_that_has_passed_starts_nothing(container: Container) -> None:
 
 
 @pytest.mark.parametrize("how", ["its block", "kill()", "the drop"])
-def test_the_end_of_a_process_is_the_end_of_its_tree(container: Container, how: str, repeats: int = 10) -> None:
-    for _ in range(repeats):
+def test_the_end_of_a_process_is_the_end_of_its_tree(container: Container, how: str) -> None:
+    for _ in range(10):
         process = container.popen(["sh", "-c", f"echo begun; {RUNAWAY}"], stdout=PIPE)
         assert process.stdout.readline() == b"begun\n"
         if how == "its block":
@@ -174,14 +183,16 @@ def test_a_background_child_that_holds_the_output_does_not_hold_us(container: Co
 
 def test_a_process_is_popen_s(container: Container) -> None:
     with container.popen(["cat"], stdin=PIPE, stdout=PIPE, text=True) as process:
-        assert process.poll() is None and process.result is None
+        assert process.poll() is None
+        assert process.result is None
         assert Path(f"/proc/{process.pid}").exists()
         process.stdin.write("one\n")
         process.stdin.flush()
         assert process.stdout.readline() == "one\n"
         assert process.communicate("two\n", timeout=patience(5)) == ("two\n", None)
         assert process.returncode == process.poll() == process.wait() == 0
-    assert process.result is not None and process.result.stdout == "two\n"
+    assert process.result is not None
+    assert process.result.stdout == "two\n"
     assert container.state == "RUNNING"
 
 
@@ -189,7 +200,8 @@ def test_signals_reach_it_alone(container: Container) -> None:
     process = container.popen(["sleep", "8000"])
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=patience(5)) == -2
-    assert process.result is not None and process.result.reason is Reason.STOPPED
+    assert process.result is not None
+    assert process.result.reason is Reason.STOPPED
     process.terminate()  # to nobody
     assert container.state == "RUNNING"
 
@@ -208,7 +220,8 @@ def test_lines_of_a_process(container: Container) -> None:
 
 def test_a_terminal_of_its_own(container: Container) -> None:
     result = container.exec(["sh", "-c", "tty; test -t 2; echo $?"], tty=True)
-    assert result.stdout.splitlines() == [b"/dev/pts/0", b"0"] and result.stderr == b""
+    assert result.stdout.splitlines() == [b"/dev/pts/0", b"0"]
+    assert result.stderr == b""
     with container.popen(["sh", "-c", "stty size; read x; stty size"], tty=True, stdin=PIPE, stdout=PIPE) as process:
         assert process.stdout.readline() == b"24 80\r\n"
         process.resize(11, 22)

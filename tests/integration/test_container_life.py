@@ -1,4 +1,4 @@
-"""Container: its life from creation to removal, its end, who may use it. As subprocess.Popen where that has a word for it."""
+"""Container: its life from creation to removal, its end, who may use it; subprocess.Popen where that has a word."""
 
 from __future__ import annotations
 
@@ -28,14 +28,24 @@ def lives(pid: int) -> bool:
 
 def test_making_one_touches_nothing_and_a_block_starts_and_removes_it(rootfs: Path) -> None:
     made = Container(SLEEP, image=rootfs, name="one", labels={"a": "b"})
-    assert (made.state, made.name, made.labels, made.args, made.returncode) == ("CREATED", "one", {"a": "b"}, SLEEP, None)
-    assert len(made.id) == 32 and made.result is None
+    assert (made.state, made.name, made.labels, made.args, made.returncode) == (
+        "CREATED",
+        "one",
+        {"a": "b"},
+        SLEEP,
+        None,
+    )
+    assert len(made.id) == 32
+    assert made.result is None
     with made as container:
-        assert container is made and made.state == "RUNNING" and lives(made.pid)
+        assert container is made
+        assert made.state == "RUNNING"
+        assert lives(made.pid)
         levels = next(line for line in Path(f"/proc/{made.pid}/status").read_text().splitlines() if "NSpid" in line)
         assert levels.split()[-1] == "2"
     assert (made.state, made.returncode) == ("REMOVED", -9)
-    assert made.result is not None and made.result.reason is Reason.KILLED
+    assert made.result is not None
+    assert made.result.reason is Reason.KILLED
     assert not lives(made.pid)
 
 
@@ -58,7 +68,8 @@ def test_a_wait_that_expires_kills_nothing(rootfs: Path) -> None:
             container.wait(timeout=0.2)
         assert 0.2 <= time.monotonic() - begun < patience(2)
         assert expired.value.result is None
-        assert container.state == "RUNNING" and container.exec(["true"]).returncode == 0
+        assert container.state == "RUNNING"
+        assert container.exec(["true"]).returncode == 0
 
 
 def test_its_pidfd_is_readable_at_the_end(rootfs: Path) -> None:
@@ -89,13 +100,15 @@ def test_signals_mean_inside_what_they_mean_outside(
     with Container(SLEEP, image=rootfs) as container:
         send(container)
         assert container.wait(timeout=patience(5)) == status
-        assert container.result is not None and container.result.reason is Reason.STOPPED
+        assert container.result is not None
+        assert container.result.reason is Reason.STOPPED
 
 
 def test_a_crash_is_not_what_was_asked_for(rootfs: Path) -> None:
     with Container(["sh", "-c", "kill -SEGV $$"], image=rootfs) as container:
         assert container.wait(timeout=patience(5)) == -11
-        assert container.result is not None and container.result.reason is Reason.SIGNALED
+        assert container.result is not None
+        assert container.result.reason is Reason.SIGNALED
 
 
 def test_a_handled_signal_ends_nothing(rootfs: Path) -> None:
@@ -116,7 +129,8 @@ def test_stop_gives_time_and_then_kills_the_whole_tree(rootfs: Path) -> None:
         container.stop(grace=0.5)
         assert 0.5 <= time.monotonic() - begun < patience(5)
         assert (container.state, container.returncode) == ("EXITED", -9)
-        assert container.result is not None and container.result.reason is Reason.STOPPED
+        assert container.result is not None
+        assert container.result.reason is Reason.STOPPED
         assert b"asked" in container.logs()
 
 
@@ -128,7 +142,8 @@ def test_a_stop_that_is_obeyed_does_not_wait(rootfs: Path) -> None:
         container.stop(grace=60)
         assert time.monotonic() - begun < patience(5)
         assert container.returncode == 0
-        assert container.result is not None and container.result.reason is Reason.STOPPED
+        assert container.result is not None
+        assert container.result.reason is Reason.STOPPED
 
 
 def test_signals_after_the_end_go_to_nobody(rootfs: Path) -> None:
@@ -139,7 +154,8 @@ def test_signals_after_the_end_go_to_nobody(rootfs: Path) -> None:
         container.kill()
         container.stop()
         assert container.returncode == 0
-        assert container.result is not None and container.result.reason is Reason.EXITED
+        assert container.result is not None
+        assert container.result.reason is Reason.EXITED
 
 
 def test_run_starts_waits_and_leaves_its_logs(rootfs: Path) -> None:
@@ -147,7 +163,8 @@ def test_run_starts_waits_and_leaves_its_logs(rootfs: Path) -> None:
     with pytest.raises(pc.CalledProcessError) as failed:
         container.run(input="this\n", timeout=patience(10), check=True)
     assert failed.value.result.stdout == "got this\n"
-    assert container.state == "EXITED" and container.logs() == "got this\n"
+    assert container.state == "EXITED"
+    assert container.logs() == "got this\n"
     container.close()
 
 
@@ -156,7 +173,8 @@ def test_a_run_that_expires_is_killed(rootfs: Path) -> None:
     with pytest.raises(pc.TimeoutExpired) as expired:
         container.run(timeout=0.5)
     assert expired.value.stdout == b"begun\n"
-    assert expired.value.result is not None and expired.value.result.reason is Reason.TIMEOUT
+    assert expired.value.result is not None
+    assert expired.value.result.reason is Reason.TIMEOUT
     assert container.state == "EXITED"
     container.close()
 
@@ -165,7 +183,8 @@ def test_wall_time_needs_nobody_who_waits(rootfs: Path) -> None:
     with Container(SLEEP, image=rootfs, limits=Limits(wall_time=0.3)) as container:
         time.sleep(0.3 + patience(1))
         assert container.state == "EXITED"
-        assert container.result is not None and container.result.reason is Reason.TIMEOUT
+        assert container.result is not None
+        assert container.result.reason is Reason.TIMEOUT
 
 
 @pytest.mark.requires("controller:memory")
@@ -173,7 +192,8 @@ def test_memory_is_a_verdict(rootfs: Path) -> None:
     script = "x=0123456789abcdef; while :; do x=$x$x; done"
     with Container(["sh", "-c", script], image=rootfs, limits=Limits(memory="32MiB")) as container:
         container.wait(timeout=patience(30))
-        assert container.result is not None and container.result.reason is Reason.MEMORY
+        assert container.result is not None
+        assert container.result.reason is Reason.MEMORY
 
 
 def test_what_cannot_be_started_leaves_a_container_that_was_not(rootfs: Path) -> None:
@@ -274,7 +294,8 @@ def test_a_forked_copy_owns_nothing(rootfs: Path, how: str) -> None:
             os._exit(status)
         ended = os.waitpid(pid, 0)[1]
         assert ended == (signal.SIGKILL if how == "a signal" else 0)
-        assert container.state == "RUNNING" and container.exec(["true"]).returncode == 0
+        assert container.state == "RUNNING"
+        assert container.exec(["true"]).returncode == 0
 
 
 def test_many_threads_end_it_once(rootfs: Path) -> None:
@@ -294,7 +315,8 @@ def test_many_threads_end_it_once(rootfs: Path) -> None:
     for thread in threads:
         thread.join(patience(20))
     assert len(answers) == len(threads)
-    assert container.state == "REMOVED" and container.returncode in (-9, -15)
+    assert container.state == "REMOVED"
+    assert container.returncode in (-9, -15)
 
 
 def test_guarantees_are_there_while_it_runs(rootfs: Path) -> None:

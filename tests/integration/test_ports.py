@@ -204,6 +204,19 @@ def test_one_static_program_serves(load: Load) -> None:
         assert running.result().returncode == 0
 
 
+def test_a_handle_says_where_its_ports_are() -> None:
+    keys: list[int | str] = [80, "81/tcp", "80/udp"]
+    container = pc.Container(["python3", "-c", SERVER, "tcp", "v4", "80", "echo"], ports=dict.fromkeys(keys, 0))
+    with pytest.raises(pc.StateError):
+        container.ports.items()
+    with container:
+        ports = container.ports
+        assert list(ports) == keys
+        assert {address for address, _ in ports.values()} == {"127.0.0.1"}
+        assert len({ports[80], ports["81/tcp"]}) == 2
+    assert container.ports == ports
+
+
 @pytest.mark.parametrize("inside", FAMILIES)
 @pytest.mark.parametrize("here", FAMILIES)
 def test_a_connection_reaches_the_program_and_its_answer_comes_back(inside: str, here: str) -> None:

@@ -40,6 +40,7 @@ impl Groups {
         [now.cpu_usec, now.cpu_user_usec, now.cpu_system_usec] = self.cpu_counters();
         if let Some((version, directory)) = self.counted(Controller::Memory) {
             memory(version, directory, &mut now);
+            now.memory_peak = now.memory_peak.map(|peak| peak + self.uncharged);
         }
         if let Some((_, directory)) = self.counted(Controller::Pids) {
             now.pids = directory.number("pids.current");

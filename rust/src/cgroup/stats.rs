@@ -31,6 +31,7 @@ impl Groups {
         [counters.cpu_usec, counters.cpu_user_usec, counters.cpu_system_usec] = self.cpu_counters();
         if let Some((version, directory)) = self.counted(Controller::Memory) {
             memory(version, directory, &mut counters);
+            counters.memory_peak = counters.memory_peak.map(|peak| peak + self.uncharged);
         }
         if let Some((_, directory)) = self.counted(Controller::Pids) {
             // pids.peak: Linux 6.1. pids.events: 4.3.

@@ -91,7 +91,7 @@ impl Groups {
     fn carry_out(&mut self, draft: Draft<'_>, inside: Inside, changed: &mut Changed) -> Result<()> {
         let Draft { limits, needed, mut writes, rows, oom_event, .. } = draft;
         let lifted = self.lifted(&writes);
-        let counted = self.counts_memory();
+        let (counted, running) = (self.counts_memory(), self.live_stats(inside.first).pids.unwrap_or(0));
         (self.rows, self.oom_event) = (rows, oom_event);
         needed.into_iter().try_for_each(|controller| self.join_late(controller))?;
         let late = self.members.len() > changed.members;
@@ -108,7 +108,7 @@ impl Groups {
         changes.extend(lifted);
         for write in self.ordered(changes.into_iter().map(|write| all_rates(&write)).collect()) {
             let unwritten = limits.unwritten.iter().any(|name| name == write.limit);
-            if !unwritten && let Err(missing) = self.change(&write, inside, changed)? {
+            if !unwritten && let Err(missing) = self.change(&write, (running, inside.ours), changed)? {
                 self.lack(write.limit, missing, &limits.degrade)?;
             }
         }
@@ -189,7 +189,12 @@ impl Groups {
     }
 
     /// One value for one file, as `put`, with what was there kept.
-    fn change(&self, write: &Write, inside: Inside, changed: &mut Changed) -> Result<std::result::Result<(), Missing>> {
+    fn change(
+        &self,
+        write: &Write,
+        tasks: (u64, u64),
+        changed: &mut Changed,
+    ) -> Result<std::result::Result<(), Missing>> {
         let Some((_, directory)) = self.counted(write.controller) else { return Ok(Ok(())) };
         if let Some(former) = former(directory, write) {
             changed.undo.push((write.controller, write.file, former));
@@ -198,7 +203,7 @@ impl Groups {
         let room = match (write.file, asked) {
             ("memory.max", Some(most)) => self.make_room(directory, most, changed)?,
             ("pids.max", Some(most)) => {
-                self.not_fewer(most, inside)?;
+                not_fewer(most, tasks)?;
                 None
             }
             _ => None,
@@ -242,13 +247,6 @@ impl Groups {
         }
     }
 
-    /// The kernel takes a bound below what there is, and then refuses every fork.
-    fn not_fewer(&self, most: u64, inside: Inside) -> Result<()> {
-        let running = self.live_stats(inside.first).pids.unwrap_or(0);
-        let own = |tasks: u64| tasks.saturating_sub(inside.ours);
-        if running > most { Err(in_use("pids", own(most), own(running), "tasks")) } else { Ok(()) }
-    }
-
     /// Every process of the container into the groups after the first `members`. Its forks are in them from then on.
     fn migrate(&self, members: usize, inside: Inside) -> Result<()> {
         let mut written = BTreeSet::new();
@@ -271,6 +269,12 @@ impl Groups {
 struct Room {
     _still: Option<Still>,
     high: String,
+}
+
+/// The kernel takes a bound below what there is, and then refuses every fork. `ours` are no tasks of the caller's.
+fn not_fewer(most: u64, (running, ours): (u64, u64)) -> Result<()> {
+    let own = |tasks: u64| tasks.saturating_sub(ours);
+    if running > most { Err(in_use("pids", own(most), own(running), "tasks")) } else { Ok(()) }
 }
 
 fn listed(directory: &Directory) -> Option<Vec<i32>> {

@@ -19,6 +19,8 @@ pub struct Door<'a> {
     /// The keeper's pidfd.
     pub keeper: BorrowedFd<'a>,
     pub id: u64,
+    /// Bits of `wire::files::ask` that a test wants besides.
+    pub seams: u8,
     /// Asked when a signal came, and every second: true ends the errand.
     pub interrupted: &'a mut dyn FnMut() -> bool,
 }
@@ -46,7 +48,7 @@ impl<'a> Session<'a> {
         let (ours, theirs) = sys::net::stream_pair().map_err(fail)?;
         let mut message = vec![request::FILES];
         message.put_u64(door.id);
-        message.put_u8(what);
+        message.put_u8(what | door.seams);
         (door.send)(&message, &[theirs.raw()])?;
         drop(theirs);
         let socket = Ours::new(sys::host::adopt(ours.release()));

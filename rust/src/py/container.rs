@@ -5,6 +5,7 @@ use super::errors::raise;
 use super::functions::interruptible;
 use crate::spawn::exec::{Done, End, Exec as NativeExec, Home};
 use crate::spawn::handle::Handle;
+use crate::spawn::lend;
 use crate::spawn::log::Log;
 use crate::wire::cause;
 use pyo3::exceptions::PyValueError;
@@ -63,6 +64,11 @@ impl Container {
         py.detach(|| self.handle.go()).map_err(|error| raise(py, error))
     }
 
+    /// The same, and comes back when it runs.
+    fn begin(&self, py: Python<'_>) -> PyResult<()> {
+        interruptible(py, |check| self.handle.go().and_then(|()| self.handle.until_it_runs(check)))
+    }
+
     /// Whether its command runs, or has run.
     fn runs(&self, py: Python<'_>) -> PyResult<bool> {
         py.detach(|| self.handle.runs()).map_err(|error| raise(py, error))
@@ -82,6 +88,17 @@ impl Container {
     fn terminal(&self, py: Python<'_>) -> PyResult<i32> {
         let terminal = py.detach(|| self.handle.terminal()).map_err(|error| raise(py, error))?;
         Ok(terminal.map_or(-1, IntoRawFd::into_raw_fd))
+    }
+
+    /// The numbers of its published ports on this machine, until it is closed.
+    fn ports(&self, py: Python<'_>) -> PyResult<Vec<u16>> {
+        py.detach(|| self.handle.ports()).map_err(|error| raise(py, error))
+    }
+
+    /// A socket of its network namespace, for the caller to connect and close; -1 where its PID 1 does not answer in that time.
+    fn socket(&self, py: Python<'_>, family: u8, milliseconds: u64) -> PyResult<i32> {
+        let socket = py.detach(|| lend::socket(&*self.handle, family, milliseconds)).map_err(|error| raise(py, error))?;
+        Ok(socket.map_or(-1, IntoRawFd::into_raw_fd))
     }
 
     fn poll(&self, py: Python<'_>) -> PyResult<bool> {
@@ -250,6 +267,16 @@ impl Exec {
 
     fn wait<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Bound<'py, PyDict>>> {
         interruptible(py, |check| self.exec.wait(timeout, check))?.map(|end| fields(py, &end)).transpose()
+    }
+
+    /// Whether nothing is left of what came of it, after `kill`.
+    fn is_gone(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.exec.is_gone()).map_err(|error| raise(py, error))
+    }
+
+    /// Waits for that; False where the seconds passed first.
+    fn wait_gone(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        interruptible(py, |check| self.exec.wait_gone(timeout, check))
     }
 
     fn signal(&self, py: Python<'_>, number: i32) -> PyResult<bool> {

@@ -4,7 +4,9 @@ use super::container::Container;
 use super::functions::interruptible;
 use crate::error::Result;
 use crate::files::{self, Door};
+use crate::spawn::seams;
 use crate::spawn::spec::Root;
+use crate::wire::files::ask;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::os::fd::AsFd;
@@ -19,7 +21,8 @@ fn with_door<T: Send>(
         handle.poll()?; // a forked copy owns nothing
         let keeper = &handle.engine().keeper;
         let send = |message: &[u8], fds: &[i32]| keeper.send(message, fds);
-        work(Door { send: &send, keeper: keeper.pidfd().as_fd(), id: handle.id(), interrupted })
+        let seams = if seams::skips("swap_resolved") { ask::SWAP_RESOLVED } else { 0 };
+        work(Door { send: &send, keeper: keeper.pidfd().as_fd(), id: handle.id(), seams, interrupted })
     })
 }
 

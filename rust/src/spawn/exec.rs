@@ -2,23 +2,21 @@
 
 use super::basis::Basis;
 use super::explain;
-use super::limits;
 use super::outcome::Reason;
-use super::plan::{self, Descriptors};
-use super::prepare;
 use super::run::{FIRST_TICK, Interrupted, LAST_TICK, MILLISECOND};
 use super::spec::Spec;
 use super::streams::Streams;
 use crate::error::{Error, Result};
 use crate::gate::{self, Ours};
-use crate::mount::layout::Layout;
 use crate::sys;
-use crate::sys::constants::{CLONE_NEWUSER, MSG_DONTWAIT};
-use crate::wire::{self, Ended, Head, Reader, Write, errand, flag, record, role};
+use crate::sys::constants::MSG_DONTWAIT;
+use crate::wire::{self, Ended, Reader, record};
+use order::Order;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Gid, Uid};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+mod order;
 
 /// Milliseconds after which what was killed is taken for what does not die.
 const STUCK: u64 = 10_000;
@@ -56,6 +54,8 @@ struct State {
     pid: i32,
     terminal: Option<OwnedFd>,
     end: Option<End>,
+    /// The end of the socket came: nothing is left of it, or what is left is PID 1's.
+    gone: bool,
     failed: Option<Error>,
     signals: u64,
     killed: Option<u8>,
@@ -123,6 +123,7 @@ impl Exec {
             pid: 0,
             terminal: None,
             end: None,
+            gone: false,
             failed: None,
             signals: 0,
             killed: None,
@@ -181,13 +182,16 @@ impl Exec {
     /// Takes all that its supervisor has sent.
     fn hear(&self) -> Result<()> {
         let mut state = self.state()?;
-        while state.end.is_none() && state.failed.is_none() {
+        while !state.gone && state.failed.is_none() {
             let mut message = [0u8; 256];
             let received = match sys::net::receive(self.inner.report.as_raw_fd(), &mut message, MSG_DONTWAIT) {
                 Ok(received) if received.length > 0 => received,
                 Err(sys::Errno(4 | 11)) => return Ok(()),
                 _ => {
-                    state.lose();
+                    state.gone = true;
+                    if state.end.is_none() {
+                        state.lose();
+                    }
                     return Ok(());
                 }
             };
@@ -246,6 +250,31 @@ impl Exec {
         }
     }
 
+    /// Waits until nothing is left of what came of it, after `kill`. False where the time passed first.
+    pub fn wait_gone(&self, seconds: f64, interrupted: Interrupted<'_>) -> Result<bool> {
+        let deadline = deadline(Some(seconds));
+        let mut tick = FIRST_TICK;
+        while !self.is_gone()? {
+            let now = sys::process::now();
+            if now >= deadline {
+                return Ok(false);
+            }
+            if !self.await_news(tick.min((deadline - now).div_ceil(MILLISECOND))) {
+                tick = (tick * 2).min(LAST_TICK);
+                if interrupted() {
+                    return Err(Error::State("the wait was interrupted".into()));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether nothing is left of it, or what is left is PID 1's.
+    pub fn is_gone(&self) -> Result<bool> {
+        self.hear()?;
+        Ok(self.state()?.gone)
+    }
+
     fn send(&self, word: i32) -> Result<()> {
         match sys::net::send(self.inner.report.as_raw_fd(), &word.to_le_bytes(), &[], MSG_DONTWAIT) {
             Ok(_) => Ok(()),
@@ -302,7 +331,7 @@ impl Exec {
         loop {
             self.hear()?;
             let mut state = self.state()?;
-            if let Some(end) = state.end {
+            if let Some(end) = state.end.filter(|_| state.killed.is_none() || state.gone) {
                 state.streams.drain(self.spec.tty)?;
                 return Ok(state.done(end));
             }
@@ -406,77 +435,4 @@ pub fn reason(end: &End) -> Reason {
 fn deadline(seconds: Option<f64>) -> u64 {
     let now = sys::process::now();
     seconds.map_or(u64::MAX, |seconds| now.saturating_add((seconds.max(0.0) * 1e9) as u64))
-}
-
-/// A plan on its way to PID 1.
-struct Order {
-    message: Vec<u8>,
-    fds: Vec<i32>,
-    /// Where the plan is too long for a message.
-    file: Option<OwnedFd>,
-}
-
-impl Order {
-    fn of(basis: &Basis, spec: &Spec, streams: &Streams, report: i32) -> Result<Order> {
-        let mut flags = plan::flags(spec, basis.one_id) & !(flag::LANDLOCK | flag::LANDLOCK_REQUIRED);
-        let mut descriptors = Descriptors::default();
-        descriptors.add(role::REPORT, report, 0);
-        for (index, (fd, own)) in streams.ends.iter().enumerate() {
-            let (role, flag) = plan::stream_role(index);
-            descriptors.add(role, *fd, 0);
-            flags |= if *own { flag } else { 0 };
-        }
-        spec.pass_fds.iter().for_each(|fd| descriptors.add(role::PASS, *fd, *fd));
-        let head = Head { flags, ..basis.head };
-        if !basis.rootless && head.clone_flags & CLONE_NEWUSER != 0 {
-            own(streams, basis.ids.root())?;
-        }
-        let command = plan::command(spec, limits::hard_limit, basis.one_id_pids);
-        let window = u32::from(spec.window.0) << 16 | u32::from(spec.window.1);
-        let layout = Layout { inside: window.to_le_bytes().to_vec(), ..Layout::default() };
-        let body = plan::encode(&head, &descriptors, "", &basis.ids, &layout, &command);
-        let mut order = Order { message: Vec::with_capacity(body.len() + 1), fds: descriptors.fds, file: None };
-        if body.len() < wire::MESSAGE_MAX {
-            order.message.put_u8(errand::EXEC);
-            order.message.extend_from_slice(&body);
-            return Ok(order);
-        }
-        let file = prepare::memory_file(&body)?;
-        order.message.put_u8(errand::EXEC_FILE);
-        order.message.put_u64(body.len() as u64);
-        order.fds.push(file.as_raw_fd());
-        order.file = Some(file);
-        Ok(order)
-    }
-
-    /// PID 1 may be busy, or frozen: this thread waits for room, and for nothing else.
-    fn send(&self, report: &Ours, interrupted: Interrupted<'_>) -> Result<()> {
-        let mut tick = FIRST_TICK;
-        loop {
-            match sys::net::send(report.as_raw_fd(), &self.message, &self.fds, MSG_DONTWAIT) {
-                Ok(_) => return Ok(()),
-                Err(sys::Errno(4)) => {}
-                Err(sys::Errno(11)) => {
-                    let time = Timespec { tv_sec: 0, tv_nsec: (tick * MILLISECOND) as _ };
-                    let _ = poll(&mut [PollFd::new(report, PollFlags::OUT)], Some(&time));
-                    tick = (tick * 2).min(LAST_TICK / 2);
-                    if interrupted() {
-                        return Err(Error::State("the start was interrupted".into()));
-                    }
-                }
-                Err(errno) if errno.is_closed_end() => return Err(Error::State("the container has ended".into())),
-                Err(errno) => return Err(Error::setup("send a command to the container", errno.0)),
-            }
-        }
-    }
-}
-
-/// Pipes that were made for the command belong to the container's root, so that /dev/stdout opens; PID 1 gives them on.
-fn own(streams: &Streams, (uid, gid): (u32, u32)) -> Result<()> {
-    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    for (fd, _) in streams.ends.iter().filter(|(_, own)| *own) {
-        rustix::fs::fchown(sys::host::borrow(*fd), uid, gid)
-            .map_err(|errno| ("give a pipe to the container", errno))?;
-    }
-    Ok(())
 }

@@ -33,6 +33,7 @@ struct Inner {
     spec: Arc<Spec>,
     id: u64,
     called: u64,
+    ports: Vec<u16>,
     slot: Mutex<Slot>,
 }
 
@@ -72,8 +73,8 @@ impl Handle {
             return Err(explain::completed(refused.unwrap_or_else(super::keeper::died)));
         }
         let slot = Slot { log: live.log.clone(), live: Some(live), ..Slot::default() };
-        let id = slot.live.as_ref().map_or(0, |live| live.id);
-        let inner = Arc::new(Inner { engine, spec, id, called, slot: Mutex::new(slot) });
+        let (id, ports) = slot.live.as_ref().map(|live| (live.id, live.prepared.ports.numbers.clone())).unwrap_or_default();
+        let inner = Arc::new(Inner { engine, spec, id, called, ports, slot: Mutex::new(slot) });
         Ok(Handle { inner, owner: std::process::id() })
     }
 
@@ -103,7 +104,7 @@ impl Handle {
         Ok(true)
     }
 
-    fn until_it_runs(&self, interrupted: Interrupted<'_>) -> Result<()> {
+    pub fn until_it_runs(&self, interrupted: Interrupted<'_>) -> Result<()> {
         let mut tick = FIRST_TICK * MILLISECOND;
         while !self.runs()? {
             if !self.await_news(tick)? {
@@ -292,6 +293,11 @@ impl Handle {
     pub fn take_pipes(&self) -> Result<[Option<OwnedFd>; 3]> {
         let mut slot = self.slot()?;
         Ok(slot.live.as_mut().map(|live| std::mem::take(&mut live.streams.pipes)).unwrap_or_default())
+    }
+
+    /// The numbers of its published ports here, in the order in which they were asked for.
+    pub fn ports(&self) -> Result<Vec<u16>> {
+        self.slot().map(|_| self.inner.ports.clone())
     }
 
     /// The outer end of its terminal, for who reads, writes or resizes it.

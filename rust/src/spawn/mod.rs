@@ -16,6 +16,7 @@ mod identities;
 pub mod keeper;
 pub mod late;
 pub mod layer;
+pub mod lend;
 pub mod limits;
 pub mod log;
 pub mod order;

@@ -13,6 +13,8 @@ use core::ffi::CStr;
 /// Never waits for the other end of a fifo, never becomes a terminal's process, never follows.
 const READ: usize = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
 const DIRECTORY: usize = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+/// Another kind each time is somebody's race.
+const TRIES: usize = 4;
 /// One read of a file asks for room for at least as much.
 const PIECE: usize = 64 * 1024;
 
@@ -114,25 +116,36 @@ impl<'a, S: Stream> Packer<'a, S> {
         }
     }
 
-    /// `said` is its name on the stream, empty at the top, where a failure is the end.
+    /// `said` is its name on the stream, empty at the top, where a failure is the end. Another kind of thing under its name since that
+    /// was read is looked at anew.
     fn one(&mut self, parent: i32, name: &CStr, kind: u8, said: &CStr) -> Packed {
-        let done = match kind {
-            DT_REG => self.file(parent, name, said),
-            DT_DIR => self.directory(parent, name, said),
-            DT_LNK => self.link(parent, name, said),
-            DT_UNKNOWN => match fs::statx(parent, name, AT_SYMLINK_NOFOLLOW).map(|seen| seen.kind()) {
-                Ok(S_IFREG) => self.file(parent, name, said),
-                Ok(S_IFDIR) => self.directory(parent, name, said),
-                Ok(S_IFLNK) => self.link(parent, name, said),
-                Ok(_) => Err(Fault::Here(SPECIAL)),
-                Err(errno) => Err(Fault::Here(errno)),
-            },
-            _ => Err(Fault::Here(SPECIAL)),
-        };
+        let mut done = self.by_kind(parent, name, kind, said);
+        for _ in 0..TRIES {
+            if !matches!(done, Err(Fault::Here(Errno::LOOP | Errno::NOTDIR | Errno::INVAL | SPECIAL))) {
+                break;
+            }
+            done = self.by_kind(parent, name, DT_UNKNOWN, said);
+        }
         match done {
             Err(Fault::Here(Errno::NOENT)) if !said.is_empty() => Ok(()), // gone since its name was read
             Err(Fault::Here(errno)) if !said.is_empty() => stream(self.out.left_out(said, errno)),
             other => other,
+        }
+    }
+
+    fn by_kind(&mut self, parent: i32, name: &CStr, kind: u8, said: &CStr) -> Packed {
+        let kind = match kind {
+            DT_UNKNOWN => {
+                let seen = fs::statx(parent, name, AT_SYMLINK_NOFOLLOW).map_err(Fault::Here)?;
+                (seen.kind() >> 12) as u8 // as in <dirent.h>, IFTODT
+            }
+            known => known,
+        };
+        match kind {
+            DT_REG => self.file(parent, name, said),
+            DT_DIR => self.directory(parent, name, said),
+            DT_LNK => self.link(parent, name, said),
+            _ => Err(Fault::Here(SPECIAL)),
         }
     }
 

@@ -121,6 +121,9 @@ impl<'a, S: Stream> Unpacker<'a, S> {
 
     fn one(&mut self, head: EntryHead, name: &CStr, place: &Place<'_>) -> Unpacked<()> {
         self.trail.push(name);
+        if self.depth == 0 && head.kind != entry::DIRECTORY {
+            here(refuse_directory(place))?; // before anything is made
+        }
         match head.kind {
             entry::DIRECTORY => return self.enter(head, name, place),
             entry::FILE => self.file(head, name, place)?,
@@ -220,10 +223,7 @@ impl<'a, S: Stream> Unpacker<'a, S> {
     }
 
     fn rename(&self, place: &Place<'_>) -> Unpacked<()> {
-        let renamed = match place.name == c"." {
-            true => Err(Errno::ISDIR),
-            false => fs::renameat2(place.parent, place.temporary, place.parent, place.name),
-        };
+        let renamed = fs::renameat2(place.parent, place.temporary, place.parent, place.name);
         if renamed.is_err() {
             let _ = fs::unlinkat(place.parent, place.temporary, 0);
         }
@@ -270,6 +270,14 @@ impl<'a, S: Stream> Unpacker<'a, S> {
 
     fn keeps_set_ids(&self, fd: i32) -> bool {
         self.rules.set_ids_on.is_some_and(|mount| fs::fstat(fd).is_ok_and(|seen| seen.mount_id == mount))
+    }
+}
+
+/// Nothing is copied into a directory, and none is replaced.
+fn refuse_directory(place: &Place<'_>) -> Result<()> {
+    match fs::statx(place.parent, place.name, AT_SYMLINK_NOFOLLOW) {
+        Ok(seen) if seen.kind() == S_IFDIR => Err(Errno::ISDIR),
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,8 @@ pub mod ask {
     pub const UNPACK: u8 = 3;
     /// What the writable layer changed: CHANGE, and LEAVE after what is in a directory.
     pub const DIFF: u8 = 4;
+    /// Test-only, beside one of them: when a path is resolved, /seam/one and /seam/two change their names.
+    pub const SWAP_RESOLVED: u8 = 0x80;
 }
 
 /// Kinds of what a stream of files consists of; see rust/src/transfer.
