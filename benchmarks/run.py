@@ -68,6 +68,8 @@ BOUNDS = (
     Bound("the host's growth with output=1 MiB", "capture capped", None, 8 * 1024, "KiB"),
     Bound("import pycontainer, beyond pass", "import", None, PURE_IMPORT),
     Bound("import: threads, fds, files, forks", "import effects", None, 0, ""),
+    Bound("stats() of a live container", "stats", None, 60, "us"),
+    Bound("stats(), limits", "stats limits", None, 60, "us"),
     Bound("the helper", "helper", None, 128, "KiB"),
     Bound("what the keeper holds", "keeper", None, 300, "KiB"),
     Bound("a live container beyond its command", "alive", None, 600, "KiB"),
@@ -230,6 +232,9 @@ class Bench:
             yield ("capture", "capture, subprocess"), lambda: self.worker().ask(do="capture", mib=self.mib)
         yield ("capture capped",), lambda: self.worker().ask(do="capture_capped", mib=self.mib)
         yield ("import effects",), lambda: [float(len(import_effects()))]
+        looks = 500 if self.options.quick else 5000
+        for _ in range(3):
+            yield ("stats", "stats limits"), lambda: self.worker().ask(do="stats", n=looks)
         yield ("helper", "keeper"), lambda: self.worker().ask(do="sizes")
         for _ in range(3):
             yield ("alive",), lambda: self.worker().ask(do="alive", n=40 if self.options.quick else 100)

@@ -118,6 +118,22 @@ class Worker:
         self.check(result, "capture_capped")
         return [grown]
 
+    def stats(self, n: int) -> list[float]:
+        """Microseconds of one look at a live container: without limits, and with groups for three."""
+        medians = []
+        for limits in (pc.Limits(), pc.Limits(memory="64MiB", pids=64, cpus=0.5)):
+            with pc.Container(["sleep", "100"], image=self.image, limits=limits) as container:
+                times = []
+                for _ in range(n):
+                    begun = time.perf_counter()
+                    container.stats()
+                    times.append((time.perf_counter() - begun) * 1e6)
+                for guarantee in container.enforced.values():
+                    if guarantee.state != "held":
+                        self.weak[guarantee.name] = f"{guarantee.state}: {guarantee.why}"
+            medians.append(statistics.median(times))
+        return medians
+
     def sizes(self) -> list[float]:
         """KiB: the helper's file; what the keeper holds (resident and page tables)."""
         before = helpers()

@@ -1,4 +1,5 @@
 from pycontainer import wait as wait
+from pycontainer._container import Container as Container
 from pycontainer._doctor import Report as Report, doctor as doctor
 from pycontainer._errors import (
     AuthError as AuthError,
@@ -24,9 +25,11 @@ from pycontainer._failures import (
     LimitExceeded as LimitExceeded,
     TimeoutExpired as TimeoutExpired,
 )
+from pycontainer._files import Change as Change
 from pycontainer._image import Image as Image
 from pycontainer._limits import IoLimit as IoLimit, Limits as Limits, NetworkLimit as NetworkLimit
 from pycontainer._mounts import File as File, Mount as Mount
+from pycontainer._process import Process as Process
 from pycontainer._result import (
     Guarantee as Guarantee,
     Pressure as Pressure,

@@ -97,9 +97,18 @@ def tmpfs(text: str) -> pc.Mount:
 
 
 @_checked
-def port(text: str) -> tuple[int, int]:
-    """HOST:PORT or PORT, as (port inside, port outside; 0 is any free one)."""
+def port(text: str) -> tuple[int | str, int]:
+    """[HOST:]PORT[/udp], as (port inside, as run() takes it, port outside; 0 is any free one)."""
     outside, _, inside = text.rpartition(":")
-    if "/" in inside or ":" in outside:
+    number, _, protocol = inside.partition("/")
+    if protocol not in ("", "tcp", "udp") or ":" in outside:
         raise ValueError(f"not HOST:PORT: {text!r}")
-    return int(inside), int(outside or 0)
+    return f"{int(number)}/udp" if protocol == "udp" else int(number), int(outside or 0)
+
+
+def ports(pairs: list[tuple[int | str, int]]) -> dict[int | str, int] | None:
+    """All that are published. Each port inside has one here."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a port is published twice: here each one has one place")
+    return made or None

@@ -51,8 +51,8 @@ class Container(Live, Files, Reach, Commands, Elsewhere):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block,
-    close(), or the drop of the object kill what runs in it and remove it. It can be used from any thread; in a forked copy of the
-    process it is nobody's.
+    close(), or the drop of the object kill what runs in it and remove it. It can be used from any thread; in a forked
+    copy of the process it is nobody's.
 
     Args:
         args, image, entrypoint, env, limits and the others: as of run().
@@ -256,6 +256,13 @@ class Container(Live, Files, Reach, Commands, Elsewhere):
         result = self.result
         assert result is not None
         return result.enforced
+
+    def namespaces(self) -> dict[str, int]:
+        """Return the inode of each of its namespaces, to be compared with /proc/self/ns: {"pid": 4026532201, ...}."""
+        self._begun()
+        seen = None if self.poll() is not None else self._native.so_far()
+        evidence = (seen or self._outcome).evidence()
+        return {name.partition(":")[2]: inode for name, inode in evidence.items() if name.startswith("ns:")}
 
     def run(self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False) -> Result[Any]:
         """Start it unless it runs, and wait for its end. Its files and logs stay until close().

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Outcome", "TEST_SEAMS", "causes", "container_freeze", "container_pressure", "container_stats",
-    "container_update", "copy_in", "copy_out", "diff", "disk_bound", "fork_after_child", "fork_after_parent",
-    "fork_before", "group_support", "keeper_pid", "probe_host", "read_bytes", "run", "seccomp_compile",
-    "seccomp_program", "set_packaged_keeper", "take_notices", "unpack_archive", "write_bytes",
+    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "causes", "container_freeze", "container_oom",
+    "container_pressure", "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound",
+    "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid", "launch", "probe_host",
+    "read_bytes", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "take_notices",
+    "unpack_archive", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -40,6 +41,111 @@ class Outcome:
         """Return rows (name, state, by, why, fix) of the limits that control groups hold."""
     def overhead(self) -> tuple[int, int]:
         """Return the nanoseconds of the call before the command started, and after it ended."""
+
+@final
+class Container:
+    """A container that runs beside its caller. Any thread may use it; a forked copy of this process gets StateError."""
+
+    def go(self) -> None:
+        """Let the command go of one that was started with `hold`; `runs` tells what became of it."""
+    def begin(self) -> None:
+        """Do the same, and come back when it runs. Signals of the main thread are served."""
+    def runs(self) -> bool:
+        """Tell whether its command runs, or has run, or waits for `go`. Waits for nothing; raises what its start failed with."""
+    def command(self) -> tuple[int, int]:
+        """Return the command's pid as this process sees it, and its pidfd, which stays this object's; 0 and -1: unknown."""
+    def take_pipes(self) -> tuple[int, int, int]:
+        """Return our ends of stdin, stdout and stderr, for the caller to close; -1 where there is none, and the second time."""
+    def terminal(self) -> int:
+        """Return a descriptor of its terminal's outer end, for the caller to close; -1 where there is none."""
+    def poll(self) -> bool:
+        """Tell whether it has ended. Waits for nothing."""
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for its end; False where `timeout` seconds passed first. Signals of the main thread are served."""
+    def outcome(self) -> Outcome | None:
+        """Return what it came to, without output; None while it runs."""
+    def so_far(self) -> Outcome | None:
+        """Return what is known of it while it runs: evidence and what groups hold; None once it has ended."""
+    def signal(self, number: int) -> bool:
+        """Send a signal to the command; False where it has ended."""
+    def kill(self, cause: str) -> None:
+        """End all of it: "killed", "stopped", "timeout" or "output". Does not wait."""
+    def close(self) -> None:
+        """End it, wait for that, and remove what is left of it."""
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there may be news; it stays this object's. -1 of one that was closed."""
+    def log(self) -> ContainerLog | None:
+        """Return its log; None where nothing is logged, or it was forgotten."""
+    def forget_log(self) -> None:
+        """Let the log go."""
+    def listen(self) -> int:
+        """Return a socket, for the caller to close, that gets a byte for what is logged and ends with the container."""
+    def ports(self) -> list[int]:
+        """Return the numbers of the published ports on this machine, in the order of the plan."""
+    def socket(self, family: int, milliseconds: int) -> int:
+        """Return a stream socket of its network namespace, for the caller to close; -1 where the time passed first.
+
+        Args:
+            family: AF_INET or AF_INET6.
+        """
+    def popen(self, spec: object) -> Exec:
+        """Start a command beside the first one; come back when it runs. `spec` is a `pycontainer._beside.BesideSpec`."""
+    def launch(self, spec: object) -> Exec:
+        """Send a command on its way; `Exec.runs` tells what became of it."""
+    def exec(self, spec: object) -> dict[str, Any]:
+        """Run a command beside the first one to its end: the numbers of `Exec.wait`, stdout, stderr and truncated."""
+
+@final
+class ContainerLog:
+    """What a container has printed and is kept, also after it was closed."""
+
+    def read(self, stream: int, start: int, most: int) -> tuple[bytes, int, int, int, bool]:
+        """Read a stream (0: stdout) from a position on.
+
+        Returns:
+            At most `most` bytes, where the next look begins, how many bytes before them are lost, how many were dropped
+            beyond the limit, and whether nothing more will come.
+        """
+
+@final
+class Exec:
+    """A command beside the first one of a container."""
+
+    def runs(self) -> bool:
+        """Tell whether it runs, or has run. Raises what its start failed with."""
+    def command(self) -> tuple[int, int]:
+        """Return its pid as this process sees it, and its pidfd, which stays this object's; 0 and -1: unknown."""
+    def take_pipes(self) -> tuple[int, int, int]:
+        """Return our ends of stdin, stdout and stderr, for the caller to close; -1 where there is none, and the second time."""
+    def terminal(self) -> int:
+        """Return a descriptor of its terminal's outer end, for the caller to close; -1 where there is none."""
+    def poll(self) -> dict[str, Any] | None:
+        """Return how it ended; None while it runs."""
+    def wait(self, timeout: float | None) -> dict[str, Any] | None:
+        """Wait for its end: returncode, reason, lost, wall, cpu_user, cpu_system, memory_peak; None: the time passed."""
+    def is_gone(self) -> bool:
+        """Tell whether nothing is left of what came of it, after `kill`."""
+    def wait_gone(self, timeout: float) -> bool:
+        """Wait for that; False where `timeout` seconds passed first."""
+    def signal(self, number: int) -> bool:
+        """Send it a signal; False where it has ended."""
+    def kill(self, cause: str) -> None:
+        """End it and all that came of it: "killed", "stopped", "timeout" or "output". Does not wait."""
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there may be news; it stays this object's."""
+
+def start(spec: object) -> Container:
+    """Start a container; come back when its command runs. Signals of the main thread are served.
+
+    Args:
+        spec: a `pycontainer._spec.Spec` with `handle`.
+
+    Raises:
+        As `run`.
+    """
+
+def launch(spec: object) -> Container:
+    """Send a container on its way; `Container.runs` tells what became of it."""
 
 def run(spec: object) -> Outcome:
     """Run one container to its end. Signals of the main thread are served meanwhile.
@@ -102,6 +208,13 @@ def container_freeze(container: Any, stop: bool) -> None:
 
 def container_update(container: Any, limits: Any) -> None:
     """Give a live container other limits: all of them, or none. `limits` has the attributes of a Spec that are limits."""
+
+def container_oom(container: Any) -> tuple[int, int] | None:
+    """Return a descriptor, the caller's, and what to poll it for: ready when the OOM killer took a process.
+
+    On cgroup v1 it is ready when the killer is about to, also for a limit above the container; `container_stats` counts.
+    None where no group counts what it takes.
+    """
 
 def container_pressure(container: Any, resource: str, full: bool, stall: float, window: float) -> int:
     """Return a descriptor, the caller's, that has POLLPRI when tasks were stalled for so many seconds within a window."""

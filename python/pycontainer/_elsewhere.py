@@ -50,7 +50,7 @@ class Elsewhere(Process):
 
     @classmethod
     def _found(cls, record: dict[str, Any]) -> Self:
-        made = cls.__new__(cls)
+        made: Any = cls.__new__(cls)
         made._owns, made._owner = False, os.getpid()
         mode, encoding, errors = record["text"]
         made._text = Text({"text": mode, "encoding": encoding, "errors": errors})
@@ -69,7 +69,8 @@ class Elsewhere(Process):
         made._files, made._kept = {}, {}
         made._pid, made._created = record["pid"], record["created"]
         made._native = core().Foreign(record["home"], record["number"], spec, record["basis"], record["ports"])
-        return made
+        found: Self = made
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a reference, which get() follows."""

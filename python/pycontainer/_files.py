@@ -1,4 +1,4 @@
-"""The files of a container: read, written, copied, compared. Its paths are resolved by the engine inside its root; nothing of it runs."""
+"""The files of a container: read, written, copied, compared. The engine resolves its paths, and runs nothing of it."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Change(Frozen):
 class Files:
     """What Container does with the files in it.
 
-    A container has them until it is closed: while it runs or is paused, when it has exited, and before it is started, for
-    which it is set up, and its command waits. A path is absolute and resolved inside the
-    container's root: links and ".." lead where they lead there, and never out. What the kernel makes up (/proc, /sys,
-    control groups) and special files (devices, fifos, sockets) are refused.
+    A container has them until it is closed: while it runs or is paused, when it has exited, and before it is started,
+    for which it is set up, and its command waits. A path is absolute and resolved inside the container's root:
+    links and ".." lead where they lead there, and never out. What the kernel makes up (/proc, /sys, control groups)
+    and special files (devices, fifos, sockets) are refused.
     """
 
     def _reachable(self) -> Any:
@@ -62,7 +62,7 @@ class Files:
         return bytes(core().read_bytes(self._reachable(), name, _ALL if most == math.inf else most))
 
     def write_bytes(self, path: Arg, data: bytes | bytearray | memoryview, mode: int = 0o644) -> None:
-        """Make a file, or replace the one that is there, in one step: who reads it meanwhile sees the old one or the new.
+        """Make a file, or replace the one that is there, in one step: a reader sees the old one or the new.
 
         It belongs to the container's root. A link of that name is replaced, not followed. Directories above it must be
         there.
@@ -86,11 +86,12 @@ class Files:
         """Copy a file, a link or a tree of this machine into the container.
 
         `dst` is the new name, never a directory to copy into; its parent must be there. Trees merge, as with
-        shutil.copytree(symlinks=True, dirs_exist_ok=True): directories that are there are entered and get the mode of the
-        source's, files and links of the same name are replaced. Modes, times of the last change, extended attributes
-        `user.*` and holes are kept; what is made belongs to the container's root. Set-id bits are kept in the container's
-        own layer, and nowhere else. Links are copied as links, also `src` itself, unless it ends in a slash. What cannot be
-        read, and special files, are left out: the rest is copied, and then the error names the first.
+        shutil.copytree(symlinks=True, dirs_exist_ok=True): directories that are there are entered and get the mode
+        of the source's, files and links of the same name are replaced. Modes, times of the last change, extended
+        attributes `user.*` and holes are kept; what is made belongs to the container's root. Set-id bits are kept
+        in the container's own layer, and nowhere else. Links are copied as links, also `src` itself, unless it ends
+        in a slash. What cannot be read, and special files, are left out: the rest is copied, and then the error
+        names the first.
 
         Args:
             src: a path of this machine.
@@ -107,10 +108,10 @@ class Files:
     def copy_out(self, src: Arg, dst: Arg) -> None:
         """Copy a file, a link or a tree of the container to this machine.
 
-        As copy_in(), the other way: what is made belongs to this process's user, and set-id bits are dropped. The content
-        of /proc, /sys and /dev of a running container stays there. Links are copied as links: they can lead anywhere on
-        this machine, so a program that walks the copy must not follow them. A link that stands at `dst`, or in a tree that
-        is merged, is not followed either.
+        As copy_in(), the other way: what is made belongs to this process's user, and set-id bits are dropped. The
+        content of /proc, /sys and /dev of a running container stays there. Links are copied as links: they can lead
+        anywhere on this machine, so a program that walks the copy must not follow them. A link that stands at
+        `dst`, or in a tree that is merged, is not followed either.
 
         Args:
             src: a path in the container.
@@ -125,8 +126,8 @@ class Files:
     def diff(self) -> list[Change]:
         """Return what differs from the image, sorted by path, as `docker diff` shows it.
 
-        A directory is "C" where something in it, its mode or its owner has changed. What is mounted is not part of it, nor
-        are empty mount points of the engine's own making.
+        A directory is "C" where something in it, its mode or its owner has changed. What is mounted is not part of
+        it, nor are empty mount points of the engine's own making.
 
         Raises:
             SetupError: the layers cannot be compared.

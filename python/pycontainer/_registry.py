@@ -101,7 +101,7 @@ def enter(container: Any, native: Any) -> str:
         os.rename(beside, path)
     except OSError:
         return ""
-    return path
+    return str(path)
 
 
 def leave(*paths: str) -> None:
@@ -212,7 +212,7 @@ def _plain(spec: Any) -> dict[str, Any]:
         fields.pop(name, None)
     for name in _JOINED:
         fields[name] = b"\0".join(fields[name]).decode("latin-1")
-    return fields
+    return dict(fields)
 
 
 def spec_of(plain: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Stats(Frozen):
     """What a container uses at one moment, in Usage's units. What this kernel cannot tell is None, never 0.
 
     Attributes:
-        cpu: seconds of CPU of the whole tree so far.
+        cpu: seconds of CPU of the whole tree so far; where no group counts them, in hundredths.
         memory: bytes, with the upper layer and tmpfs where they lie in memory. Where no group counts memory (cgroup v1
             without a memory limit, or no groups at all) it is the sum of its processes' resident pages: a page that two
             of them share counts twice, the upper layer not at all.

@@ -21,7 +21,7 @@ from pathlib import Path
 import pycontainer as pc
 from pycontainer import _cli_containers
 from pycontainer._cli_attach import Carrier, size as terminal_size, streams
-from pycontainer._cli_words import pids, port, size, swap_size, tmpfs, ulimit, volume
+from pycontainer._cli_words import pids, port, ports, size, swap_size, tmpfs, ulimit, volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "hostname": arguments.hostname,
         "mounts": [*arguments.volume, *arguments.tmpfs],
         "network": arguments.network,
-        "ports": dict(arguments.publish) or None,
+        "ports": ports(arguments.publish),
         "namespaces": shared or None,
         "security": security(arguments),
         "read_only": arguments.read_only,

@@ -21,7 +21,7 @@ pub const SCRATCH: usize = 64 * 1024;
 /// Connections, or datagrams, that one turn takes, so that others have theirs.
 pub const BURST: usize = 32;
 /// Nanoseconds for what the container has sent before it ended to reach who reads it.
-const LAST_GRACE: u64 = 200 * MILLISECOND;
+const LAST_GRACE: u64 = 400 * MILLISECOND;
 /// Nanoseconds until connections are taken again where the kernel had no room for one.
 const PAUSE: u64 = 100 * MILLISECOND;
 const MILLISECOND: u64 = 1_000_000;

@@ -85,7 +85,7 @@ fn release(plan: &Plan<'_>, launched: &mut Launched, rootless: bool) -> Outcome<
     }
     own_streams(plan)?;
     if porter::wanted(plan) {
-        launched.porter = porter::start(plan, launched.pidfd.raw(), launched.control.raw(), rootless)
+        launched.porter = porter::start(plan, launched.pidfd.raw(), launched.control.raw())
             .map_err(at(phase::CLONE, step::PORTER))?;
     }
     if plan.head.has(flag::PID1) {

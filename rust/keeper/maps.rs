@@ -27,6 +27,17 @@ impl Maps<'_> {
         };
         self.gid.is_empty() || self.gid.split(|byte| *byte == b'\n').any(holds)
     }
+
+    /// The last uid and gid of each map, as they are outside.
+    pub fn last(&self) -> Option<(u32, u32)> {
+        last_of(self.uid).zip(last_of(self.gid))
+    }
+}
+
+fn last_of(map: &[u8]) -> Option<u32> {
+    let line = map.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty())?;
+    let mut numbers = line.split(|byte| *byte == b' ').map(number).skip(1);
+    numbers.next().zip(numbers.next()).map(|(first, count)| (first + count).saturating_sub(1) as u32)
 }
 
 fn number(digits: &[u8]) -> u64 {

@@ -10,7 +10,7 @@ use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned, PollFd};
 use crate::sys::{Errno, Result, freestanding, net, security};
-use crate::wire::{Fixed, Head, Write, role};
+use crate::wire::{Fixed, Write, role};
 use crate::{carry, maps, pid1};
 
 /// Listening sockets of one container: two families for each of its ports.
@@ -31,7 +31,7 @@ pub fn send_network(control: i32) -> Result<()> {
 }
 
 /// Its pid and pidfd, once it listens.
-pub fn start(plan: &Plan<'_>, container: i32, control: i32, rootless: bool) -> Result<(i32, Fd)> {
+pub fn start(plan: &Plan<'_>, container: i32, control: i32) -> Result<(i32, Fd)> {
     let network = maps::receive_namespace(control)?;
     let (ours, theirs) = net::socketpair()?;
     net::send(ours.raw(), order(plan, container).bytes(), &[], 0)?;
@@ -40,7 +40,7 @@ pub fn start(plan: &Plan<'_>, container: i32, control: i32, rootless: bool) -> R
         let ports = plan.fds.with_role(role::PORT).map(|(fd, _)| fd);
         let ready = process::setns(network.raw(), CLONE_NEWNET)
             .and_then(|()| pid1::keep_only(ports.chain([container, socket])))
-            .and_then(|()| give_up_power(&plan.head, rootless));
+            .and_then(|()| give_up_power(plan));
         if let Err(errno) = ready {
             tell(socket, errno);
             process::exit_group(1);
@@ -93,9 +93,10 @@ fn await_word(socket: i32) -> Result<()> {
     }
 }
 
-fn give_up_power(head: &Head, rootless: bool) -> Result<()> {
+/// Of its ids it takes the container's last ones: the kernel counts what its root's are against the bound on its tasks.
+fn give_up_power(plan: &Plan<'_>) -> Result<()> {
     let _ = process::setgroups(&[]); // a keeper of one id may not, and has its user's alone
-    let (uid, gid) = identity(head, rootless);
+    let (uid, gid) = plan.maps.last().unwrap_or((NOBODY, NOBODY));
     process::setresgid(gid)?;
     process::setresuid(uid)?;
     security::capset(0)?;
@@ -104,17 +105,6 @@ fn give_up_power(head: &Head, rootless: bool) -> Result<()> {
     forget_files();
     // After the last change of ids, which clears it.
     process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0).map(drop)
-}
-
-/// The container's root as this machine has it; not root of this machine, nor a plain user where he has other ids.
-fn identity(head: &Head, rootless: bool) -> (u32, u32) {
-    let uid = match head.base {
-        0 if rootless => head.creators,
-        0 => NOBODY,
-        base => base,
-    };
-    let gid = if head.group_base == 0 && !rootless { NOBODY } else { head.group_base };
-    (uid, gid)
 }
 
 /// By Landlock, where there is one: no file, under no name.

@@ -29,13 +29,13 @@ mod _core {
     #[pymodule_export]
     use crate::py::container::{Container, ContainerLog, Exec, launch, start};
     #[pymodule_export]
-    use crate::py::control::{container_freeze, container_pressure, container_stats, container_update};
+    use crate::py::control::{container_freeze, container_oom, container_pressure, container_stats, container_update};
     #[pymodule_export]
     use crate::py::doctor::{causes_, disk_bound, probe_host};
     #[pymodule_export]
-    use crate::py::foreign::{Foreign, keeper_lives, registry_home, registry_place};
-    #[pymodule_export]
     use crate::py::files::{copy_in, copy_out, diff, read_bytes, write_bytes};
+    #[pymodule_export]
+    use crate::py::foreign::{Foreign, keeper_lives, registry_home, registry_place};
     #[pymodule_export]
     use crate::py::functions::{
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,

@@ -16,7 +16,7 @@ ROOMS = [
     {"_types", "_errors", "_causes", "_log"},
     {"_arguments"},
     {"_failures", "_limits", "_mounts", "_seccomp", "_native", "_ports"},
-    {"_security", "_result"},
+    {"_security", "_result", "_files"},
     {"_enforced", "_image", "_spaces"},
     {"_spec"},
     {"_outcome", "_lines", "_stats"},

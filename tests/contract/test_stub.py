@@ -7,18 +7,26 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import pycontainer
 from pycontainer import _core
 
 STUB = Path(pycontainer.__file__).parent / "_core.pyi"
 
 
-def described() -> tuple[dict[str, list[str]], dict[str, list[str]], set[str]]:
-    """Functions with their parameters, members of Outcome with theirs, constants."""
+CLASSES = ["Container", "ContainerLog", "Exec", "Outcome"]
+
+
+def described() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]], set[str]]:
+    """Functions with their parameters, members of the classes with theirs, constants."""
     tree = ast.parse(STUB.read_text())
     functions = {node.name: names(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
-    outcome = next(node for node in tree.body if isinstance(node, ast.ClassDef))
-    members = {node.name: names(node) for node in outcome.body if isinstance(node, ast.FunctionDef)}
+    members = {
+        owner.name: {node.name: names(node) for node in owner.body if isinstance(node, ast.FunctionDef)}
+        for owner in tree.body
+        if isinstance(owner, ast.ClassDef)
+    }
     constants = {ast.unparse(node.target) for node in tree.body if isinstance(node, ast.AnnAssign)}
     return functions, members, constants
 
@@ -37,15 +45,16 @@ def public(owner: Any) -> set[str]:
 
 def test_functions_and_constants() -> None:
     functions, _, constants = described()
-    assert public(_core) == functions.keys() | constants | {"Outcome"}
+    assert public(_core) == functions.keys() | constants | set(CLASSES)
     assert {name: parameters(getattr(_core, name)) for name in functions} == functions
 
 
-def test_outcome() -> None:
-    _, members, _ = described()
-    assert public(_core.Outcome) == members.keys()
+@pytest.mark.parametrize("owner", CLASSES)
+def test_members_of(owner: str) -> None:
+    members = described()[1][owner]
+    assert public(getattr(_core, owner)) == members.keys()
     for name, wanted in members.items():
-        member = getattr(_core.Outcome, name)
+        member = getattr(getattr(_core, owner), name)
         if callable(member):
             assert parameters(member) == wanted, name
         else:

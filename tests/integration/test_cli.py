@@ -55,7 +55,6 @@ def test_stdin_is_given_with_i_only(rootfs: Path) -> None:
         (["host", "/etc/passwd"], 126, "cannot execute /etc/passwd"),
         (["host"], 125, "args is required"),
         (["-v", "vol:/v", "host", "true"], 125, "not built yet"),
-        (["-p", "80:80", "host", "true"], 125, "not built yet"),
         (["--network", "private", "host", "true"], 125, "not built yet"),
         (["-d", "host", "true"], 125, "end with this process"),
         (["--user", "nobody-here", "host", "true"], 125, "nobody-here"),

@@ -9,6 +9,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ import requirements
 from pace import patience
 from programs.loads import MIB, Load
 from pycontainer import Container, IoLimit, Limits, Reason, StateError
+from pycontainer._native import core
 
 pytest_plugins = ["programs.loads"]
 pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
@@ -75,7 +77,7 @@ def test_two_looks_around_an_allocation_differ_by_it(load: Load) -> None:
     assert after.pids == 1
     assert after.cpu is not None
     assert before.cpu is not None
-    assert 0 < before.cpu < after.cpu
+    assert 0 <= before.cpu <= after.cpu  # without a group in the clock's ticks
     assert "memory=" in repr(after)
 
 
@@ -218,6 +220,18 @@ def test_pausing_again_and_again(load: Load) -> None:
 
 
 @pytest.mark.requires("user", "hybrid")
+def test_a_plain_user_without_groups_is_told_what_would_hold_a_later_limit(load: Load) -> None:
+    with holder(load, 1) as container:
+        for limits in (Limits(memory="64MiB"), Limits(cpus=0.5), Limits(pids=30)):
+            (field,) = limits._said()
+            with pytest.raises(pc.NotSupported, match=field) as refused:
+                container.update(limits)
+            assert refused.value.fix
+        assert container.limits == Limits()
+        assert container.update(Limits(wall_time=100)).wall_time == 100
+
+
+@pytest.mark.requires("user", "hybrid")
 def test_without_a_group_there_is_no_pause_and_it_says_why(load: Load) -> None:
     if requirements.missing("pen") is None:
         return
@@ -293,12 +307,14 @@ def test_a_limit_below_its_use_is_refused_with_both_numbers(load: Load, limited:
 @pytest.mark.requires("controller:cpu", "pen")
 def test_processors_are_taken_and_given_back(load: Load) -> None:
     with Container(SPIN, image=load.root) as container:
-        container.update(Limits(cpus=0.2))
-        assert 0.1 < spent(container, 1) < 0.3
-        container.update(Limits(cpus=0.5))
-        assert 0.35 < spent(container, 1) < 0.65
+        # What is too much shows at once; on a busy machine what is given is not had at once.
+        container.update(Limits(cpus=0.1))
+        assert spent(container, 1) < 0.15
+        container.update(Limits(cpus=0.3))
+        until(lambda: spent(container, 0.5) > 0.2, 30)
+        assert spent(container, 1) < 0.4
         container.update(Limits(cpus="max"))
-        assert spent(container, 1) > 0.5
+        until(lambda: spent(container, 0.5) > 0.4, 30)
         assert container.limits.cpus == float("inf")
 
 
@@ -452,20 +468,21 @@ def test_what_is_no_limits_is_refused(load: Load) -> None:
         assert container.update(Limits()) == Limits()
 
 
-@pytest.mark.requires("root", "cgroup2:io", "path:/dev/vdb")
+@pytest.mark.requires("root", "cgroup2:io")
 def test_rates_of_a_disk_are_changed_and_lifted(load: Load) -> None:
-    def rule(container: Container) -> str:
-        group = container.exec(["cat", "/proc/self/cgroup"])
-        assert group.returncode == 0
-        paths = container._native.so_far().group_paths
-        with open(f"{paths[0]}/io.max") as file:
-            return file.read()
+    block = next(place for place in Path("/sys/block").iterdir() if (place / "device").exists())
+    disk = (block / "dev").read_text().strip()
 
-    with holder(load, 1, limits=Limits(io={"/dev/vdb": IoLimit(read_bps="1MiB")})) as container:
-        container.update(Limits(io={"/dev/vdb": IoLimit(write_bps="2MiB")}))
-        assert "rbps=max wbps=2097152" in rule(container)
-        container.update(Limits(io={"/dev/vdb": IoLimit(write_bps="max")}))
-        assert rule(container).strip() == ""
+    def rules(container: Container) -> str:
+        lines = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
+        group = next(line[3:] for line in lines if line.startswith("0::"))
+        return Path(f"/sys/fs/cgroup{group}/io.max").read_text()
+
+    with holder(load, 1, limits=Limits(io={disk: IoLimit(read_bps="1MiB")})) as container:
+        container.update(Limits(io={disk: IoLimit(write_bps="2MiB")}))
+        assert f"{disk} rbps=max wbps=2097152" in rules(container)
+        container.update(Limits(io={disk: IoLimit(write_bps="max")}))
+        assert rules(container).strip() == ""
 
 
 # ---- watched -----------------------------------------------------------------------------------------------------
@@ -518,6 +535,30 @@ def test_what_a_trigger_cannot_be_is_refused(load: Load) -> None:
         ):
             with pytest.raises(ValueError, match=message):
                 container.pressure(resource, **words)  # type: ignore[arg-type]
+
+
+@memory_group
+def test_the_oom_killer_can_be_watched(load: Load) -> None:
+    script = "sleep 1; /bin/load child_hog 200 100"
+    with Container(["sh", "-c", script], image=load.root, limits=Limits(memory="64MiB", oom_group=False)) as container:
+        watched = core().container_oom(container._native)
+        assert watched is not None
+        fd, events = watched
+        with open(fd, "rb"):
+            poll = select.poll()
+            poll.register(fd, events)
+            assert poll.poll(100) == []
+            assert poll.poll(patience(20) * 1000)
+            until(lambda: container.stats().oom_kills == 1)
+
+
+def test_without_a_memory_limit_there_is_nothing_to_watch_on_version_1(load: Load) -> None:
+    with holder(load, 1) as container:
+        watched = core().container_oom(container._native)
+        if watched is not None:
+            os.close(watched[0])
+        counted = requirements.missing("cgroup2:memory") is None
+        assert (watched is not None, container.stats().oom_kills is not None) == (counted, counted)
 
 
 # ---- states ------------------------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ def reset(client, data):
 
 def bye(client, data):
     client.setblocking(True)
-    client.sendall(b"x" * 100000)
+    client.sendall(b"x" * (4 << 20))
+    print("sent", flush=True)
     os._exit(0)
 
 def still(client, data):
@@ -383,11 +384,18 @@ def test_the_container_ends_and_so_do_its_connections_and_its_ports() -> None:
 
 
 def test_what_a_program_sent_before_it_ended_arrives() -> None:
-    """It has written all and exits at once: PID 1 is dead before anybody here has read a byte."""
-    with Service("tcp v4 80 bye") as service, connect(service.port()) as client:
+    """It has written all and exits while nobody here reads: a part is in sockets of a container that is no more."""
+    with Service("tcp v4 80 bye") as service, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.settimeout(patience(10))
+        client.connect(("127.0.0.1", service.port()))
         client.sendall(b"x")
+        assert service.output.readline() == "sent\n"
+        time.sleep(0.05)
+        arrived = len(everything(client))
+        assert arrived == 4 * MIB
         service.ended()
-        assert len(everything(client)) == 100000
+        assert service.result.returncode == 0
 
 
 def test_a_timeout_ends_a_service_with_open_connections() -> None:
@@ -453,6 +461,7 @@ def test_the_porter_has_no_power_no_file_and_no_descriptor_that_is_not_its_own()
         if os.geteuid() == 0:
             assert status["Groups"] == []
             assert int(status["Uid"][1]) >= 0x70000000
+            assert int(status["Uid"][1]) % 65536 == 65535
             open_ones = [os.readlink(fd) for fd in Path(f"/proc/{porter}/fd").iterdir()]
             # Two that listen, two of the connection, epoll and the container's pidfd.
             assert sum(target.startswith("socket:") for target in open_ones) == 4
@@ -492,6 +501,13 @@ def test_a_low_port_is_roots() -> None:
     with pytest.raises(pc.SetupError) as caught:
         pc.run(["true"], ports={80: 80})
     assert (caught.value.errno, "ip_unprivileged_port_start" in str(caught.value)) == (errno.EACCES, True)
+
+
+def test_the_porter_is_none_of_the_container_s_tasks(load: Load) -> None:
+    """The default bound is the user namespace's, which counts by uid."""
+    without, with_one = (load("tasks", "thread", 0, 2500, ports=ports).stdout for ports in ({}, {80: 0}))
+    assert with_one == without
+    assert b"EAGAIN" in without
 
 
 def test_a_command_that_is_pid_1_has_ports_too() -> None:

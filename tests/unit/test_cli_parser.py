@@ -60,7 +60,8 @@ def test_a_command_s_words_are_never_touched(command: list[str]) -> None:
         ["--cpus", "x", "host"], ["-v", "/src", "host"], ["-v", "/a:/b:zz", "host"], ["-v", "/a:b", "host"],
         ["-v", "/a:/b:ro,owner=7", "host"],
         ["--tmpfs", "/t:bad=1", "host"], ["--ulimit", "nofile", "host"], ["-p", "x:1", "host"],
-        ["-p", "1.2.3.4:1:2", "host"], ["--pid", "other", "host"], ["--format", "xml", "host"], ["-m", "-1", "host"],
+        ["-p", "1.2.3.4:1:2", "host"], ["-p", "1:2/sctp", "host"], ["-p", "1:/udp", "host"],
+        ["--pid", "other", "host"], ["--format", "xml", "host"], ["-m", "-1", "host"],
     ],
 )  # fmt: skip
 def test_a_usage_error_is_docker_s_125(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +73,13 @@ def test_help_is_not_the_host_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert refused("--help") == 0
     assert "--memory-swap" in capsys.readouterr().out
     assert options("-h", "box")["hostname"] == "box"
+
+
+def test_a_port_is_published_once() -> None:
+    assert _cli_words.ports([(80, 1), ("80/udp", 2)]) == {80: 1, "80/udp": 2}
+    assert _cli_words.ports([]) is None
+    with pytest.raises(ValueError, match="twice"):
+        _cli_words.ports([(80, 1), (80, 2)])
 
 
 # ---- values ------------------------------------------------------------------------------------------------------
@@ -178,13 +186,13 @@ def test_security_options(tmp_path: Path) -> None:
 def test_the_other_flags() -> None:
     made = options(
         "-u", "1:2", "-w", "/tmp", "--network", "host", "--read-only", "--entrypoint", "sh", "--group-add", "5",
-        "--group-add", "audio", "--pid", "host", "--cgroupns", "host", "-p", "8080:80", "-p", "53", "--rm", "--init",
-        "-t",
+        "--group-add", "audio", "--pid", "host", "--cgroupns", "host", "-p", "8080:80", "-p", "53", "-p", "54:53/udp",
+        "-p", "22:22/tcp", "--rm", "--init", "-t",
     )  # fmt: skip
     wanted = {
         "user": "1:2", "cwd": "/tmp", "network": "host", "read_only": True, "entrypoint": ["sh"],
-        "groups": [5, "audio"], "namespaces": {"pid": "host", "cgroup": "host"}, "ports": {80: 8080, 53: 0},
-        "tty": True, "stdin": None,
+        "groups": [5, "audio"], "namespaces": {"pid": "host", "cgroup": "host"},
+        "ports": {80: 8080, 53: 0, "53/udp": 54, 22: 22}, "tty": True, "stdin": None,
         "capture_output": False, "text": None,
     }  # fmt: skip
     assert {name: made[name] for name in wanted} == wanted

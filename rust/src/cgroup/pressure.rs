@@ -68,6 +68,13 @@ impl OomWatch {
     }
 }
 
+impl From<OomWatch> for OwnedFd {
+    /// The one to poll: the kernel needs no other.
+    fn from(watch: OomWatch) -> OwnedFd {
+        if watch.version == Version::V1 { watch.event } else { watch.counter }
+    }
+}
+
 impl AsFd for OomWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if self.version == Version::V1 { self.event.as_fd() } else { self.counter.as_fd() }

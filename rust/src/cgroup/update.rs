@@ -120,10 +120,13 @@ impl Groups {
         Ok(())
     }
 
-    /// A group of version 1 can be joined at any time; one of version 2 is where the container was born, or nowhere.
+    /// A group of version 1 can be joined at any time; one of version 2 is where the container was born, or nowhere, and has files
+    /// for a controller from the moment at which that is turned on.
     fn join_late(&mut self, controller: Controller) -> Result<()> {
-        if let Some((_, Version::V2)) = self.tree.seats[controller as usize].at() {
+        if let Some((hierarchy, Version::V2)) = self.tree.seats[controller as usize].at() {
             self.unified().map_err(|missing| Error::unsupported(controller.title(), missing.cause, missing.fix))?;
+            // Where that fails, the write of the limit says so.
+            let _ = self.tree.hierarchies[hierarchy].enable(controller);
         }
         self.join(controller)
     }

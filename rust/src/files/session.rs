@@ -12,10 +12,12 @@ use crate::wire::{Write, request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+/// A message to the keeper, with descriptors.
+pub type Send<'a> = &'a dyn Fn(&[u8], &[i32]) -> Result<()>;
+
 /// Where a container's files are asked for.
 pub struct Door<'a> {
-    /// A message to the keeper, with descriptors.
-    pub send: &'a dyn Fn(&[u8], &[i32]) -> Result<()>,
+    pub send: Send<'a>,
     /// The keeper's pidfd.
     pub keeper: BorrowedFd<'a>,
     pub id: u64,

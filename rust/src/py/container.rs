@@ -215,13 +215,13 @@ impl ContainerLog {
         &self,
         py: Python<'py>,
         stream: usize,
-        from: u64,
+        start: u64,
         most: usize,
     ) -> PyResult<(Bound<'py, PyBytes>, u64, u64, u64, bool)> {
         if stream > 1 {
             return Err(PyValueError::new_err("stream must be 0 or 1"));
         }
-        let piece = py.detach(|| self.log.read(stream, from, most)).map_err(|error| raise(py, error))?;
+        let piece = py.detach(|| self.log.read(stream, start, most)).map_err(|error| raise(py, error))?;
         Ok((PyBytes::new(py, &piece.bytes), piece.next, piece.lost, piece.dropped, piece.ended))
     }
 }

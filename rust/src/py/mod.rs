@@ -5,8 +5,8 @@ pub mod container;
 pub mod control;
 pub mod doctor;
 pub mod errors;
-pub mod foreign;
 pub mod files;
+pub mod foreign;
 pub mod functions;
 pub mod spec;
 

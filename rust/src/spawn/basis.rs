@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn another_process_reads_what_this_one_wrote() {
-        let maps = Maps { uid: vec![Line::new(0, 1000, 1), Line::new(1, 100_000, 65_535)], gid: vec![Line::new(0, 7, 1)] };
+        let maps =
+            Maps { uid: vec![Line::new(0, 1000, 1), Line::new(1, 100_000, 65_535)], gid: vec![Line::new(0, 7, 1)] };
         let basis = Basis {
             head: Head { id: 3, flags: 5, clone_flags: 1 << 40, ..Head::default() },
             ids: maps,

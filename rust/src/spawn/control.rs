@@ -10,6 +10,7 @@ use super::spec::{Limits, Root, Spec};
 use crate::cgroup::{Cap, Changed, CpuFormat, Groups, Inside, LiveStats, OomWatch, Resource, in_use, parent};
 use crate::error::{Error, Result};
 use crate::wire::{Update, bound, role};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,9 @@ impl Handle {
         let first = if counted { None } else { self.first()? };
         self.with_live(|live| {
             let mut now = groups(live)?.live_stats(first);
+            if now.cpu_usec.is_none() && live.has_no_command() {
+                return Err(ended());
+            }
             // Our own PID 1 is none of the container's tasks.
             now.pids = now.pids.map(|tasks| tasks.saturating_sub(ours(&live.spec)));
             Ok(now)
@@ -61,6 +65,15 @@ impl Handle {
         let (_, command) = self.command()?;
         let command = Some(command).filter(|pid| *pid > 0);
         Ok(if self.spec().pid1 { command } else { command.and_then(parent) })
+    }
+}
+
+impl Live {
+    /// It has ended, and nobody has said so yet.
+    fn has_no_command(&self) -> bool {
+        let Some((_, Some(pidfd))) = &self.runs else { return false };
+        let mut fds = [PollFd::new(&**pidfd, PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
     }
 }
 

@@ -318,8 +318,7 @@ impl Inner {
         };
         state.refused = None;
         self.send(&line, &[request::ERRANDS])?;
-        let answered =
-            |state: &State| state.errands.is_some() || state.refused.is_some() || state.finished.is_some();
+        let answered = |state: &State| state.errands.is_some() || state.refused.is_some() || state.finished.is_some();
         self.await_answer(state, answered)
     }
 

@@ -73,7 +73,8 @@ impl Handle {
             return Err(explain::completed(refused.unwrap_or_else(super::keeper::died)));
         }
         let slot = Slot { log: live.log.clone(), live: Some(live), ..Slot::default() };
-        let (id, ports) = slot.live.as_ref().map(|live| (live.id, live.prepared.ports.numbers.clone())).unwrap_or_default();
+        let (id, ports) =
+            slot.live.as_ref().map(|live| (live.id, live.prepared.ports.numbers.clone())).unwrap_or_default();
         let inner = Arc::new(Inner { engine, spec, id, called, ports, slot: Mutex::new(slot) });
         Ok(Handle { inner, owner: std::process::id() })
     }

@@ -16,7 +16,8 @@ pub fn socket(container: &impl Home, family: u8, milliseconds: u64) -> Result<Op
     };
     let gate = gate::spawning();
     let (ours, theirs) = sys::net::socketpair().map_err(failed)?;
-    let sent = sys::net::send(pid1.as_raw_fd(), &[errand::SOCKET, family], &[theirs.raw()], sys::constants::MSG_DONTWAIT);
+    let sent =
+        sys::net::send(pid1.as_raw_fd(), &[errand::SOCKET, family], &[theirs.raw()], sys::constants::MSG_DONTWAIT);
     drop(theirs);
     drop(gate);
     match sent {

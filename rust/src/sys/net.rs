@@ -87,8 +87,7 @@ pub fn pass_credentials(fd: i32) -> Result<()> {
 pub fn peer(fd: i32) -> Result<Credentials> {
     let mut seen = Credentials::default();
     let mut length = size_of::<Credentials>() as u32;
-    let arguments =
-        [fd as usize, SOL_SOCKET, SO_PEERCRED, &raw mut seen as usize, &raw mut length as usize];
+    let arguments = [fd as usize, SOL_SOCKET, SO_PEERCRED, &raw mut seen as usize, &raw mut length as usize];
     // SAFETY: both results live across the call.
     unsafe { call(nr::GETSOCKOPT, arguments) }?;
     // SAFETY: written by the kernel behind our back.
