@@ -25,7 +25,7 @@ from pycontainer._result import Reason, Result
 from pycontainer._security import Security
 from pycontainer._spec import Spec
 from pycontainer._text import TYPE_CHECKING
-from pycontainer._types import parse_bool, parse_duration
+from pycontainer._types import parse_bool, parse_duration, parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,6 +68,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere):
         labels: as given.
         args: the command, as given.
         limits: the Limits that hold.
+        image: the Image that it was started from.
 
     Raises:
         ValueError, TypeError: an argument is wrong.
@@ -116,6 +117,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere):
         self.name = self.id[:12] if name is None else _arguments.identifier(name, "name")
         self.labels = _labels(labels)
         self.limits = self._spec.said
+        self.image = self._spec.image
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])
         self._closed = self._paused = False
         # Set up all but the command: somebody wanted its files before the start.
@@ -201,6 +203,18 @@ class Container(Live, Files, Reach, Commands, Elsewhere):
             return self._hold()
         self._open()
         return self._native
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give its terminal another size; before start() the one that it begins with.
+
+        Raises:
+            StateError: it has no terminal, or is closed.
+        """
+        if self._native is None and self._spec.tty and not self._closed:
+            self._spec.window = (parse_int(rows, "rows", 1, 65535), parse_int(columns, "columns", 1, 65535))
+        else:
+            self._open()
+            super().resize(rows, columns)
 
     # The end.
 

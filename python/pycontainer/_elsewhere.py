@@ -57,17 +57,18 @@ class Elsewhere(Process):
         made._spec = spec = Spec.__new__(Spec)
         vars(spec).update(_registry.spec_of(record["spec"]))
         spec.said = made.limits = _registry.limits_of(record["limits"])
+        made.image = _registry.image_of(spec.root)
         made.args, made.id, made.name = list(record["args"]), record["id"], record["name"]
         made.labels = dict(record["labels"])
         # Pipes are the owner's.
         made._kinds = tuple("log" if kind == "log" else "null" for kind in record["kinds"])
         made._closed = made._paused = False
+        made._held = None
         made._closing = RLock()
         made._short_log, made._result, made._cut = {}, None, []
         made._files, made._kept = {}, {}
         made._pid, made._created = record["pid"], record["created"]
-        made._held = None
-        made._native = core().Foreign(record["home"], record["number"], spec, record["basis"])
+        made._native = core().Foreign(record["home"], record["number"], spec, record["basis"], record["ports"])
         found: Self = made
         return found
 

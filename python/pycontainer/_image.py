@@ -120,6 +120,10 @@ class Image(Frozen):
         """
         return cls._make("directory", directory=core().unpack_archive(os.fsencode(host_path(path, "path"))))
 
+    def __str__(self) -> str:
+        """As the command line takes it: "host", or a directory."""
+        return "host" if self._kind == "host" else self._directory
+
     def __repr__(self) -> str:
         if self._kind == "host":
             more = self._directories[len(_interpreter_directories()) :]

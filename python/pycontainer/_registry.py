@@ -12,6 +12,7 @@ import os
 import stat
 import time
 
+from pycontainer._image import Image
 from pycontainer._limits import IoLimit, Limits, NetworkLimit
 from pycontainer._native import core
 from pycontainer._text import TYPE_CHECKING
@@ -82,6 +83,7 @@ def enter(container: Any, native: Any) -> str:
         "created": time.time(),
         "pid": native.command()[0],
         "number": number,
+        "ports": native.ports(),
         "basis": basis,
         "limits": _said(container.limits),
         "kinds": container._kinds,
@@ -196,6 +198,12 @@ def _read(home: str, id: str) -> dict[str, Any] | None:
         return None
     record["home"] = home
     return record
+
+
+def image_of(root: tuple[Any, ...]) -> Image:
+    """Make the Image of a Spec's root; a container that has another one's mounts has none."""
+    kind, directory, directories, writable = root
+    return Image._make("directory" if kind == "directory" else "host", directory, directories, writable)
 
 
 def _plain(spec: Any) -> dict[str, Any]:

@@ -102,8 +102,15 @@ class Container(Process):
 
     async def start(self) -> Self:
         """Start the command, and come back when it runs. Raises as `pycontainer.Container.start`."""
-        await self._begin()
+        self._sync._startable()
+        self._sync._claim_name()
+        try:
+            await self._begin()
+        except BaseException:
+            self._sync._withdraw()
+            raise
         await self._adopt(self._sync._text, self._sync._kinds)
+        self._sync._tell()
         return self
 
     async def _begin(self) -> None:

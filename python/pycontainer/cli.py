@@ -1,10 +1,12 @@
 """The command line: docker's words for the public package. Uses nothing that a program could not use too.
 
     pycontainer run [OPTIONS] IMAGE [COMMAND...]
+    pycontainer exec [OPTIONS] CONTAINER COMMAND...
+    pycontainer ps [OPTIONS]
     pycontainer doctor [--format json]
 
 Exit codes are docker's: the command's own; 125 where the container could not be started, 126 not executable,
-127 not found, 128+n for signal n; 130 after Ctrl-C; 1 for -i -t without a terminal.
+127 not found, 128+n for signal n; 130 after Ctrl-C; 1 for -i -t without a terminal, and where exec finds no container.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import sys
 from pathlib import Path
 
 import pycontainer as pc
+from pycontainer import _cli_containers
+from pycontainer._cli_attach import Carrier, size as terminal_size, streams
 from pycontainer._cli_words import pids, port, ports, size, swap_size, tmpfs, ulimit, volume
 
 TYPE_CHECKING = False
@@ -54,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _failed(error: Exception, form: str) -> int:
     code = FAILED
-    if isinstance(error, _NoTerminal):
+    if isinstance(error, (_NoTerminal, _cli_containers.NotThere)):
         code = 1
     if isinstance(error, (pc.CommandNotFound, pc.CommandNotExecutable)):
         code = NOT_FOUND if isinstance(error, pc.CommandNotFound) else NOT_EXECUTABLE
@@ -77,16 +81,21 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Read a command line; options of `run` end at IMAGE, and what follows is the command's, whatever it looks like."""
+    """Read a command line; options end at IMAGE or CONTAINER, and what follows is the command's, whatever it looks like."""
     rest: list[str] = []
-    if words[:1] == ["run"]:
-        end = _options_end(words[1:], _run_parser(_Parser(add_help=False))) + 1
+    if words[:1] in (["run"], ["exec"]):
+        parser = _run_parser if words[0] == "run" else _exec_parser
+        end = _options_end(words[1:], parser(_Parser(add_help=False))) + 1
         words, rest = words[:end], _without_dashes(words[end:])
     arguments = _parser().parse_args(words)
     if arguments.action is _run:
         if not rest:
             _parser().error("run: IMAGE is missing; `host` is this machine's own programs")
         arguments.image, arguments.command = rest[0], _without_dashes(rest[1:])
+    if arguments.action is _exec:
+        arguments.container, arguments.command = rest[0] if rest else "", _without_dashes(rest[1:])
+        if not arguments.command:
+            _parser().error("exec: CONTAINER or COMMAND is missing; `pycontainer ps` lists containers")
     return arguments
 
 
@@ -132,6 +141,18 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _run_parser(run).set_defaults(action=_run)
+    run = commands.add_parser(
+        "exec",
+        usage="pycontainer exec [OPTIONS] CONTAINER COMMAND...",
+        help="run a command in a container that runs",
+        description="CONTAINER is a name, an id or the beginning of one, of any process of this user.",
+        allow_abbrev=False,
+    )
+    _exec_parser(run).set_defaults(action=_exec)
+    ps = commands.add_parser("ps", help="the containers of this user's processes", allow_abbrev=False)
+    _cli_containers.ps_parser(ps)
+    _add_format(ps)
+    ps.set_defaults(action=_cli_containers.ps)
     doctor = commands.add_parser(
         "doctor", help="what this machine can hold, why not, and what cures it", allow_abbrev=False
     )
@@ -142,6 +163,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "json"), default="table", help="json: one object on stdout")
+
+
+def _exec_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    add = parser.add_argument
+    add("-e", "--env", action="append", default=[], metavar="K=V", help="K alone takes this environment's value")
+    add("--env-file", action="append", default=[], metavar="FILE", help="lines of K=V, K, or # remarks")
+    add("-w", "--workdir", metavar="DIR")
+    add("-u", "--user", metavar="USER", help="a uid, a name, or user:group")
+    add("-i", "--interactive", action="store_true", help="give the command this stdin")
+    add("-t", "--tty", action="store_true", help="give the command a terminal")
+    parser.set_defaults(format="table")
+    return parser
 
 
 def _run_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -178,6 +211,7 @@ def _run_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add("-u", "--user", metavar="USER", help="a uid, a name, or user:group")
     add("--group-add", action="append", default=[], metavar="GROUP")
     add("-h", "--hostname", metavar="NAME")
+    add("--name", metavar="NAME", help="by which `exec` and `ps` of other terminals find it")
     add("--entrypoint", metavar="PROGRAM", help="empty: none, not even the image's")
     add("--read-only", action="store_true", help="/tmp, /run and /dev/shm stay writable, in memory")
     add("--cap-add", action="append", default=[], metavar="CAP", help="a capability, or ALL")
@@ -262,26 +296,46 @@ def _run(arguments: argparse.Namespace) -> int:
         raise pc.NotSupported(
             "--detach", "containers end with this process", "run it in the background: pycontainer run ... &"
         )
-    with _terminal(arguments):
-        result = pc.run(arguments.command or None, **run_options(arguments))
+    options = run_options(arguments)
     if arguments.format == "json":
+        if arguments.name is not None:
+            raise ValueError("--name: with --format json nobody else can use the container")
+        with _terminal(arguments):
+            result = pc.run(
+                arguments.command or None, stdin=pc.INHERIT if arguments.interactive else None, text=True, **options
+            )
         print(json.dumps(as_dict(result)))
-    else:
-        _verdict(result, arguments.stats)
-    return result.returncode if result.returncode >= 0 else 128 - result.returncode
+        return result.returncode if result.returncode >= 0 else 128 - result.returncode
+    given = streams(interactive=arguments.interactive, tty=arguments.tty)
+    with _terminal(arguments):
+        container = pc.Container(arguments.command or None, name=arguments.name, **options, **given)
+        if arguments.tty and (found := terminal_size()) is not None:
+            container.resize(*found)
+        with container:
+            code = Carrier(container, given, tty=arguments.tty).carry()
+            ended = container.result
+    if ended is not None:
+        _verdict(ended, arguments.stats)
+    return code
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    given = streams(interactive=arguments.interactive, tty=arguments.tty)
+    container = _cli_containers.find(arguments.container)
+    with _terminal(arguments), container.popen(
+        arguments.command, user=arguments.user, cwd=arguments.workdir, env=environment(arguments),
+        tty=arguments.tty, **given,
+    ) as process:  # fmt: skip
+        return Carrier(process, given, tty=arguments.tty).carry()
 
 
 def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a command line says, as parameters of `pycontainer.run`."""
-    as_json = arguments.format == "json"
     entrypoint = arguments.entrypoint
     shared = {name.removesuffix("ns"): "host" for name in NAMESPACE_OPTIONS if getattr(arguments, name) == "host"}
     return {
         "image": _image(arguments.image),
         "entrypoint": None if entrypoint is None else [entrypoint] if entrypoint else [],
-        "stdin": pc.INHERIT if arguments.interactive else None,
-        "capture_output": as_json,
-        "text": as_json or None,
         "limits": limits(arguments),
         "env": environment(arguments),
         "cwd": arguments.workdir,

@@ -98,9 +98,11 @@ def test_it_is_found_by_id_name_and_beginning(rootfs: Path, owner: Owner) -> Non
         Container.get(b"an-owner-s")  # type: ignore[arg-type]
 
 
-def test_a_beginning_that_two_have_is_nobody_s(rootfs: Path, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secrets.token_hex", lambda _: owner.id[:20] + "0" * 12)
-    with Container(SLEEP, image=rootfs) as other:
+def test_a_beginning_that_two_have_is_nobody_s(rootfs: Path, owner: Owner) -> None:
+    other = Container(SLEEP, image=rootfs)
+    other.id = owner.id[:20] + "0" * 12
+    other.name = other.id[:12]
+    with other:
         with pytest.raises(pc.StateError, match="several"):
             Container.get(owner.id[:20])
         assert Container.get(owner.id[:21] if owner.id[20] != "0" else owner.id).id == owner.id

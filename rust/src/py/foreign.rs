@@ -7,7 +7,7 @@ use super::functions::interruptible;
 use crate::spawn::basis::Basis;
 use crate::spawn::exec::Exec as NativeExec;
 use crate::spawn::foreign::Foreign as Handle;
-use crate::spawn::registry;
+use crate::spawn::{lend, registry};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
@@ -36,7 +36,9 @@ pub fn registry_home(py: Python<'_>) -> PyResult<Option<PathBuf>> {
 
 #[pyclass(frozen, module = "pycontainer._core")]
 pub struct Foreign {
-    handle: Arc<Handle>,
+    pub handle: Arc<Handle>,
+    /// On this machine, of the ports that it publishes.
+    ports: Vec<u16>,
     outcome: OnceLock<Py<Outcome>>,
 }
 
@@ -44,11 +46,16 @@ pub struct Foreign {
 impl Foreign {
     /// Asks nobody; `attach`, or the first question, does.
     #[new]
-    fn new(keeper: PathBuf, number: u64, spec: &Bound<'_, PyAny>, basis: &[u8]) -> PyResult<Foreign> {
-        let basis =
-            Basis::decode(basis).ok_or_else(|| PyValueError::new_err("basis: not as another process wrote it"))?;
+    fn new(
+        keeper: PathBuf,
+        number: u64,
+        spec: &Bound<'_, PyAny>,
+        basis: &[u8],
+        ports: Vec<u16>,
+    ) -> PyResult<Foreign> {
+        let basis = Basis::decode(basis).ok_or_else(|| PyValueError::new_err("basis: not as another process wrote it"))?;
         let handle = Handle::new(keeper, number, super::spec::read(spec)?, basis);
-        Ok(Foreign { handle: Arc::new(handle), outcome: OnceLock::new() })
+        Ok(Foreign { handle: Arc::new(handle), ports, outcome: OnceLock::new() })
     }
 
     fn attach(&self, py: Python<'_>) -> PyResult<()> {
@@ -67,6 +74,15 @@ impl Foreign {
 
     fn terminal(&self) -> i32 {
         -1
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        self.ports.clone()
+    }
+
+    fn socket(&self, py: Python<'_>, family: u8, milliseconds: u64) -> PyResult<i32> {
+        let socket = py.detach(|| lend::socket(&*self.handle, family, milliseconds)).map_err(|error| raise(py, error))?;
+        Ok(socket.map_or(-1, IntoRawFd::into_raw_fd))
     }
 
     fn poll(&self, py: Python<'_>) -> PyResult<bool> {

@@ -1,6 +1,6 @@
 //! A socket of a running container's network namespace, asked of its PID 1. Who connects it reaches what listens inside.
 
-use super::handle::Handle;
+use super::exec::Home;
 use crate::error::{Error, Result};
 use crate::gate;
 use crate::sys::{self, Errno};
@@ -9,8 +9,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Of this family, for streams, not blocking. None where PID 1 does not answer within `milliseconds`: it has ended, or is frozen.
-pub fn socket(container: &Handle, family: u8, milliseconds: u64) -> Result<Option<OwnedFd>> {
-    let Some(pid1) = container.report()? else { return Ok(None) };
+pub fn socket(container: &impl Home, family: u8, milliseconds: u64) -> Result<Option<OwnedFd>> {
+    let pid1 = match container.errands() {
+        Err(Error::State(_)) => return Ok(None),
+        pid1 => pid1?,
+    };
     let gate = gate::spawning();
     let (ours, theirs) = sys::net::socketpair().map_err(failed)?;
     let sent =
