@@ -262,5 +262,3 @@ def limits_of(said: dict[str, Any]) -> Limits:
     if "network" in said:
         said["network"] = NetworkLimit(**said["network"])
     return Limits(**said)
-
-

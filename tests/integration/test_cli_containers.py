@@ -45,7 +45,7 @@ def test_ps_shows_what_other_processes_run(rootfs: Path, running: subprocess.Pop
     (line,) = [line for line in lines if line.endswith("   web")]
     id, image, shown, created, status, ports, name = re.split(r" {3,}", line)
     assert re.fullmatch(r"[0-9a-f]{12}", id)
-    assert (image, shown, name) == (str(rootfs), "\"sh -c 'echo up; rea…\"", "web")
+    assert (image, shown, name) == (str(rootfs), '"sh -c \'echo up; rea…"', "web")
     assert re.fullmatch(r"(Less than a second|\d+ seconds?) ago", created)
     assert re.fullmatch(r"Up (Less than a second|\d+ seconds?)", status)
     assert re.fullmatch(r"127\.0\.0\.1:\d+->80", ports)
