@@ -12,7 +12,7 @@ from types import MappingProxyType
 from pycontainer import _arguments, _outcome
 from pycontainer._commands import Commands
 from pycontainer._elsewhere import Elsewhere
-from pycontainer._errors import CommandNotFound, Error, NotSupported, StateError
+from pycontainer._errors import CommandNotFound, Error, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._files import Files
 from pycontainer._limits import Limits
@@ -202,6 +202,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere):
         if self.state == "CREATED":
             return self._hold()
         self._open()
+        self._own_only()
         return self._native
 
     def resize(self, rows: int, columns: int) -> None:

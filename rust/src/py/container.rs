@@ -97,7 +97,8 @@ impl Container {
 
     /// A socket of its network namespace, for the caller to connect and close; -1 where its PID 1 does not answer in that time.
     fn socket(&self, py: Python<'_>, family: u8, milliseconds: u64) -> PyResult<i32> {
-        let socket = py.detach(|| lend::socket(&*self.handle, family, milliseconds)).map_err(|error| raise(py, error))?;
+        let socket =
+            py.detach(|| lend::socket(&*self.handle, family, milliseconds)).map_err(|error| raise(py, error))?;
         Ok(socket.map_or(-1, IntoRawFd::into_raw_fd))
     }
 

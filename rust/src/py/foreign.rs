@@ -46,14 +46,9 @@ pub struct Foreign {
 impl Foreign {
     /// Asks nobody; `attach`, or the first question, does.
     #[new]
-    fn new(
-        keeper: PathBuf,
-        number: u64,
-        spec: &Bound<'_, PyAny>,
-        basis: &[u8],
-        ports: Vec<u16>,
-    ) -> PyResult<Foreign> {
-        let basis = Basis::decode(basis).ok_or_else(|| PyValueError::new_err("basis: not as another process wrote it"))?;
+    fn new(keeper: PathBuf, number: u64, spec: &Bound<'_, PyAny>, basis: &[u8], ports: Vec<u16>) -> PyResult<Foreign> {
+        let basis =
+            Basis::decode(basis).ok_or_else(|| PyValueError::new_err("basis: not as another process wrote it"))?;
         let handle = Handle::new(keeper, number, super::spec::read(spec)?, basis);
         Ok(Foreign { handle: Arc::new(handle), ports, outcome: OnceLock::new() })
     }
@@ -81,7 +76,8 @@ impl Foreign {
     }
 
     fn socket(&self, py: Python<'_>, family: u8, milliseconds: u64) -> PyResult<i32> {
-        let socket = py.detach(|| lend::socket(&*self.handle, family, milliseconds)).map_err(|error| raise(py, error))?;
+        let socket =
+            py.detach(|| lend::socket(&*self.handle, family, milliseconds)).map_err(|error| raise(py, error))?;
         Ok(socket.map_or(-1, IntoRawFd::into_raw_fd))
     }
 
