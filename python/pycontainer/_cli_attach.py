@@ -1,4 +1,4 @@
-"""The streams of this process and those of a command in a container, carried both ways until it ends. Knows Popen's protocol only."""
+"""This process's streams and those of a command in a container, carried both ways to its end. By Popen's protocol."""
 
 from __future__ import annotations
 

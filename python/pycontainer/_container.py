@@ -202,6 +202,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere):
         if self.state == "CREATED":
             return self._hold()
         self._open()
+        self._own_only()
         return self._native
 
     def resize(self, rows: int, columns: int) -> None:

@@ -1,9 +1,10 @@
-"""Containers of other processes of this user: how one tells of itself, and how another is found. A handle that was found owns nothing."""
+"""Containers of other processes of this user: how one tells of itself, how others are found. Owns nothing."""
 
 from __future__ import annotations
 
 import os
 from _thread import RLock
+from contextlib import suppress
 
 from pycontainer import _registry
 from pycontainer._errors import StateError
@@ -26,10 +27,14 @@ class Elsewhere(Process):
 
     @classmethod
     def get(cls, id: str) -> Self:
-        """Return a handle on a container of any process of this user, by its id, its name, or an unambiguous beginning of its id.
+        """Return a handle on a container of any process of this user.
 
-        It does not own the container: leaving its block, close() and its drop end nothing. It can do what the owner can,
-        except for what is the owner's alone: the pipes, the terminal, and the counts of control groups.
+        It does not own the container: leaving its block, close() and its drop end nothing. It can look, wait, signal,
+        stop, kill, read the log, and run commands. What is the owner's alone is StateError: the pipes and the terminal,
+        stats() and what goes with it, the files.
+
+        Args:
+            id: its id, its name, or a beginning of its id that no other one's has.
 
         Raises:
             StateError: there is no such container, or several.
@@ -84,10 +89,12 @@ class Elsewhere(Process):
 
     def _tell(self) -> None:
         """It runs, and others may know."""
-        try:
+        with suppress(StateError):  # it has ended already
             self._record = _registry.enter(self, self._native)
-        except StateError:
-            pass  # it has ended already
+
+    def _own_only(self) -> None:
+        if not self._owns:
+            raise StateError("the container is another process's: its control groups and files are for that one")
 
     def _has_ended(self) -> bool:
         # What it came to may be known to its own process only.

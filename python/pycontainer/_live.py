@@ -119,6 +119,8 @@ class Live:
 
         def _ends_within(self, seconds: float) -> bool: ...
 
+        def _own_only(self) -> None: ...
+
     def _alive(self, *states: str) -> Any:
         """Return the native container, of one that is in one of these states."""
         if not self._owns:
@@ -126,6 +128,7 @@ class Live:
         state = self.state
         if state not in (states or ("RUNNING", "PAUSED")):
             raise StateError(f"the container is {state}: {_CURES[state]}")
+        self._own_only()
         return self._native
 
     def _control(self) -> Any:

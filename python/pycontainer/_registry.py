@@ -1,7 +1,7 @@
-"""What each process of a user tells of its containers, so that the others find them: a file each, in the directory of its keeper.
+"""What each process of a user tells of its containers, for the others: a file each, in the directory of its keeper.
 
-A record is believed only while that keeper lives, and only where it is this user's own and nobody else's. It holds plain
-values: nothing in it is executed.
+A record is believed only while that keeper lives, and only where it is this user's own and nobody else's. It holds
+plain values: nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import time
+from contextlib import suppress
 
 from pycontainer._image import Image
 from pycontainer._limits import IoLimit, Limits, NetworkLimit
@@ -31,7 +32,10 @@ _ID = frozenset("0123456789abcdef")
 
 
 def claim(name: str, id: str) -> str:
-    """Take a name for a container that is about to be started, and return the link that holds it; "" where there is no place.
+    """Take a name for a container that is about to be started.
+
+    Returns:
+        The link that holds it; "" where there is no place for one.
 
     Raises:
         ValueError: another live container of this user has it.
@@ -55,7 +59,10 @@ def claim(name: str, id: str) -> str:
 
 
 def _free(names: str, link: str) -> bool:
-    """Let go of a name whose keeper is gone; False where it lives. One process at a time, or one takes what another has just taken."""
+    """Let go of a name whose keeper is gone; False where it lives.
+
+    By one process at a time: another would let go of what the first has just taken.
+    """
     directory = os.open(names, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
@@ -107,10 +114,8 @@ def enter(container: Any, native: Any) -> str:
 def leave(*paths: str) -> None:
     """Remove what claim() and enter() made."""
     for path in filter(None, paths):
-        try:
+        with suppress(OSError):  # its keeper died, and it with that
             os.unlink(path)
-        except OSError:  # its keeper died, and it with that
-            pass
 
 
 def records() -> Iterator[dict[str, Any]]:

@@ -81,7 +81,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Read a command line; options end at IMAGE or CONTAINER, and what follows is the command's, whatever it looks like."""
+    """Read a command line; options end at IMAGE or CONTAINER: what follows is the command's, whatever it looks like."""
     rest: list[str] = []
     if words[:1] in (["run"], ["exec"]):
         parser = _run_parser if words[0] == "run" else _exec_parser

@@ -51,7 +51,8 @@ def test_ps_shows_what_other_processes_run(rootfs: Path, running: subprocess.Pop
     assert re.fullmatch(r"127\.0\.0\.1:\d+->80", ports)
     assert id in cli("ps", "-q").stdout.split()
     whole = next(line for line in cli("ps", "-a", "--no-trunc").stdout.splitlines() if line.endswith("   web"))
-    assert re.match(rf"{id}[0-9a-f]{{20}} ", whole) and "'echo up; read line; exit 4'" in whole
+    assert re.match(rf"{id}[0-9a-f]{{20}} ", whole)
+    assert "'echo up; read line; exit 4'" in whole
     (row,) = [row for row in json.loads(cli("ps", "--format", "json").stdout) if row["name"] == "web"]
     assert (row["id"][:12], row["state"], row["args"][0]) == (id, "RUNNING", "sh")
     running.communicate("\n", timeout=patience(30))
@@ -84,7 +85,8 @@ def test_exec_runs_a_command_in_it(running: subprocess.Popen[str]) -> None:
 def test_what_cannot_be_run_in_it(running: subprocess.Popen[str], words: list[str], code: int, message: str) -> None:
     done = cli("exec", *words, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (code, "")
-    assert message in done.stderr and "Traceback" not in done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_second_one_of_the_name_is_refused(running: subprocess.Popen[str]) -> None:
@@ -116,7 +118,8 @@ def test_a_terminal_for_a_command_in_it(running: subprocess.Popen[str]) -> None:
         terminal.until("10 20\r\n")
         terminal.type("\r" + CTRL_D)
         code, _ = terminal.end()
-        assert code == 0 and terminal.settings() == before
+        assert code == 0
+        assert terminal.settings() == before
     with Terminal(command("exec", "-it", "web", "sh", "-c", "echo ready; exec sleep 60"), 24, 80) as terminal:
         terminal.until("ready\r\n")
         terminal.type(CTRL_C)
@@ -133,7 +136,8 @@ def test_ctrl_c_without_a_terminal_ends_the_command_and_not_the_container(runnin
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(patience(20)) == 130
     lives = cli("exec", "web", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
-    assert "654.25" not in lives and "read line" in lives
+    assert "654.25" not in lives
+    assert "read line" in lives
     assert running.poll() is None
 
 

@@ -1,4 +1,4 @@
-"""Containers of other processes: found by id, name and beginning, used, waited for; a handle that was found owns nothing."""
+"""Containers of other processes: found by id, name and beginning, used, waited for; what was found owns nothing."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def test_it_is_found_by_id_name_and_beginning(rootfs: Path, owner: Owner) -> Non
     for word in (owner.id, "an-owner-s", owner.id[:12]):
         with Container.get(word) as found:
             assert (found.id, found.name, found.args) == (owner.id, "an-owner-s", SLEEP)
-            assert found.state == "RUNNING" and found.poll() is None and found.result is None
+            assert found.state == "RUNNING"
+            assert found.poll() is None
+            assert found.result is None
             assert Path(f"/proc/{found.pid}/comm").read_text() == "sleep\n"
     for word in ("no-such-name", "", "/", "..", owner.id[:-1] + "g", "0" * 32):
         with pytest.raises(pc.StateError, match="there is no container"):
@@ -123,8 +125,9 @@ def test_facts_are_the_owner_s(rootfs: Path) -> None:
             assert {"seccomp", "capabilities", "user_namespace", "root", "rlimits"} <= set(rows)
             assert [line for _, line in zip(range(2), found.lines(timeout=patience(10)), strict=False)]
             assert found.logs("stdout") == "out\n"
-            with pytest.raises(pc.StateError):
-                assert found.stdin
+            for call in (found.stats, found.diff, found.pause, lambda: found.read_bytes("/x"), lambda: found.stdin):
+                with pytest.raises(pc.StateError):
+                    call()
             found.close()
 
 
@@ -154,11 +157,7 @@ def test_commands_run_in_it(rootfs: Path, owner: Owner) -> None:
     assert lines[1:] == ["text", "", "24 80", "", "timeout", "CommandNotFound", "CommandNotExecutable"]
 
 
-STATUS = [
-    "sh",
-    "-c",
-    "cat /proc/self/status; ls -l /proc/self/ns; cat /proc/self/cgroup /proc/self/uid_map; id; pwd; env",
-]
+STATUS = ["sh", "-c", "cd /proc/self; cat status cgroup uid_map; ls -l ns; cd - >/dev/null; umask; id; pwd; env"]
 OF_A_PROCESS = ("Pid", "PPid", "NSpid", "NSpgid", "NSsid", "NStgid", "Tgid", "Ngid", "Vm", "Rss", "HugetlbPages",
                 "voluntary", "nonvoluntary", "SigQ", "Cpus", "Mems", "State", "Threads", "FDSize")  # fmt: skip
 
@@ -204,7 +203,8 @@ def test_an_end_from_elsewhere_is_everybody_s(rootfs: Path, send: str, reason: R
     with Container(SLEEP, image=rootfs) as container:
         assert elsewhere(code_of, container.id).split() == [str(code), reason, "EXITED"]
         assert container.wait(timeout=patience(5)) == code
-        assert container.result is not None and container.result.reason is reason
+        assert container.result is not None
+        assert container.result.reason is reason
 
 
 def test_the_owner_s_end_is_waited_for(rootfs: Path) -> None:
@@ -215,9 +215,11 @@ def test_the_owner_s_end_is_waited_for(rootfs: Path) -> None:
             found.wait(timeout=0.1)
         container.stdin.close()
         assert found.wait(timeout=patience(5)) == 7
-        assert found.result is not None and found.result.stdout == b"out\n"
+        assert found.result is not None
+        assert found.result.stdout == b"out\n"
         assert (found.result.reason, found.state) == (Reason.EXITED, "EXITED")
-        assert found.result.usage.wall is not None and found.result.usage.wall > 0.05
+        assert found.result.usage.wall is not None
+        assert found.result.usage.wall > 0.05
 
 
 def test_leaving_closing_and_dropping_end_nothing(rootfs: Path) -> None:
@@ -226,14 +228,16 @@ def test_leaving_closing_and_dropping_end_nothing(rootfs: Path) -> None:
         with Container.get(container.id) as found:
             process = found.popen(SLEEP)
         assert found.state == "REMOVED"
-        for call in (lambda: found.kill(), lambda: found.exec(["true"]), lambda: found.send_signal("TERM")):
+        closed = found
+        for call in (closed.kill, lambda: closed.exec(["true"]), lambda: closed.send_signal("TERM")):
             with pytest.raises(pc.StateError):
                 call()
         Container.get(container.id).close()
         del found
         Container.get(container.id)
         Container.all()
-        assert container.state == "RUNNING" and process.poll() is None
+        assert container.state == "RUNNING"
+        assert process.poll() is None
         assert container.exec(["true"]).returncode == 0
     assert process.wait(timeout=patience(5)) == -9
 
@@ -244,7 +248,8 @@ def test_one_pickles_as_a_reference(rootfs: Path) -> None:
     with Container(SLEEP, image=rootfs) as container:
         data = pickle.dumps(container)
         assert len(data) < 200
-        code = "import sys, pickle\nprint(pickle.loads(bytes.fromhex(sys.argv[1])).exec(['echo', 'here'], text=True).stdout)"
+        code = "import sys, pickle\nfound = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+        code += "print(found.exec(['echo', 'here'], text=True).stdout)"
         assert elsewhere(code, data.hex()).strip() == "here"
         assert pickle.loads(pickle.dumps(Container.get(container.id))).id == container.id
     with pytest.raises(pc.StateError, match="there is no container"):
@@ -431,7 +436,8 @@ def test_another_user_gets_nothing(rootfs: Path) -> None:
                 path.chmod(0o755)
             (home / "socket").chmod(0o777)
             other = asked_by(65534)
-            assert container.id in other["list"] and other["answer"] in ("", 32, 104)
+            assert container.id in other["list"]
+            assert other["answer"] in ("", 32, 104)
             assert asked_by(0)["answer"].startswith("1500000000")  # the control: ATTACHED, and no error
         finally:
             for path in opened:
@@ -462,14 +468,9 @@ def test_a_visitor_that_talks_nonsense_is_shown_out(rootfs: Path) -> None:
     with Container(SLEEP, image=rootfs) as container:
         home, number = home_of(container), container._native.address()[1]
         attach = bytes([23]) + number.to_bytes(8, "little")
-        for words in (
-            [b"?"],
-            [bytes([4, 7])],
-            [attach, attach],
-            [attach, b"\xff" * 5000],
-            [attach, bytes([4, 5])],
-            [bytes([1])],
-        ):
+        unattached = ([b"?"], [bytes([4, 7])], [bytes([1])])
+        attached = ([attach, attach], [attach, b"\xff" * 5000], [attach, bytes([4, 5])])  # KILL, for OUTPUT's reason
+        for words in (*unattached, *attached):
             with visitor(home) as line:
                 for word in words:
                     line.send(word)
@@ -529,7 +530,8 @@ def test_sixteen_have_errands_at_once_and_the_next_is_told(rootfs: Path) -> None
             assert one.exec(["true"]).returncode == 0
         with pytest.raises(pc.SetupError, match="reach PID 1"):
             found[16].exec(["true"])
-        assert found[16].poll() is None and found[16].logs() == b""
+        assert found[16].poll() is None
+        assert found[16].logs() == b""
         found[0].close()
         deadline = time.monotonic() + patience(10)
         while True:
