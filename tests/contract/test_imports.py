@@ -22,13 +22,15 @@ ROOMS = [
     {"_outcome", "_lines", "_stats"},
     {"_run", "_beside", "_loop", "_files", "_live"},
     {"_process", "_waiting"},
-    {"_commands", "_reach", "wait"},
+    {"_registry"},
+    {"_commands", "_reach", "wait", "_elsewhere"},
     {"_container", "_waiting_loop"},
     {"_aio_process"},
     {"aio"},
     {"_doctor"},
     {"__init__"},
-    {"_cli_words", "_cli_terminal"},
+    {"_cli_words", "_cli_terminal", "_cli_attach"},
+    {"_cli_containers"},
     {"cli"},
     {"__main__"},
 ]
@@ -132,7 +134,7 @@ def test_what_type_checkers_read_is_left_out_and_nothing_else() -> None:
 
 
 ON_ASYNCIO = {"aio", "_aio_process", "_loop", "_waiting_loop"}
-OF_THE_COMMAND_LINE = {"_cli_words", "_cli_terminal", "cli", "__main__"}
+OF_THE_COMMAND_LINE = {"_cli_words", "_cli_terminal", "_cli_attach", "_cli_containers", "cli", "__main__"}
 
 
 @pytest.mark.parametrize("module", sorted(set(modules()) - OF_THE_COMMAND_LINE - ON_ASYNCIO))

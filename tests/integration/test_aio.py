@@ -17,7 +17,7 @@ import pycontainer as pc
 from pace import patience
 from pycontainer import PIPE, Limits, Reason, aio
 
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 SLEEP = ["sleep", "8000"]
 MANY = 64
 
@@ -42,6 +42,7 @@ def same(entry: str, pid: int) -> bool:
         return False
 
 
+@pytest.mark.vm
 def test_run_answers_as_run_does(rootfs: Path) -> None:
     async def main() -> None:
         script = "cat; echo err >&2; exit 3"

@@ -17,7 +17,7 @@ from pace import patience
 from terminals import CTRL_C, CTRL_D, Terminal
 from worlds import command
 
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 
 
 def cli(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from pace import patience
 from pycontainer import Container, Mount
 from states import SLEEP
 
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 
 
 @pytest.mark.parametrize("state", ["running", "exited"])

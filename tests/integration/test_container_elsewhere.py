@@ -23,7 +23,7 @@ from pace import patience
 from pycontainer import Container, Limits, Reason
 from pycontainer._native import core
 
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 SLEEP = ["sleep", "100"]
 
 
@@ -151,6 +151,7 @@ for command in (["no-such-command"], ["/etc"]):
 """
 
 
+@pytest.mark.vm
 def test_commands_run_in_it(rootfs: Path, owner: Owner) -> None:
     lines = elsewhere(USES, owner.id).splitlines()
     assert lines[0] == r"3 b'in' b'err\n' exited"

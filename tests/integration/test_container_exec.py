@@ -15,7 +15,7 @@ import pycontainer as pc
 from pace import patience
 from pycontainer import PIPE, Container, Limits, Reason
 
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 MANY = 64
 # Every way to get away from a parent that a shell knows.
 RUNAWAY = "setsid sh -c '(setsid sleep 9000 &) ; sleep 9000' & (sleep 9000 &) ; sleep 9000"
@@ -33,6 +33,7 @@ def sleepers(container: Container) -> int:
     return shown.count(b"sleep\x009000")
 
 
+@pytest.mark.vm
 def test_it_answers_as_run_does(container: Container) -> None:
     result = container.exec(["sh", "-c", "cat; echo err >&2; exit 3"], input=b"in\n")
     assert (result.returncode, result.stdout, result.stderr) == (3, b"in\n", b"err\n")
@@ -56,6 +57,7 @@ def test_its_streams_can_be_opened_again(container: Container) -> None:
         assert (result.stdout, result.stderr, result.returncode) == (b"out\n", b"err\n", 0)
 
 
+@pytest.mark.vm
 def test_its_walls_are_the_container_s(container: Container) -> None:
     names = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]
     walls = "grep -E 'Seccomp:|NoNewPrivs|Cap(Eff|Bnd)' /proc"
@@ -113,6 +115,7 @@ def test_a_status_can_be_an_exception(container: Container) -> None:
     assert "why" in str(failed.value)
 
 
+@pytest.mark.vm
 def test_a_timeout_kills_this_command_and_all_that_came_of_it(container: Container) -> None:
     rest = container.popen(["sleep", "8000"])
     with pytest.raises(pc.TimeoutExpired) as expired:

@@ -18,7 +18,7 @@ from pace import patience
 from pycontainer import Container, Limits, Mount
 from states import SLEEP, STATES, container
 
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -159,6 +159,7 @@ def test_what_comes_in_is_the_container_root_s(rootfs: Path, tmp_path: Path) -> 
         assert ((tmp_path / "out").stat().st_uid, (tmp_path / "out").stat().st_gid) == (os.geteuid(), os.getegid())
 
 
+@pytest.mark.vm
 def test_a_process_inside_sees_what_was_written_and_the_other_way(rootfs: Path) -> None:
     with Container(SLEEP, image=rootfs) as made:
         made.write_bytes("/tmp/script", b"#!/bin/sh\necho from inside > /tmp/answer", mode=0o755)

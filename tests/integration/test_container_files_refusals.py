@@ -14,7 +14,7 @@ from pace import patience
 from pycontainer import Container, Limits
 from states import SLEEP, STATES, container
 
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 
 
 @pytest.mark.parametrize("path", ["", "relative", "./x", b"rel", "/nul\0", "~/x"])

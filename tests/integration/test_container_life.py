@@ -18,7 +18,7 @@ import pycontainer as pc
 from pace import patience
 from pycontainer import Container, Limits, Reason
 
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 SLEEP = ["sleep", "100"]
 
 
@@ -49,6 +49,7 @@ def test_making_one_touches_nothing_and_a_block_starts_and_removes_it(rootfs: Pa
     assert not lives(made.pid)
 
 
+@pytest.mark.vm
 def test_an_end_is_popen_s(rootfs: Path) -> None:
     with Container(["sh", "-c", "echo out; echo err >&2; exit 3"], image=rootfs) as container:
         assert container.wait(timeout=patience(5)) == 3
@@ -121,6 +122,7 @@ def test_a_handled_signal_ends_nothing(rootfs: Path) -> None:
         assert container.state == "RUNNING"
 
 
+@pytest.mark.vm
 def test_stop_gives_time_and_then_kills_the_whole_tree(rootfs: Path) -> None:
     script = "trap 'echo asked' TERM; echo ready; sleep 100 & while :; do sleep 0.1; done"
     with Container(["sh", "-c", script], image=rootfs) as container:
@@ -187,6 +189,7 @@ def test_wall_time_needs_nobody_who_waits(rootfs: Path) -> None:
         assert container.result.reason is Reason.TIMEOUT
 
 
+@pytest.mark.vm
 @pytest.mark.requires("controller:memory")
 def test_memory_is_a_verdict(rootfs: Path) -> None:
     script = "x=0123456789abcdef; while :; do x=$x$x; done"

@@ -22,7 +22,7 @@ from pycontainer import Container, IoLimit, Limits, Reason, StateError
 from pycontainer._native import core
 
 pytest_plugins = ["programs.loads"]
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 grouped = pytest.mark.requires("pen")  # a group of the unified hierarchy
 memory_group = pytest.mark.requires("controller:memory", "pen")
 MANY = 20
@@ -87,6 +87,7 @@ def test_an_idle_container_allocates_nothing_between_two_looks(load: Load) -> No
     assert max(look.memory or 0 for look in looks) - min(look.memory or 0 for look in looks) < MIB
 
 
+@pytest.mark.vm
 @memory_group
 def test_a_group_tells_the_peak_and_what_was_killed(load: Load) -> None:
     script = "/bin/load child_hog 200 100"
@@ -149,6 +150,7 @@ def test_intervals_that_are_none_are_refused(load: Load) -> None:
 # ---- paused ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 @grouped
 def test_what_is_paused_uses_no_time_and_prints_nothing(load: Load) -> None:
     with Container(["sh", "-c", "while :; do echo x; done"], image=load.root) as container:
@@ -278,6 +280,7 @@ def test_a_memory_limit_goes_up(load: Load) -> None:
         assert container.wait(timeout=patience(20)) == 0
 
 
+@pytest.mark.vm
 @memory_group
 @pytest.mark.parametrize("limited", [True, False])
 def test_a_limit_below_its_use_is_refused_with_both_numbers(load: Load, limited: bool) -> None:
@@ -428,6 +431,7 @@ def test_a_layer_on_the_disk_keeps_its_bound_and_says_so(load: Load) -> None:
         assert container.limits.disk is None
 
 
+@pytest.mark.vm
 @memory_group
 def test_all_or_nothing(load: Load) -> None:
     start = Limits(memory="128MiB", wall_time=100)

@@ -14,7 +14,7 @@ import pycontainer as pc
 from pace import patience
 from pycontainer import PIPE, Container, Limits, Reason
 
-pytestmark = [pytest.mark.vm, pytest.mark.requires("userns")]
+pytestmark = pytest.mark.requires("userns")
 KEPT = 16 << 20
 
 
@@ -69,6 +69,7 @@ def test_closing_stdin_is_its_end(rootfs: Path) -> None:
         assert container.logs() == b"some\nend\n"
 
 
+@pytest.mark.vm
 def test_readers_of_a_log_take_nothing_from_each_other(rootfs: Path) -> None:
     script = "for i in 1 2 3; do echo out $i; echo err $i >&2; sleep 0.05; done; printf rest"
     seen: list[list[tuple[str, bytes]]] = []
