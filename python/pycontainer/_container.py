@@ -19,7 +19,7 @@ from pycontainer._limits import Limits
 from pycontainer._lines import OUTPUTS, Lines
 from pycontainer._live import Live
 from pycontainer._native import core
-from pycontainer._process import Text
+from pycontainer._process import Process, Text
 from pycontainer._reach import Reach
 from pycontainer._result import Reason, Result
 from pycontainer._security import Security
@@ -47,7 +47,7 @@ _WHOLE = 1 << 62
 _SHORT = 1 << 16
 
 
-class Container(Live, Files, Reach, Commands, Elsewhere):
+class Container(Live, Files, Reach, Commands, Elsewhere, Process):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block,

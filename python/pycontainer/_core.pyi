@@ -88,12 +88,72 @@ class Container:
         Args:
             family: AF_INET or AF_INET6.
         """
+    def address(self) -> tuple[str, int, bytes] | None:
+        """Return where others find it: its keeper's directory, its number there, and what their commands have to know.
+
+        None where there is no place for that.
+        """
     def popen(self, spec: object) -> Exec:
         """Start a command beside the first one; come back when it runs. `spec` is a `pycontainer._beside.BesideSpec`."""
     def launch(self, spec: object) -> Exec:
         """Send a command on its way; `Exec.runs` tells what became of it."""
     def exec(self, spec: object) -> dict[str, Any]:
         """Run a command beside the first one to its end: the numbers of `Exec.wait`, stdout, stderr and truncated."""
+
+@final
+class Foreign:
+    """A container of another process of this user: what `Container` can do, less what its owner alone can. Ends nothing.
+
+    Args:
+        keeper: the directory of its keeper.
+        number: as its keeper knows it.
+        spec: what it was started with; a `pycontainer._spec.Spec`.
+        basis: what its own process's `Container.address` gave.
+        ports: the numbers of its published ports on this machine.
+    """
+
+    def __new__(cls, keeper: str, number: int, spec: object, basis: bytes, ports: list[int]) -> Foreign:
+        """Ask nobody; the first question makes the connection."""
+    def attach(self) -> None:
+        """Make the connection to its keeper, which the first question makes otherwise: then its end is not missed."""
+    def command(self) -> tuple[int, int]:
+        """Return as Container.command; the pidfd may be that of PID 1."""
+    def take_pipes(self) -> tuple[int, int, int]:
+        """Return -1 for each: they are the owner's."""
+    def terminal(self) -> int:
+        """Return -1: it is the owner's."""
+    def ports(self) -> list[int]:
+        """Return the numbers that were given."""
+    def socket(self, family: int, milliseconds: int) -> int:
+        """Return as Container.socket."""
+    def poll(self) -> bool:
+        """Return as Container.poll."""
+    def wait(self, timeout: float | None) -> bool:
+        """Return as Container.wait."""
+    def outcome(self) -> Outcome | None:
+        """Return as Container.outcome, without what control groups counted. StateError where nobody looked while it ended."""
+    def so_far(self) -> Outcome | None:
+        """Return as Container.so_far."""
+    def signal(self, number: int) -> bool:
+        """Return as Container.signal."""
+    def kill(self, cause: str) -> None:
+        """End all of it, as Container.kill."""
+    def close(self) -> None:
+        """Let it go; it runs on."""
+    def fileno(self) -> int:
+        """Return as Container.fileno."""
+    def log(self) -> ContainerLog | None:
+        """Return as Container.log."""
+    def forget_log(self) -> None:
+        """Let the log go."""
+    def listen(self) -> int:
+        """Return as Container.listen."""
+    def popen(self, spec: object) -> Exec:
+        """Return as Container.popen."""
+    def launch(self, spec: object) -> Exec:
+        """Return as Container.launch."""
+    def exec(self, spec: object) -> dict[str, Any]:
+        """Return as Container.exec."""
 
 @final
 class ContainerLog:
@@ -170,6 +230,15 @@ def take_notices() -> tuple[int, int | None, int, int] | None:
         The keeper's pid, that of a keeper that died and that it stands in for, and how many groups and writable layers of
         keepers that are gone were removed.
     """
+
+def registry_place() -> str:
+    """Return the directory of all keepers of this user, whether or not it is there."""
+
+def registry_home() -> str | None:
+    """Return the directory of this process's keeper, which is started where there is none; None where it cannot have one."""
+
+def keeper_lives(name: str) -> bool:
+    """Tell whether the keeper lives that has a directory of this name; what a dead one left there is removed."""
 
 def set_packaged_keeper(path: str | os.PathLike[str]) -> None:
     """Say where the wheel's copy of the keeper lies, for machines that forbid executable memfds."""

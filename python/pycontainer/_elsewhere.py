@@ -9,19 +9,23 @@ from contextlib import suppress
 from pycontainer import _registry
 from pycontainer._errors import StateError
 from pycontainer._native import core
-from pycontainer._process import Process, Text
+from pycontainer._process import Text
 from pycontainer._spec import Spec
 from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any, Self
 
+    from pycontainer._image import Image
 
-class Elsewhere(Process):
+
+class Elsewhere:
     """The part of Container that other processes have to do with."""
 
     id: str
     name: str
+    image: Image
+    _native: Any
     _owns = True
     _link = _record = ""
 
@@ -82,6 +86,11 @@ class Elsewhere(Process):
         if self._native is None:
             raise StateError("a container can be pickled once it was started: others find it then")
         return type(self).get, (self.id,)
+
+    if TYPE_CHECKING:
+
+        def poll(self) -> int | None:
+            """Of Process."""
 
     def _claim_name(self) -> None:
         if self.name != self.id[:12]:

@@ -7,7 +7,6 @@ plain values: nothing in it is executed.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import stat
 import time
@@ -102,7 +101,7 @@ def enter(container: Any, native: Any) -> str:
         file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.fchmod(file, 0o600)  # the host's umask may have kept it from us
-            os.write(file, _encode(record).encode("ascii"))
+            os.write(file, _encode(record))
         finally:
             os.close(file)
         os.rename(beside, path)
@@ -187,6 +186,8 @@ def _is_id(word: str) -> bool:
 
 def _read(home: str, id: str) -> dict[str, Any] | None:
     """Read a record; None where there is none that is this user's own, and whole."""
+    import json
+
     try:
         file = os.open(os.path.join(home, id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -234,7 +235,16 @@ def _tagged(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no plain value")
 
 
-_encode = json.JSONEncoder(default=_tagged, check_circular=False, separators=(",", ":")).encode
+_encoder: Any = None
+
+
+def _encode(record: dict[str, Any]) -> bytes:
+    global _encoder
+    if _encoder is None:
+        import json
+
+        _encoder = json.JSONEncoder(default=_tagged, check_circular=False, separators=(",", ":"))
+    return bytes(_encoder.encode(record).encode("ascii"))
 
 
 def _untagged(made: dict[str, Any]) -> Any:

@@ -301,12 +301,12 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.name is not None:
             raise ValueError("--name: with --format json nobody else can use the container")
         with _terminal(arguments):
-            result = pc.run(
-                arguments.command or None, stdin=pc.INHERIT if arguments.interactive else None, text=True, **options
-            )
+            result = pc.run(arguments.command or None, **options)
         print(json.dumps(as_dict(result)))
         return result.returncode if result.returncode >= 0 else 128 - result.returncode
     given = streams(interactive=arguments.interactive, tty=arguments.tty)
+    for name in ("stdin", "capture_output", "text"):
+        del options[name]
     with _terminal(arguments):
         container = pc.Container(arguments.command or None, name=arguments.name, **options, **given)
         if arguments.tty and (found := terminal_size()) is not None:
@@ -331,11 +331,15 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a command line says, as parameters of `pycontainer.run`."""
+    as_json = arguments.format == "json"
     entrypoint = arguments.entrypoint
     shared = {name.removesuffix("ns"): "host" for name in NAMESPACE_OPTIONS if getattr(arguments, name) == "host"}
     return {
         "image": _image(arguments.image),
         "entrypoint": None if entrypoint is None else [entrypoint] if entrypoint else [],
+        "stdin": pc.INHERIT if arguments.interactive else None,
+        "capture_output": as_json,
+        "text": as_json or None,
         "limits": limits(arguments),
         "env": environment(arguments),
         "cwd": arguments.workdir,

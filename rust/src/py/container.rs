@@ -11,8 +11,8 @@ use crate::wire::cause;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyDict};
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// A container that runs beside its caller; `pycontainer._container` is its face.
@@ -34,6 +34,7 @@ pub fn cause_of(word: &str) -> PyResult<u8> {
 }
 
 type Pipes = (i32, i32, i32);
+type Address<'py> = (OsString, u64, Bound<'py, PyBytes>);
 
 /// The numbers belong to the caller from now on; -1 where there is none.
 fn given(pipes: [Option<OwnedFd>; 3]) -> Pipes {
@@ -164,10 +165,10 @@ impl Container {
 
     /// Where other processes find it: the directory of its keeper, its number there, what they have to know to give it commands. None
     /// where there is no such place.
-    fn address<'py>(&self, py: Python<'py>) -> PyResult<Option<(PathBuf, u64, Bound<'py, PyBytes>)>> {
+    fn address<'py>(&self, py: Python<'py>) -> PyResult<Option<Address<'py>>> {
         let found = py.detach(|| {
             let Some(home) = self.handle.engine().home() else { return Ok(None) };
-            self.handle.basis().map(|basis| Some((home.to_path_buf(), basis.encode())))
+            self.handle.basis().map(|basis| Some((home.as_os_str().to_owned(), basis.encode())))
         });
         let found = found.map_err(|error| raise(py, error))?;
         Ok(found.map(|(home, basis)| (home, self.handle.id(), PyBytes::new(py, &basis))))

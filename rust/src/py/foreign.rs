@@ -11,14 +11,15 @@ use crate::spawn::{lend, registry};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// The directory of all keepers of this user, whether or not it is there.
 #[pyfunction]
-pub fn registry_place() -> PathBuf {
-    registry::place()
+pub fn registry_place() -> OsString {
+    registry::place().into_os_string()
 }
 
 /// Whether the keeper lives that has a directory of this name; what a dead one left there is removed.
@@ -29,8 +30,8 @@ pub fn keeper_lives(py: Python<'_>, name: &str) -> bool {
 
 /// The directory of this process's keeper, which is started where there is none; None where it cannot have one.
 #[pyfunction]
-pub fn registry_home(py: Python<'_>) -> PyResult<Option<PathBuf>> {
-    let home = py.detach(|| crate::spawn::engine::current().map(|engine| engine.home().map(PathBuf::from)));
+pub fn registry_home(py: Python<'_>) -> PyResult<Option<OsString>> {
+    let home = py.detach(|| crate::spawn::engine::current().map(|engine| engine.home().map(OsString::from)));
     home.map_err(|error| raise(py, error))
 }
 
