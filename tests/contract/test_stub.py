@@ -23,7 +23,11 @@ def described() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]], 
     tree = ast.parse(STUB.read_text())
     functions = {node.name: names(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
     members = {
-        owner.name: {node.name: names(node) for node in owner.body if isinstance(node, ast.FunctionDef)}
+        owner.name: {
+            node.name: names(node)
+            for node in owner.body
+            if isinstance(node, ast.FunctionDef) and node.name != "__new__"
+        }
         for owner in tree.body
         if isinstance(owner, ast.ClassDef)
     }
