@@ -102,18 +102,8 @@ class Container:
 
 @final
 class Foreign:
-    """A container of another process of this user: what `Container` can do, less what its owner alone can. Ends nothing.
+    """A container of another process of this user: what `Container` can do, less what its owner alone can. Ends nothing."""
 
-    Args:
-        keeper: the directory of its keeper.
-        number: as its keeper knows it.
-        spec: what it was started with; a `pycontainer._spec.Spec`.
-        basis: what its own process's `Container.address` gave.
-        ports: the numbers of its published ports on this machine.
-    """
-
-    def __new__(cls, keeper: str, number: int, spec: object, basis: bytes, ports: list[int]) -> Foreign:
-        """Ask nobody; the first question makes the connection."""
     def attach(self) -> None:
         """Make the connection to its keeper, which the first question makes otherwise: then its end is not missed."""
     def command(self) -> tuple[int, int]:
@@ -229,6 +219,17 @@ def take_notices() -> tuple[int, int | None, int, int] | None:
     Returns:
         The keeper's pid, that of a keeper that died and that it stands in for, and how many groups and writable layers of
         keepers that are gone were removed.
+    """
+
+def find(keeper: str, number: int, spec: object, basis: bytes, ports: list[int]) -> Foreign:
+    """Return a handle on a container of another process. Asks nobody yet.
+
+    Args:
+        keeper: the directory of its keeper.
+        number: as its keeper knows it.
+        spec: what it was started with; a `pycontainer._spec.Spec`.
+        basis: what its own process's `Container.address` gave.
+        ports: the numbers of its published ports on this machine.
     """
 
 def registry_place() -> str:

@@ -77,7 +77,7 @@ class Elsewhere:
         made._short_log, made._result, made._cut = {}, None, []
         made._files, made._kept = {}, {}
         made._pid, made._created = record["pid"], record["created"]
-        made._native = core().Foreign(record["home"], record["number"], spec, record["basis"], record["ports"])
+        made._native = core().find(record["home"], record["number"], spec, record["basis"], record["ports"])
         found: Self = made
         return found
 

@@ -186,7 +186,7 @@ def _is_id(word: str) -> bool:
 
 def _read(home: str, id: str) -> dict[str, Any] | None:
     """Read a record; None where there is none that is this user's own, and whole."""
-    import json  # noqa: PLC0415
+    import json  # noqa: PLC0415 - milliseconds, for those who only run
 
     try:
         file = os.open(os.path.join(home, id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -241,7 +241,7 @@ _encoder: Any = None
 def _encode(record: dict[str, Any]) -> bytes:
     global _encoder
     if _encoder is None:
-        import json  # noqa: PLC0415
+        import json  # noqa: PLC0415 - milliseconds, for those who only run
 
         _encoder = json.JSONEncoder(default=_tagged, check_circular=False, separators=(",", ":"))
     return bytes(_encoder.encode(record).encode("ascii"))

@@ -35,7 +35,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::files::{copy_in, copy_out, diff, read_bytes, write_bytes};
     #[pymodule_export]
-    use crate::py::foreign::{Foreign, keeper_lives, registry_home, registry_place};
+    use crate::py::foreign::{Foreign, find, keeper_lives, registry_home, registry_place};
     #[pymodule_export]
     use crate::py::functions::{
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,

@@ -431,7 +431,6 @@ def test_a_layer_on_the_disk_keeps_its_bound_and_says_so(load: Load) -> None:
         assert container.limits.disk is None
 
 
-@pytest.mark.vm
 @memory_group
 def test_all_or_nothing(load: Load) -> None:
     start = Limits(memory="128MiB", wall_time=100)

@@ -43,17 +43,16 @@ pub struct Foreign {
     outcome: OnceLock<Py<Outcome>>,
 }
 
+/// Asks nobody; `attach`, or the first question, does.
+#[pyfunction]
+pub fn find(keeper: PathBuf, number: u64, spec: &Bound<'_, PyAny>, basis: &[u8], ports: Vec<u16>) -> PyResult<Foreign> {
+    let basis = Basis::decode(basis).ok_or_else(|| PyValueError::new_err("basis: not as another process wrote it"))?;
+    let handle = Handle::new(keeper, number, super::spec::read(spec)?, basis);
+    Ok(Foreign { handle: Arc::new(handle), ports, outcome: OnceLock::new() })
+}
+
 #[pymethods]
 impl Foreign {
-    /// Asks nobody; `attach`, or the first question, does.
-    #[new]
-    fn new(keeper: PathBuf, number: u64, spec: &Bound<'_, PyAny>, basis: &[u8], ports: Vec<u16>) -> PyResult<Foreign> {
-        let basis =
-            Basis::decode(basis).ok_or_else(|| PyValueError::new_err("basis: not as another process wrote it"))?;
-        let handle = Handle::new(keeper, number, super::spec::read(spec)?, basis);
-        Ok(Foreign { handle: Arc::new(handle), ports, outcome: OnceLock::new() })
-    }
-
     fn attach(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.handle.attach()).map_err(|error| raise(py, error))
     }
