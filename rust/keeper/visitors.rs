@@ -62,7 +62,8 @@ impl Keeper {
     /// The host opens its door, once.
     pub fn listen(&mut self, received: &mut Received) {
         let event = KIND_LISTENER;
-        if self.visitors.listener == 0 && process::epoll_add(self.epoll.raw(), received.fds[0], EPOLLIN, event).is_ok() {
+        if self.visitors.listener == 0 && process::epoll_add(self.epoll.raw(), received.fds[0], EPOLLIN, event).is_ok()
+        {
             self.visitors.listener = core::mem::replace(&mut received.fds[0], -1) + 1;
             self.visitors.directory = core::mem::replace(&mut received.fds[1], -1) + 1;
         }
