@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ import rootfs as rootfs_builder
 import skiplist
 
 HERE = Path(__file__).parent
+AT_ONCE = 4  # containers that a test in this interpreter has at one time; those with more run in another
 # One core of an emulated kernel is twenty times slower than what hypothesis takes for normal.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
@@ -157,11 +159,18 @@ def probe(scratch: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def warm_engine(rootfs: Path) -> None:
-    """Before the first snapshot: keeper, socket and what Image.host() keeps live as long as this interpreter."""
+    """Before the first snapshot: keeper, socket and what Image.host() keeps live as long as this interpreter.
+
+    So do the ids of as many containers as were there at once.
+    """
     import pycontainer
 
     pycontainer.run(["/bin/true"], image=rootfs)
     pycontainer.run(["/bin/true"])
+    if os.geteuid() == 0:
+        with contextlib.ExitStack() as stack:
+            for _ in range(AT_ONCE):
+                stack.enter_context(pycontainer.Container(["/bin/sleep", "1000"], image=rootfs))
 
 
 @pytest.fixture
