@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ HEAVY = {
 }
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     """All but those that only type checkers read."""
     found = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
