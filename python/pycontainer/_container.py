@@ -151,23 +151,27 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Process):
             NotSupported: this machine cannot hold what was asked.
             StateError: it was started before.
         """
-        self._startable()
-        self._claim_name()
-        try:
-            if self._held is None:
-                self._native = core().start(self._spec)
-            else:
-                held, self._held = self._held, None
-                held.begin()
-                self._native = held
-        except BaseException as error:
-            self._withdraw()
-            if isinstance(error, CommandNotFound):
-                raise _outcome.with_mount_hint(error, self._spec) from None
-            raise
-        self._adopt()
-        self._tell()
+        with self._closing:  # by one thread
+            self._startable()
+            self._claim_name()
+            try:
+                self._native = self._begin()
+            except BaseException as error:
+                self._withdraw()
+                if isinstance(error, CommandNotFound):
+                    raise _outcome.with_mount_hint(error, self._spec) from None
+                raise
+            self._adopt()
+            self._tell()
         return self
+
+    def _begin(self) -> Any:
+        """Start the command, of what was set up before or from the beginning; the native container."""
+        if self._held is None:
+            return core().start(self._spec)
+        held, self._held = self._held, None
+        held.begin()
+        return held
 
     def _hold(self) -> Any:
         """Set everything up but the command, for who wants at the files of a container that was not started."""

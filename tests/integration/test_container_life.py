@@ -301,6 +301,26 @@ def test_a_forked_copy_owns_nothing(rootfs: Path, how: str) -> None:
         assert container.exec(["true"]).returncode == 0
 
 
+def test_many_threads_start_it_once(rootfs: Path) -> None:
+    container = Container(SLEEP, image=rootfs)
+    answers: list[str] = []
+
+    def start() -> None:
+        try:
+            container.start()
+            answers.append("started")
+        except pc.StateError:
+            answers.append("StateError")
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(patience(20))
+    assert sorted(answers) == ["StateError"] * 7 + ["started"]
+    container.close()
+
+
 def test_many_threads_end_it_once(rootfs: Path) -> None:
     container = Container(SLEEP, image=rootfs).start()
     answers: list[str] = []
