@@ -158,6 +158,7 @@ def test_what_is_paused_uses_no_time_and_prints_nothing(load: Load) -> None:
         assert spent(container, 0.3) > 0.1
         container.pause()
         assert container.state == "PAUSED"
+        time.sleep(patience(0.1))  # what it had written is in its pipe until the keeper has it
         printed, used = len(container.logs()), container.stats().cpu
         time.sleep(0.5)
         assert (len(container.logs()), container.stats().cpu) == (printed, used)

@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 MACHINE = """
-import os, sys
+import os, sys, time
 import pen
 import pycontainer as pc
 from hypothesis import HealthCheck, settings, strategies as st
@@ -144,6 +144,10 @@ class Life(RuleBasedStateMachine):
             self.commands.clear()
             self.c.close()
             assert self.c.state == "REMOVED"
+            # An agent that served its files ends by itself, a moment later.
+            deadline = time.monotonic() + pen.SETTLE
+            while pen.children(keeper[0]) and time.monotonic() < deadline:
+                time.sleep(0.01)
             assert pen.children(keeper[0]) == [], "something lives"
 
 run_state_machine_as_test(Life, settings=settings(
