@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from pycontainer import _process
 from pycontainer._errors import StateError
@@ -43,9 +44,15 @@ class Process:
         fds = list(native.take_pipes())
         if self._sync._tty and "pipe" in kinds:
             fds[:2] = [native.terminal() if kind == "pipe" else -1 for kind in kinds[:2]]
-        for name, fd in zip(("stdin", *OUTPUTS), fds, strict=True):
-            if fd >= 0:
-                self._files[name] = await (writer(fd) if name == "stdin" else reader(fd))
+        for name in ("stdin", *OUTPUTS):
+            try:
+                if (fd := fds.pop(0)) >= 0:
+                    self._files[name] = await (writer(fd) if name == "stdin" else reader(fd))
+            except BaseException:  # a cancellation: those that no file owns yet
+                for left in fds:
+                    if left >= 0:
+                        os.close(left)
+                raise
         self._watch = Watch(native.fileno(), lambda: self._sync.poll() is not None)
 
     _text: Text

@@ -10,6 +10,7 @@ import asyncio
 import os
 
 from pycontainer import _container, _outcome, _process, _waiting, _waiting_loop
+from pycontainer._aio_control import Control
 from pycontainer._aio_process import ExecProcess, Process, seconds_of
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, StateError
@@ -26,19 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
-    from typing import Any, Literal, Self
+    from typing import Any, Self
 
-    from pycontainer._limits import Limits
     from pycontainer._lines import Lines
     from pycontainer._options import Stream
-    from pycontainer._result import Guarantee, Result
+    from pycontainer._result import Result
     from pycontainer._types import Arg
     from pycontainer._waiting import Condition
 
 __all__ = ["Container", "Process", "run"]
 
 
-class Container(Process):
+class Container(Control, Process):
     """A container, as `pycontainer.Container`, on asyncio: what can wait is awaited. Its parameters are the same."""
 
     _sync: _container.Container
@@ -46,30 +46,22 @@ class Container(Process):
     def __init__(self, args: Sequence[Arg] | None = None, **options: Any) -> None:
         self._sync = _container.Container(args, **options)
 
-    @property
-    def id(self) -> str:
-        """32 hexadecimal digits."""
-        return self._sync.id
+    @classmethod
+    def get(cls, id: str) -> Self:
+        """Return a handle on a container of any process of this user, which owns nothing."""
+        return cls._around(_container.Container.get(id))
 
-    @property
-    def name(self) -> str:
-        """As given, or the first 12 digits of the id."""
-        return self._sync.name
+    @classmethod
+    def all(cls) -> list[Self]:
+        """Return handles, as of get(), on all containers of this user's processes, the oldest first."""
+        return [cls._around(found) for found in _container.Container.all()]
 
-    @property
-    def labels(self) -> dict[str, str]:
-        """As given."""
-        return self._sync.labels
-
-    @property
-    def state(self) -> str:
-        """CREATED, RUNNING, PAUSED, EXITED or REMOVED."""
-        return self._sync.state
-
-    @property
-    def limits(self) -> Limits:
-        """The Limits that hold."""
-        return self._sync.limits
+    @classmethod
+    def _around(cls, found: _container.Container) -> Self:
+        made = cls.__new__(cls)
+        made._sync, made._text, made._files, made._kept = found, found._text, {}, {}
+        made._watch = Watch(found._native.fileno(), found._has_ended)
+        return made
 
     @property
     def result(self) -> Result[Any] | None:
@@ -79,26 +71,12 @@ class Container(Process):
                 self._sync._kept[name] = kept
         return self._sync.result
 
-    @property
-    def enforced(self) -> Mapping[str, Guarantee]:
-        """What was asked and what is never skipped, and how it is held."""
-        return self._sync.enforced
-
-    @property
-    def ports(self) -> Mapping[int | str, tuple[str, int]]:
-        """Where each published port is on this machine: ("127.0.0.1", 41235)."""
-        return self._sync.ports
-
     async def wait_for(self, *conditions: Condition, timeout: float | timedelta | None = None) -> None:
         """Wait until each of these was so once. Conditions and exceptions are `pycontainer.Container.wait_for`'s."""
         wanted = _waiting.conditions_of(conditions, "conditions")
         seconds = None if timeout is None else parse_duration(timeout, "timeout", signed=True)
         self._sync._open()
         await _waiting_loop.wait_for(self, wanted, seconds)
-
-    def logs(self, stream: Literal["stdout", "stderr"] | None = None) -> Any:
-        """Return all that is kept of a logged stream, or of both, one after the other. Also after close()."""
-        return self._sync.logs(stream)
 
     async def start(self) -> Self:
         """Start the command, and come back when it runs. Raises as `pycontainer.Container.start`."""
@@ -109,7 +87,11 @@ class Container(Process):
         except BaseException:
             self._sync._withdraw()
             raise
-        await self._adopt(self._sync._text, self._sync._kinds)
+        try:
+            await self._adopt(self._sync._text, self._sync._kinds)
+        except BaseException:  # nobody has it yet, so nobody would close it
+            await to_the_end(self.close())
+            raise
         self._sync._tell()
         return self
 
@@ -194,6 +176,7 @@ class Container(Process):
         self._sync._open()
         if self.poll() is None:
             self._sync._native.signal(_container._TERM)
+            self._sync._go_on()
             if not await self._watch.until(max(0.0, seconds)):
                 self._sync._native.kill("stopped")
                 await self._watch.until()
@@ -295,7 +278,12 @@ class Container(Process):
         text_of = Text(given)
         native, spec = await self._launch(given)
         process = ExecProcess(_process.ExecProcess(self._sync, native, args, spec, text_of, adopt=False))
-        await process._adopt(text_of, (spec.stdin[0], spec.stdout[0], spec.stderr[0]))
+        try:
+            await process._adopt(text_of, (spec.stdin[0], spec.stdout[0], spec.stderr[0]))
+        except BaseException:
+            native.kill("killed")
+            await to_the_end(Watch(native.fileno(), native.is_gone).until())
+            raise
         return process
 
     async def _launch(self, given: Mapping[str, Any]) -> tuple[Any, BesideSpec]:
@@ -318,7 +306,7 @@ class Container(Process):
         """Kill what runs in it and remove it. Facts, result and logs remain; everything else is StateError."""
         sync = self._sync
         if sync._native is not None and not sync._closed:
-            if self.poll() is None:
+            if sync._owns and self.poll() is None:
                 sync._native.kill("killed")
                 await to_the_end(self._watch.until())
             self._close_files()

@@ -25,7 +25,7 @@ ROOMS = [
     {"_process", "_waiting"},
     {"_commands", "_reach", "_elsewhere", "wait"},
     {"_container", "_waiting_loop"},
-    {"_aio_process"},
+    {"_aio_process", "_aio_control"},
     {"aio"},
     {"_doctor"},
     {"__init__"},
@@ -133,7 +133,7 @@ def test_what_type_checkers_read_is_left_out_and_nothing_else() -> None:
     }
 
 
-ON_ASYNCIO = {"aio", "_aio_process", "_loop", "_waiting_loop"}
+ON_ASYNCIO = {"aio", "_aio_control", "_aio_process", "_loop", "_waiting_loop"}
 OF_THE_COMMAND_LINE = {"_cli_words", "_cli_terminal", "_cli_attach", "_cli_containers", "cli", "__main__"}
 
 

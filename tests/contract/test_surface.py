@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import pycontainer as pc
+from pycontainer import aio
 
 # Classes that are made of parts (mixins) which nobody imports.
 PARTS = {pc.Container}
@@ -119,15 +120,17 @@ def test_the_page_has_the_bases_of_each_class() -> None:
     for statement in page():
         if isinstance(statement, ast.ClassDef) and statement.bases:
             bases = [ast.unparse(base).rpartition(".")[2] for base in statement.bases]
-            actual = [base.__name__ for base in getattr(pc, statement.name).__bases__]
-            assert (actual[-1:] if getattr(pc, statement.name) in PARTS else actual) == bases, statement.name
+            cls = getattr(pc, statement.name)
+            # Of a class made of parts the page names those that are public, wherever they come in.
+            named = [base for base in cls.__mro__[1:] if base.__name__ in pc.__all__] if cls in PARTS else cls.__bases__
+            assert [base.__name__ for base in named] == bases, statement.name
 
 
 def test_the_page_has_each_constant_and_member() -> None:
     text = PAGE.read_text()
     for name in pc.__all__:
         if not callable(getattr(pc, name)):
-            assert re.search(rf"`(pc\.)?{name}\b", text), name
+            assert f"`{name}`" in text, name
     member = next(
         statement for statement in page() if isinstance(statement, ast.ClassDef) and statement.name == "Reason"
     )
@@ -140,6 +143,19 @@ def test_all_is_everything_and_sorted() -> None:
     }
     assert public == {name for name in pc.__all__ if not isinstance(getattr(pc, name), types.ModuleType)}
     assert len(pc.__all__) == len(set(pc.__all__))
+
+
+@pytest.mark.parametrize(("plain", "on_asyncio"), [(pc.Container, aio.Container), (pc.Process, aio.Process)])
+def test_asyncio_has_the_same_names(plain: type, on_asyncio: type) -> None:
+    """A stream of a command is read where it is: `lines` of a Process is for threads."""
+
+    def public(cls: type) -> set[str]:
+        attributes = SET_BY_ITS_CONSTRUCTOR if cls is pc.Container else {"args", "returncode"}
+        return {name for name in dir(cls) if not name.startswith("_")} | (attributes if cls is plain else set())
+
+    assert public(plain) - public(on_asyncio) - ({"lines"} if plain is pc.Process else set()) == set()
+    for name in public(plain) & public(on_asyncio):
+        assert getattr(on_asyncio, name).__doc__, name
 
 
 def test_everything_public_has_a_docstring() -> None:
@@ -157,7 +173,9 @@ def test_attributes_on_the_page_exist(name: str) -> None:
             said = {ast.unparse(part.target) for part in statement.body if isinstance(part, ast.AnnAssign)}
             members = members_of(getattr(pc, name)).items()
             computed = {member for member, value in members if isinstance(value, property)}
-            assert said <= set(inspect.get_annotations(getattr(pc, name))) | computed | SET_BY_ITS_CONSTRUCTOR, name
+            cls = getattr(pc, name)
+            made = SET_BY_ITS_CONSTRUCTOR if cls in PARTS else set()
+            assert said <= set(inspect.get_annotations(cls)) | computed | made, name
 
 
 def test_type_checkers_see_what_the_package_has() -> None:

@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,85 @@ def test_many_live_at_one_time_in_one_thread(rootfs: Path) -> None:
         [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=patience(60)
     )
     assert (done.stdout.strip(), done.stderr) == (f"{MANY} 1 [1]", "")
+
+
+def test_what_lives_is_looked_at_changed_and_found(rootfs: Path, tmp_path: Path) -> None:
+    async def main() -> None:
+        c = aio.Container(SLEEP, image=rootfs)
+        await c.write_bytes("/tmp/before", b"the start")
+        async with c:
+            assert await c.read_bytes("/tmp/before") == b"the start"
+            (tmp_path / "tree").mkdir()
+            (tmp_path / "tree/file").write_bytes(b"x")
+            await c.copy_in(tmp_path / "tree", "/copied")
+            await c.copy_out("/copied", tmp_path / "back")
+            assert (tmp_path / "back/file").read_bytes() == b"x"
+            assert "/copied/file" in [change.path for change in await c.diff()]
+            assert (await c.stats()).cpu is not None
+            assert (await c.update(Limits(wall_time=7000))).wall_time == c.limits.wall_time == 7000
+            assert c.namespaces()["pid"] != int(os.readlink("/proc/self/ns/pid")[5:-1])
+            seen = [now async for now, _ in zip_async(c.monitor(0.01), range(3))]
+            assert len(seen) == 3
+            found = aio.Container.get(c.id)
+            assert c.id in [one.id for one in aio.Container.all()]
+            async with found:
+                assert (await found.exec(["echo", "x"])).stdout == b"x\n"
+            assert c.state == "RUNNING"  # who found it does not own it
+            waits = asyncio.ensure_future(collected(c.monitor(0.01)))
+            await asyncio.sleep(0.1)
+            await c.kill()
+            assert await waits
+
+    go(main())
+
+
+async def collected(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
+
+
+async def zip_async(items: AsyncIterator[Any], others: Iterable[Any]) -> AsyncIterator[tuple[Any, Any]]:
+    for other in others:
+        yield await anext(items), other
+
+
+@pytest.mark.requires("unified")
+def test_one_that_is_paused_is_stopped_at_once(rootfs: Path) -> None:
+    async def main() -> None:
+        async with aio.Container(SLEEP, image=rootfs) as c:
+            await c.pause()
+            assert c.state == "PAUSED"
+            await c.resume()
+            await c.pause()
+            await c.stop(grace=patience(20))
+            assert (c.state, c.returncode) == ("EXITED", -15)
+
+    go(main())
+
+
+def test_a_start_with_pipes_is_cancelled_at_any_moment(rootfs: Path) -> None:
+    """Also between the command's start and the moment at which its pipes are in the loop: nobody has it yet."""
+
+    async def main() -> None:
+        async with aio.Container(SLEEP, image=rootfs) as c:
+            for begin in (
+                lambda: aio.Container(SLEEP, image=rootfs, stdin=PIPE, stdout=PIPE, stderr=PIPE).start(),
+                lambda: c.popen(SLEEP, stdin=PIPE, stdout=PIPE, stderr=PIPE),
+            ):
+                for turns in range(60):  # one step of the loop further each time
+                    task = asyncio.ensure_future(begin())
+                    for _ in range(turns):
+                        await asyncio.sleep(0 if turns < 30 else 0.0002)
+                    if task.done():
+                        made = task.result()
+                        await (made.close() if isinstance(made, aio.Container) else made.kill())
+                        continue
+                    task.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+            if os.geteuid() == 0:
+                assert inside(c.pid) == 2
+
+    go(main())
 
 
 @pytest.mark.parametrize("what", ["run", "start", "exec", "wait"])
