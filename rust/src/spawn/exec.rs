@@ -2,21 +2,23 @@
 
 use super::basis::Basis;
 use super::explain;
-use super::outcome::Reason;
 use super::run::{FIRST_TICK, Interrupted, LAST_TICK, MILLISECOND};
 use super::spec::Spec;
 use super::streams::Streams;
+use super::waiting;
 use crate::error::{Error, Result};
 use crate::gate::{self, Ours};
 use crate::sys;
 use crate::sys::constants::MSG_DONTWAIT;
 use crate::wire::{self, Ended, Reader, record};
 use order::Order;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+mod end;
 mod order;
+
+pub use end::{Done, End, reason};
 
 /// Milliseconds after which what was killed is taken for what does not die.
 const STUCK: u64 = 10_000;
@@ -59,33 +61,6 @@ struct State {
     failed: Option<Error>,
     signals: u64,
     killed: Option<u8>,
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, Copy)]
-pub struct End {
-    pub status: i32,
-    pub started: u64,
-    pub ended: u64,
-    /// Microseconds of it and of what it waited for.
-    pub user: u64,
-    pub system: u64,
-    pub max_rss_kib: u64,
-    /// Nobody was there to see: it died with its supervisor, and the container as a rule.
-    pub lost: bool,
-    /// Who ended it, if not itself: a word of `cause`.
-    pub cause: u8,
-    /// Signals that were sent to it, a bit each.
-    pub signals: u64,
-}
-
-/// Of one that was waited for.
-#[derive(Debug)]
-pub struct Done {
-    pub end: End,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    pub truncated: [bool; 2],
 }
 
 impl Exec {
@@ -152,17 +127,21 @@ impl Exec {
     }
 
     fn until_it_runs(&self, interrupted: Interrupted<'_>) -> Result<()> {
-        let mut tick = FIRST_TICK;
-        while !self.runs()? {
-            if !self.await_news(tick) {
-                tick = (tick * 2).min(LAST_TICK);
-                if interrupted() {
-                    self.send(ALL)?;
-                    return Err(Error::State("the start was interrupted".into()));
-                }
-            }
+        let runs = || Ok(self.runs()?.then_some(()));
+        let mut stopped = false;
+        let started = waiting::wait(
+            u64::MAX,
+            &mut || {
+                stopped = interrupted();
+                stopped
+            },
+            runs,
+            |time| self.news(time),
+        );
+        if stopped {
+            self.send(ALL)?;
         }
-        Ok(())
+        started.map(drop)
     }
 
     /// The supervisor ended without a word: the container has ended, or could not fork.
@@ -174,9 +153,8 @@ impl Exec {
         Error::Setup { step: "start a command in the container".into(), path: None, errno: 11, note: Some(note.into()) }
     }
 
-    fn await_news(&self, milliseconds: u64) -> bool {
-        let time = Timespec { tv_sec: (milliseconds / 1000) as i64, tv_nsec: (milliseconds % 1000 * MILLISECOND) as _ };
-        matches!(poll(&mut [PollFd::new(&*self.inner.report, PollFlags::IN)], Some(&time)), Ok(1..))
+    fn news(&self, nanoseconds: u64) -> Result<bool> {
+        Ok(waiting::readable(&[self.inner.report.as_fd()], nanoseconds))
     }
 
     /// Takes all that its supervisor has sent.
@@ -231,42 +209,14 @@ impl Exec {
 
     /// None where the time passed first.
     pub fn wait(&self, seconds: Option<f64>, interrupted: Interrupted<'_>) -> Result<Option<End>> {
-        let deadline = deadline(seconds);
-        let mut tick = FIRST_TICK;
-        loop {
-            if let Some(end) = self.poll()? {
-                return Ok(Some(end));
-            }
-            let now = sys::process::now();
-            if now >= deadline {
-                return Ok(None);
-            }
-            if !self.await_news(tick.min((deadline - now).div_ceil(MILLISECOND))) {
-                tick = (tick * 2).min(LAST_TICK);
-                if interrupted() {
-                    return Err(Error::State("the wait was interrupted".into()));
-                }
-            }
-        }
+        waiting::wait(waiting::deadline(seconds), interrupted, || self.poll(), |time| self.news(time))
     }
 
     /// Waits until nothing is left of what came of it, after `kill`. False where the time passed first.
     pub fn wait_gone(&self, seconds: f64, interrupted: Interrupted<'_>) -> Result<bool> {
-        let deadline = deadline(Some(seconds));
-        let mut tick = FIRST_TICK;
-        while !self.is_gone()? {
-            let now = sys::process::now();
-            if now >= deadline {
-                return Ok(false);
-            }
-            if !self.await_news(tick.min((deadline - now).div_ceil(MILLISECOND))) {
-                tick = (tick * 2).min(LAST_TICK);
-                if interrupted() {
-                    return Err(Error::State("the wait was interrupted".into()));
-                }
-            }
-        }
-        Ok(true)
+        let gone = || Ok(self.is_gone()?.then_some(()));
+        let until = waiting::deadline(Some(seconds));
+        waiting::wait(until, interrupted, gone, |time| self.news(time)).map(|gone| gone.is_some())
     }
 
     /// Whether nothing is left of it, or what is left is PID 1's.
@@ -326,7 +276,7 @@ impl Exec {
 
     /// Serves its streams until it has ended. `spec.timeout` and too much output end it with all that came of it.
     pub fn to_the_end(&self, interrupted: Interrupted<'_>) -> Result<Done> {
-        let deadline = deadline(self.spec.timeout);
+        let deadline = waiting::deadline(self.spec.timeout);
         let (mut tick, mut patient_until, mut stop) = (FIRST_TICK, u64::MAX, false);
         loop {
             self.hear()?;
@@ -415,24 +365,4 @@ impl State {
         let truncated = [stdout.truncated, stderr.truncated];
         Done { end, stdout: stdout.data, stderr: stderr.data, truncated }
     }
-}
-
-/// What ended it; the first cause counts.
-pub fn reason(end: &End) -> Reason {
-    let killed = end.status & 0x7f == SIGKILL;
-    match end.cause {
-        wire::cause::TIMEOUT if killed => Reason::Timeout,
-        wire::cause::OUTPUT => Reason::Output,
-        wire::cause::KILLED if killed => Reason::Killed,
-        wire::cause::STOPPED if killed => Reason::Stopped,
-        _ if end.signals & super::handle::ENDING != 0 => Reason::Stopped,
-        _ if end.lost => Reason::Killed,
-        _ if end.status & 0x7f != 0 => Reason::Signaled,
-        _ => Reason::Exited,
-    }
-}
-
-fn deadline(seconds: Option<f64>) -> u64 {
-    let now = sys::process::now();
-    seconds.map_or(u64::MAX, |seconds| now.saturating_add((seconds.max(0.0) * 1e9) as u64))
 }

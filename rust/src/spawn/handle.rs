@@ -6,13 +6,13 @@ use super::exec::Home;
 use super::explain;
 use super::log::Log;
 use super::outcome::Finished;
-use super::run::{FIRST_TICK, Interrupted, LAST_TICK, Live, MILLISECOND};
+use super::run::{Interrupted, Live, MILLISECOND};
 use super::spec::{Spec, Stream};
+use super::waiting;
 use crate::error::{Error, Result};
 use crate::gate::{self, Ours};
 use crate::sys;
 use crate::wire::{cause, errand};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -105,17 +105,10 @@ impl Handle {
         Ok(true)
     }
 
+    /// A signal's handler that raises ends the wait; the start is undone by the drop.
     pub fn until_it_runs(&self, interrupted: Interrupted<'_>) -> Result<()> {
-        let mut tick = FIRST_TICK * MILLISECOND;
-        while !self.runs()? {
-            if !self.await_news(tick)? {
-                tick = (tick * 2).min(LAST_TICK * MILLISECOND);
-                if interrupted() {
-                    return Err(Error::State("the start was interrupted".into())); // and is undone by the drop
-                }
-            }
-        }
-        Ok(())
+        let runs = || Ok(self.runs()?.then_some(()));
+        waiting::wait(u64::MAX, interrupted, runs, |time| self.await_news(time)).map(drop)
     }
 
     /// Lets the command of a container go that was started with `spec.hold`; `runs` tells what became of it.
@@ -148,36 +141,18 @@ impl Handle {
 
     /// Waits for its end; false where the time passed first. A signal's handler that raises ends the wait, not the container.
     pub fn wait(&self, seconds: Option<f64>, interrupted: Interrupted<'_>) -> Result<bool> {
-        let now = sys::process::now();
-        let deadline = seconds.map_or(u64::MAX, |seconds| now.saturating_add((seconds.max(0.0) * 1e9) as u64));
-        let mut tick = FIRST_TICK * MILLISECOND;
-        loop {
-            if self.poll()? {
-                return Ok(true);
-            }
-            let now = sys::process::now();
-            if now >= deadline {
-                return Ok(false);
-            }
-            let woken = self.await_news(tick.min(deadline - now))?;
-            if !woken {
-                tick = (tick * 2).min(LAST_TICK * MILLISECOND);
-                if interrupted() {
-                    return Err(Error::State("the wait was interrupted".into()));
-                }
-                self.impatient()?;
-            }
-        }
+        let ended = || Ok(self.poll()?.then_some(()));
+        let news = |time| match self.await_news(time)? {
+            false => self.impatient().map(|()| false),
+            true => Ok(true),
+        };
+        waiting::wait(waiting::deadline(seconds), interrupted, ended, news).map(|ended| ended.is_some())
     }
 
     /// False where the time passed, or a signal came.
     fn await_news(&self, nanoseconds: u64) -> Result<bool> {
         let Some(report) = self.report()? else { return Ok(true) };
-        let keeper = self.inner.engine.keeper.pidfd();
-        let mut fds = [PollFd::new(&*report, PollFlags::IN), PollFd::new(keeper, PollFlags::IN)];
-        let (seconds, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
-        let time = Timespec { tv_sec: seconds as i64, tv_nsec: rest as _ };
-        Ok(matches!(poll(&mut fds, Some(&time)), Ok(1..)))
+        Ok(waiting::readable(&[report.as_fd(), self.inner.engine.keeper.pidfd().as_fd()], nanoseconds))
     }
 
     /// A keeper that was stopped is woken when it owes an end; what was killed and does not die is waited for no longer.

@@ -33,3 +33,4 @@ mod spaces;
 pub mod spec;
 pub mod streams;
 pub mod upper;
+pub mod waiting;
