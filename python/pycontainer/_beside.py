@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pycontainer import _arguments, _outcome
-from pycontainer._spec import streams_of_handle
+from pycontainer._streams import streams_of_handle
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import container_path, parse_bool, parse_duration
 

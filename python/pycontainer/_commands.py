@@ -27,9 +27,9 @@ class Commands:
 
     _spec: Spec
 
-    def _running(self) -> Any:
-        """Return the native container, of one that runs and is not paused."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _running(self) -> Any: ...
 
     def exec(
         self,

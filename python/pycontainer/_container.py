@@ -7,7 +7,6 @@ import warnings
 from _thread import RLock
 from collections.abc import Mapping
 from contextlib import suppress
-from types import MappingProxyType
 
 from pycontainer import _arguments, _outcome
 from pycontainer._commands import Commands
@@ -16,10 +15,10 @@ from pycontainer._errors import CommandNotFound, Error, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._files import Files
 from pycontainer._limits import Limits
-from pycontainer._lines import OUTPUTS, Lines
-from pycontainer._live import Live
+from pycontainer._live import CURES, Live
+from pycontainer._logs import Logged
 from pycontainer._native import core
-from pycontainer._process import Process, Text
+from pycontainer._process import Text
 from pycontainer._reach import Reach
 from pycontainer._result import Reason, Result
 from pycontainer._security import Security
@@ -42,12 +41,9 @@ if TYPE_CHECKING:
 _DEFAULT_LIMITS = Limits()
 _DEFAULT_SECURITY = Security()
 _TERM = 15
-_WHOLE = 1 << 62
-# Bytes of a log that are kept by a closed container itself.
-_SHORT = 1 << 16
 
 
-class Container(Live, Files, Reach, Commands, Elsewhere, Process):
+class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block,
@@ -190,17 +186,17 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Process):
     def _running(self) -> Any:
         """Return the native container, of one that runs and is not paused."""
         if self.state != "RUNNING":
-            raise StateError(f"the container is {self.state}: {_CURES[self.state]}")
+            raise StateError(f"the container is {self.state}: {CURES[self.state]}")
         return self._native
 
     def _begun(self) -> None:
         if self._native is None:
-            raise StateError(f"the container is {self.state}: {_CURES['CREATED']}")
+            raise StateError(f"the container is {self.state}: {CURES['CREATED']}")
 
     def _open(self) -> None:
         self._begun()
         if self._closed:
-            raise StateError(f"the container is REMOVED: {_CURES['REMOVED']}")
+            raise StateError(f"the container is REMOVED: {CURES['REMOVED']}")
 
     def _reachable(self) -> Any:
         if self.state == "CREATED":
@@ -322,47 +318,6 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Process):
         self._open()
         self._native.kill("killed")
 
-    # Output.
-
-    def _log(self) -> Any:
-        return self._native.log()
-
-    def logs(self, stream: Literal["stdout", "stderr"] | None = None) -> Any:
-        """Return all that is kept of a logged stream, or of both, one after the other. Also after close().
-
-        Raises:
-            ValueError: there is no such stream.
-            StateError: it is not logged.
-        """
-        if stream not in (None, *OUTPUTS):
-            raise ValueError(f"stream must be 'stdout' or 'stderr', not {stream!r}")
-        self._begun()
-        names = self._logged() if stream is None else (stream,)
-        if not names or any(name not in self._logged() for name in names):
-            raise StateError(f"{stream or 'the output'} is not logged: it was asked for elsewhere")
-        return self._text.decode(b"".join(self._read_log(name) for name in names))
-
-    def _logged(self) -> tuple[str, ...]:
-        return tuple(name for name, kind in zip(OUTPUTS, self._kinds[1:], strict=True) if kind == "log")
-
-    def _read_log(self, name: str) -> bytes:
-        log = self._log()
-        return self._short_log[name] if log is None else bytes(log.read(OUTPUTS.index(name), 0, _WHOLE)[0])
-
-    def _output(self, name: str) -> Any:
-        if name in self._logged():
-            return self._text.decode(self._read_log(name))
-        return super()._output(name)
-
-    def _lines(self) -> Lines:
-        self._open()
-        files = {name: self._files[name].fileno() for name in OUTPUTS if name in self._files}
-        return self._logged_lines(files)
-
-    def _logged_lines(self, files: Mapping[str, int] = MappingProxyType({})) -> Lines:
-        logged = self._logged()
-        return Lines(self, dict(files), (self._log(), logged) if logged else None, self._text.decode)
-
     # The end of the handle.
 
     def close(self) -> None:
@@ -387,13 +342,6 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Process):
                     self._withdraw()
             self._closed = True
 
-    def _keep_log(self) -> None:
-        """A short log is kept here, since a descriptor is worth more than its bytes."""
-        kept = {name: self._log().read(OUTPUTS.index(name), 0, _SHORT + 1)[0] for name in self._logged()}
-        if sum(map(len, kept.values())) <= _SHORT:
-            self._short_log = kept
-            self._native.forget_log()
-
     def __enter__(self) -> Self:
         if self._native is None:
             self.start()
@@ -416,14 +364,6 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Process):
 
     def __repr__(self) -> str:
         return f"<Container {self.name} {self.state if os.getpid() == self._owner else 'of another process'}>"
-
-
-_CURES = {
-    "CREATED": "start() starts it",
-    "PAUSED": "resume() lets it go on",
-    "EXITED": "what it left are its result, logs and files",
-    "REMOVED": "its facts, result and logs remain, and nothing else",
-}
 
 
 def _labels(labels: Any) -> dict[str, str]:

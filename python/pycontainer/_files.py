@@ -42,9 +42,9 @@ class Files:
     and special files (devices, fifos, sockets) are refused.
     """
 
-    def _reachable(self) -> Any:
-        """The native container, whose files are there."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _reachable(self) -> Any: ...
 
     def read_bytes(self, path: Arg, max_size: int | str = "64MiB") -> bytes:
         """Return the content of a file; a link is followed.

@@ -31,12 +31,13 @@ CHANGEABLE = (
     "network",
 )  # fmt: skip
 _RESOURCES = ("cpu", "memory", "io")
-_CURES = {
+# By state: what helps, or what there is instead.
+CURES = {
     "CREATED": "start() starts it",
     "RUNNING": "it is not paused",
     "PAUSED": "resume() lets it go on",
-    "EXITED": "its result has what it used",
-    "REMOVED": "its result has what it used",
+    "EXITED": "what it left are its result, with what it used, its logs and its files",
+    "REMOVED": "its facts, result and logs remain, and nothing else",
 }
 
 
@@ -127,7 +128,7 @@ class Live:
             raise StateError("a handle that was found does not own the container: ask the process that started it")
         state = self.state
         if state not in (states or ("RUNNING", "PAUSED")):
-            raise StateError(f"the container is {state}: {_CURES[state]}")
+            raise StateError(f"the container is {state}: {CURES[state]}")
         self._own_only()
         return self._native
 

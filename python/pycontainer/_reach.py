@@ -21,11 +21,11 @@ class Reach:
     _spec: Any
     _native: Any
 
-    def _begun(self) -> None:
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    def _open(self) -> None:
-        raise NotImplementedError
+        def _begun(self) -> None: ...
+
+        def _open(self) -> None: ...
 
     @property
     def ports(self) -> Mapping[int | str, tuple[str, int]]:

@@ -18,11 +18,12 @@ ROOMS = [
     {"_arguments"},
     {"_failures", "_limits", "_mounts", "_seccomp", "_native", "_ports"},
     {"_security", "_result"},
-    {"_enforced", "_image", "_spaces"},
+    {"_enforced", "_image", "_spaces", "_streams"},
     {"_spec"},
     {"_outcome", "_lines", "_stats", "_registry"},
     {"_run", "_beside", "_loop", "_files", "_live"},
     {"_process", "_waiting"},
+    {"_logs"},
     {"_commands", "_reach", "_elsewhere", "wait"},
     {"_container", "_waiting_loop"},
     {"_aio_process", "_aio_control"},
@@ -30,6 +31,7 @@ ROOMS = [
     {"_doctor"},
     {"__init__"},
     {"_cli_words", "_cli_terminal", "_cli_attach", "_cli_containers"},
+    {"_cli_values"},
     {"cli"},
     {"__main__"},
 ]
@@ -134,7 +136,15 @@ def test_what_type_checkers_read_is_left_out_and_nothing_else() -> None:
 
 
 ON_ASYNCIO = {"aio", "_aio_control", "_aio_process", "_loop", "_waiting_loop"}
-OF_THE_COMMAND_LINE = {"_cli_words", "_cli_terminal", "_cli_attach", "_cli_containers", "cli", "__main__"}
+OF_THE_COMMAND_LINE = {
+    "_cli_words",
+    "_cli_terminal",
+    "_cli_attach",
+    "_cli_containers",
+    "_cli_values",
+    "cli",
+    "__main__",
+}
 
 
 @pytest.mark.parametrize("module", sorted(set(modules()) - OF_THE_COMMAND_LINE - ON_ASYNCIO))

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 import pycontainer as pc
-from pycontainer import _cli_words, cli
+from pycontainer import _cli_values, _cli_words, cli
 
 
 def options(*words: str) -> dict[str, object]:
-    return cli.run_options(cli.parse(["run", *words, "host", "true"]))
+    return _cli_values.run_options(cli.parse(["run", *words, "host", "true"]))
 
 
 def refused(*words: str) -> int:
@@ -160,12 +160,12 @@ def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_capabilities_have_docker_s_meaning() -> None:
     default = pc.DEFAULT_CAPABILITIES
-    assert cli.capabilities([], []) == default
-    assert cli.capabilities(["CAP_SYS_PTRACE"], ["chown"]) == default - {"CHOWN"} | {"SYS_PTRACE"}
-    assert cli.capabilities(["chown"], ["ALL"]) == {"CHOWN"}
-    assert cli.capabilities(["chown"], ["chown"]) == default
+    assert _cli_values.capabilities([], []) == default
+    assert _cli_values.capabilities(["CAP_SYS_PTRACE"], ["chown"]) == default - {"CHOWN"} | {"SYS_PTRACE"}
+    assert _cli_values.capabilities(["chown"], ["ALL"]) == {"CHOWN"}
+    assert _cli_values.capabilities(["chown"], ["chown"]) == default
     with pytest.raises(ValueError, match="name the capabilities"):
-        cli.capabilities(["ALL"], [])
+        _cli_values.capabilities(["ALL"], [])
 
 
 def test_security_options(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_every_option_is_passed_on_or_accepted_by_name() -> None:
     """A flag that run_options forgets would be ignored without a word."""
     import inspect
 
-    source = inspect.getsource(cli)
+    source = inspect.getsource(cli) + inspect.getsource(_cli_values)
     flags = {action.dest for action in cli._run_parser(cli._Parser(add_help=False))._actions} - {"help"}
     accepted = {"rm", "init"} | {name for name in cli.NAMESPACE_OPTIONS}
     assert {flag for flag in flags - accepted if f"arguments.{flag}" not in source} == set()
