@@ -254,7 +254,7 @@ def vm(session: nox.Session) -> None:
     try:
         session.run(
             "python", "tools/vm.py", "--disk", str(image), "--at", str(stage.path), "--results", str(results),
-            "--timeout", "2700" if quick else "30000", "--", "sh", str(script),
+            "--timeout", "2100" if quick else "30000", "--", "sh", str(script),
         )  # fmt: skip
     finally:
         image.unlink()

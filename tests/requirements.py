@@ -12,6 +12,7 @@ import importlib.util
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -349,6 +350,7 @@ def figures() -> dict[str, tuple[int, ...]]:
         "landlock": (max(abi, 0),),
         "cpus": (len(os.sched_getaffinity(0)),),
         "memory_mib": (memory,),
+        "nofile": (resource.getrlimit(resource.RLIMIT_NOFILE)[1],),
     }
 
 
@@ -372,7 +374,7 @@ WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {
     "idmap": idmap_of,
     "scheduler": scheduler,
 }  # fmt: skip
-COMPARISON = re.compile(r"(kernel|python|landlock|cpus|memory_mib)(>=|<)(\d+(?:\.\d+)?)")
+COMPARISON = re.compile(r"(kernel|python|landlock|cpus|memory_mib|nofile)(>=|<)(\d+(?:\.\d+)?)")
 
 
 def known(word: str) -> bool:
