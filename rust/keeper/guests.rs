@@ -2,16 +2,16 @@
 
 use crate::evidence;
 use crate::exec;
+use crate::pid1;
 use crate::sys::constants::{MSG_DONTWAIT, POLLIN};
 use crate::sys::fs::{self, Fd};
-use crate::sys::net;
 use crate::sys::process::PollFd;
+use crate::sys::{Errno, net};
 use crate::wire::{self, Fixed, Write, phase, record, step};
 
 const GUESTS_MAX: usize = 16;
 /// What PID 1 watches beside them: its children, the keeper, the host.
 const OTHERS: usize = 3;
-const EMFILE: i32 = 24;
 
 /// Sockets; -1 is free.
 pub struct Guests([i32; GUESTS_MAX]);
@@ -24,13 +24,7 @@ impl Guests {
     /// Tells a new one what it has found, or that there is no room.
     pub fn admit(&mut self, first: &exec::First<'_>, guest: Fd, command: i32, started: u64) {
         let Some(place) = self.0.iter_mut().find(|fd| **fd < 0) else {
-            let mut record = Fixed::<16>::new();
-            record.put_u8(record::ERROR);
-            record.put_u8(phase::COMMAND);
-            record.put_u16(step::TOO_MANY);
-            record.put_i32(EMFILE);
-            let _ = net::send(guest.raw(), record.bytes(), &[], MSG_DONTWAIT);
-            return;
+            return pid1::tell_error(guest.raw(), (phase::COMMAND, step::TOO_MANY, Errno::MFILE));
         };
         exec::tell_running(guest.raw(), command, started);
         let mut seen = Fixed::<{ wire::EVIDENCE_MAX }>::new();

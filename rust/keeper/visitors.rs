@@ -15,9 +15,7 @@ pub const VISITORS_MAX: usize = 1024;
 /// Nothing that a visitor may ask for is longer.
 const REQUEST_MAX: usize = 32;
 
-const EAGAIN: Errno = Errno::AGAIN;
 const ESRCH: Errno = Errno(3);
-const EOPNOTSUPP: Errno = Errno::OPNOTSUPP;
 
 #[derive(Clone, Copy)]
 struct Visitor {
@@ -189,10 +187,10 @@ impl Keeper {
 /// A new socket whose other end PID 1 has. One that waits for its command to be let go reads nothing.
 fn errands(container: &mut Container) -> Result<Fd> {
     if container.flags & flag::PID1 != 0 || container.flags & flag::HANDLE == 0 {
-        return Err(EOPNOTSUPP);
+        return Err(Errno::OPNOTSUPP);
     }
     if container.flags & flag::HOLD != 0 && container.started == 0 {
-        return Err(EAGAIN);
+        return Err(Errno::AGAIN);
     }
     let (ours, theirs) = net::socketpair()?;
     net::send(container.control, &pid1::VISITOR.to_le_bytes(), &[theirs.raw()], MSG_DONTWAIT)?;

@@ -3,6 +3,7 @@
 use super::child::Outcome;
 use super::errors::raise;
 use super::functions::interruptible;
+use super::shared::handle_methods;
 use crate::spawn::exec::{Done, End, Exec as NativeExec, Home};
 use crate::spawn::handle::Handle;
 use crate::spawn::lend;
@@ -58,8 +59,7 @@ pub fn launch(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Container> {
     Ok(Container { handle: Arc::new(handle), outcome: OnceLock::new() })
 }
 
-#[pymethods]
-impl Container {
+handle_methods! { Container {
     /// Lets the command go of one that was started with `hold`.
     fn go(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.handle.go()).map_err(|error| raise(py, error))
@@ -73,12 +73,6 @@ impl Container {
     /// Whether its command runs, or has run.
     fn runs(&self, py: Python<'_>) -> PyResult<bool> {
         py.detach(|| self.handle.runs()).map_err(|error| raise(py, error))
-    }
-
-    /// (pid as this process sees it, pidfd); 0 and -1 where it is not known.
-    fn command(&self, py: Python<'_>) -> PyResult<(i32, i32)> {
-        let (pidfd, pid) = py.detach(|| self.handle.command()).map_err(|error| raise(py, error))?;
-        Ok((pid, pidfd.map_or(-1, |pidfd| pidfd.as_raw_fd())))
     }
 
     fn take_pipes(&self, py: Python<'_>) -> PyResult<Pipes> {
@@ -96,48 +90,6 @@ impl Container {
         py.detach(|| self.handle.ports()).map_err(|error| raise(py, error))
     }
 
-    /// A socket of its network namespace, for the caller to connect and close; -1 where its PID 1 does not answer in that time.
-    fn socket(&self, py: Python<'_>, family: u8, milliseconds: u64) -> PyResult<i32> {
-        let socket =
-            py.detach(|| lend::socket(&*self.handle, family, milliseconds)).map_err(|error| raise(py, error))?;
-        Ok(socket.map_or(-1, IntoRawFd::into_raw_fd))
-    }
-
-    fn poll(&self, py: Python<'_>) -> PyResult<bool> {
-        py.detach(|| self.handle.poll()).map_err(|error| raise(py, error))
-    }
-
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        interruptible(py, |check| self.handle.wait(timeout, check))
-    }
-
-    /// What it came to; None while it runs.
-    fn outcome(&self, py: Python<'_>) -> PyResult<Option<Py<Outcome>>> {
-        let Some(finished) = py.detach(|| self.handle.finished()).map_err(|error| raise(py, error))? else {
-            return Ok(None);
-        };
-        if let Some(made) = self.outcome.get() {
-            return Ok(Some(made.clone_ref(py)));
-        }
-        let made = Py::new(py, Outcome::of(finished))?;
-        Ok(Some(self.outcome.get_or_init(|| made).clone_ref(py)))
-    }
-
-    /// As if it had ended now, with nothing counted; None once it has ended.
-    fn so_far(&self, py: Python<'_>) -> PyResult<Option<Outcome>> {
-        let seen = py.detach(|| self.handle.so_far()).map_err(|error| raise(py, error))?;
-        Ok(seen.map(|seen| Outcome::of(Arc::new(seen))))
-    }
-
-    fn signal(&self, py: Python<'_>, number: i32) -> PyResult<bool> {
-        py.detach(|| self.handle.signal(number)).map_err(|error| raise(py, error))
-    }
-
-    fn kill(&self, py: Python<'_>, cause: &str) -> PyResult<()> {
-        let cause = cause_of(cause)?;
-        py.detach(|| self.handle.kill(cause)).map_err(|error| raise(py, error))
-    }
-
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         interruptible(py, |check| self.handle.close(check))
     }
@@ -146,21 +98,6 @@ impl Container {
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         let report = py.detach(|| self.handle.report()).map_err(|error| raise(py, error))?;
         Ok(report.map_or(-1, |report| report.as_raw_fd()))
-    }
-
-    fn log(&self, py: Python<'_>) -> PyResult<Option<ContainerLog>> {
-        let log = py.detach(|| self.handle.log()).map_err(|error| raise(py, error))?;
-        Ok(log.map(|log| ContainerLog { log }))
-    }
-
-    /// Lets the kept output go.
-    fn forget_log(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.handle.forget_log()).map_err(|error| raise(py, error))
-    }
-
-    /// A socket for the caller, which gets a byte when something was written to the log and ends with the container.
-    fn listen(&self, py: Python<'_>) -> PyResult<i32> {
-        py.detach(|| self.handle.listen()).map(IntoRawFd::into_raw_fd).map_err(|error| raise(py, error))
     }
 
     /// Where other processes find it: the directory of its keeper, its number there, what they have to know to give it commands. None
@@ -173,30 +110,7 @@ impl Container {
         let found = found.map_err(|error| raise(py, error))?;
         Ok(found.map(|(home, basis)| (home, self.handle.id(), PyBytes::new(py, &basis))))
     }
-
-    /// Starts a command beside the first one.
-    fn popen(&self, py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Exec> {
-        let spec = super::spec::read_beside(spec, self.handle.spec())?;
-        let exec = interruptible(py, |check| NativeExec::start(&self.handle, spec, check))?;
-        Ok(Exec { exec })
-    }
-
-    /// Sends a command on its way; `Exec.runs` tells what became of it.
-    fn launch(&self, py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Exec> {
-        let spec = super::spec::read_beside(spec, self.handle.spec())?;
-        let exec = interruptible(py, |check| NativeExec::launch(&self.handle, spec, check))?;
-        Ok(Exec { exec })
-    }
-
-    /// Runs a command beside the first one to its end.
-    fn exec<'py>(&self, py: Python<'py>, spec: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-        let spec = super::spec::read_beside(spec, self.handle.spec())?;
-        let done = interruptible(py, |check| {
-            NativeExec::start(&self.handle, spec, check).and_then(|exec| exec.to_the_end(check))
-        })?;
-        whole(py, done)
-    }
-}
+} }
 
 /// The kept output of a container, also after it was closed.
 #[pyclass(frozen, module = "pycontainer._core")]

@@ -8,6 +8,7 @@ pub mod errors;
 pub mod files;
 pub mod foreign;
 pub mod functions;
+mod shared;
 pub mod spec;
 
 /// Built with test-only switches.
