@@ -76,10 +76,13 @@ static int foreign(const char *link)
 
 static void look_at_descriptor(enum kind kind, pid_t pid, int fd)
 {
-    char path[64], link[128] = "";
+    char path[64], own[64], link[128] = "";
     struct stat seen;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (readlink(path, link, sizeof link - 1) < 0 || fstat(fd, &seen))
+        return;
+    snprintf(own, sizeof own, "/proc/%d/fd", pid); /* of "attack own", which looks at itself */
+    if (!strcmp(link, own))
         return;
     if (foreign(link) || (S_ISDIR(seen.st_mode) && (seen.st_dev != home.st_dev || seen.st_ino != home.st_ino)))
         win(kind, pid, link);
@@ -197,17 +200,17 @@ static void take_descriptors(pid_t pid)
     close(pidfd);
 }
 
-/* Who is traced before its exec is the engine's still; who is stopped has the engine's memory, or not. */
+/* Who can be traced as soon as it has become the command is nobody's secret; the engine's memory would be one. */
 static void trace(pid_t pid)
 {
-    int status;
+    int status, engine = is_engine(pid);
     tries(SEIZE);
-    if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACEEXEC))
+    if (ptrace(PTRACE_SEIZE, pid, 0, 0))
         return;
-    int engine = is_engine(pid);
     ptrace(PTRACE_INTERRUPT, pid, 0, 0);
     if (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status)) {
-        if (status >> 8 == (SIGTRAP | PTRACE_EVENT_EXEC << 8) || (engine && is_engine(pid)))
+        long word = ptrace(PTRACE_PEEKTEXT, pid, (void *)address, 0);
+        if ((length >= (int)sizeof word && !memcmp(&word, bytes, sizeof word)) || (engine && is_engine(pid)))
             win(SEIZE, pid, "traced");
         ptrace(PTRACE_DETACH, pid, 0, 0);
     }
