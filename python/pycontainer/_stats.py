@@ -30,7 +30,7 @@ class Breakdown(Frozen):
     def __init__(
         self, anon: int | None = None, file: int | None = None, shmem: int | None = None, kernel: int | None = None
     ) -> None:
-        self._fill({"anon": anon, "file": file, "shmem": shmem, "kernel": kernel})
+        self._take(locals())
 
 
 class Stats(Frozen):
@@ -84,19 +84,8 @@ class Stats(Frozen):
         pressure: Pressure | None = None,
         breakdown: Breakdown | None = None,
     ) -> None:
-        self._fill(
-            {
-                "cpu": cpu,
-                "memory": memory,
-                "memory_peak": memory_peak,
-                "pids": pids,
-                "io_read": io_read,
-                "io_write": io_write,
-                "oom_kills": oom_kills,
-                "pressure": pressure,
-                "breakdown": Breakdown() if breakdown is None else breakdown,
-            }
-        )
+        breakdown = breakdown or Breakdown()
+        self._take(locals())
 
 
 def stats(numbers: Any) -> Stats:

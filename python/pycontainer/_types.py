@@ -62,6 +62,12 @@ class Frozen:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
+    def _take(self, given: Mapping[str, object]) -> None:
+        """Fill all fields from what was given, which may be an __init__'s locals()."""
+        put = object.__setattr__
+        for name in self._fields:
+            put(self, name, given[name])
+
     def _values(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self._fields}
 

@@ -85,18 +85,19 @@ fn run(first: &First<'_>, plan: &Plan<'_>) -> core::result::Result<(), Failed> {
     let pid = command.start().map_err(in_command)?;
     pid1::stay_undumpable();
     let started = process::now();
-    tell_running(plan.fds.report, pid, started);
+    // Who waits for its end alone has no use for the descriptor, which takes both sides as long as starting it.
+    tell_running(plan.fds.report, plan.head.has(flag::HANDLE).then_some(pid), started);
     command.close_streams();
     let mut tree = Tree { report: plan.fds.report, proc: state.proc, command: pid, started, ..Tree::default() };
     tree.reap_to_the_end().map_err(failed(step::WAIT))
 }
 
-/// The command runs: since when, and its pidfd.
-pub fn tell_running(report: i32, pid: i32, started: u64) {
+/// The command runs: since when, and its pidfd where it is wanted.
+pub fn tell_running(report: i32, pid: Option<i32>, started: u64) {
     let mut record = Fixed::<16>::new();
     record.put_u8(record::RUNS);
     record.put_u64(started);
-    let pidfd = process::pidfd_open(pid);
+    let pidfd = pid.and_then(|pid| process::pidfd_open(pid).ok());
     let fds = pidfd.as_ref().map_or([-1], |pidfd| [pidfd.raw()]);
     let _ = net::send(report, record.bytes(), if fds[0] < 0 { &[] } else { &fds }, 0);
 }

@@ -26,7 +26,7 @@ impl Guests {
         let Some(place) = self.0.iter_mut().find(|fd| **fd < 0) else {
             return pid1::tell_error(guest.raw(), (phase::COMMAND, step::TOO_MANY, Errno::MFILE));
         };
-        exec::tell_running(guest.raw(), command, started);
+        exec::tell_running(guest.raw(), Some(command), started);
         let mut seen = Fixed::<{ wire::EVIDENCE_MAX }>::new();
         seen.put_u8(record::EVIDENCE);
         evidence::of_command(command, first.inside.plan, first.state, &mut seen);

@@ -99,7 +99,7 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
         let _ = net::send(inside.control.raw(), &[record::STARTED], &[], 0);
     }
     if plan.head.has(flag::HANDLE) {
-        exec::tell_running(plan.fds.report, pid, started);
+        exec::tell_running(plan.fds.report, Some(pid), started);
     }
     command.close_streams();
     let first = exec::First { inside, state: &state, nested: command.nested.raw() };
