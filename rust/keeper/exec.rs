@@ -13,6 +13,7 @@ use crate::sys::net::{self, Received};
 use crate::sys::process::{self, Cloned, PollFd, Rusage};
 use crate::sys::{Errno, Result, memory};
 use crate::wire::{Fixed, Reader, Write, errand, flag, phase, record, step};
+use core::cell::Cell;
 
 /// Rounds in which all children that are left are killed. What forks faster than that is stopped first, with everything else inside.
 const ROUNDS: usize = 100;
@@ -24,6 +25,36 @@ pub struct First<'a> {
     pub state: &'a State<'a>,
     /// The nested user namespace of a command with CAP_SYS_ADMIN, or -1.
     pub nested: i32,
+    pub supervisors: Supervisors,
+}
+
+/// Those who supervise a command, for PID 1 to know its own children from what was left to it. Beyond this many nobody is known.
+const SUPERVISORS_MAX: usize = 256;
+
+/// Root inside may stop a supervisor, and it would neither tell an end nor hear that it shall make one: PID 1 lets it go on.
+pub struct Supervisors(Cell<[i32; SUPERVISORS_MAX]>);
+
+impl Supervisors {
+    pub fn none() -> Supervisors {
+        Supervisors(Cell::new([0; SUPERVISORS_MAX]))
+    }
+
+    fn replace(&self, old: i32, new: i32) -> bool {
+        let mut all = self.0.get();
+        let Some(entry) = all.iter_mut().find(|pid| **pid == old) else { return false };
+        *entry = new;
+        self.0.set(all);
+        true
+    }
+
+    /// A child of PID 1 has ended, or was stopped.
+    pub fn changed(&self, pid: i32, status: i32) {
+        if status & 0xff != STOPPED {
+            self.replace(pid, 0);
+        } else if self.replace(pid, pid) {
+            let _ = process::kill(pid, SIGCONT);
+        }
+    }
 }
 
 /// One errand, from the report socket or a guest's. False at its end: the other is gone, or wants nothing more.
@@ -35,8 +66,10 @@ pub fn serve(first: &First<'_>, socket: i32, buffer: &mut [u8]) -> bool {
     };
     if let Some(kind @ (errand::EXEC | errand::EXEC_FILE)) = buffer[..received.length].first().copied() {
         // A failed clone shows to the host as the end of the socket that it had sent.
-        if let Ok(Cloned::Child) = process::clone_copy(0, None) {
-            supervise(first, kind, &buffer[1..received.length], received);
+        match process::clone_copy(0, None) {
+            Ok(Cloned::Child) => supervise(first, kind, &buffer[1..received.length], received),
+            Ok(Cloned::Parent { pid, .. }) => drop(first.supervisors.replace(0, pid)),
+            Err(_) => {}
         }
     }
     if let (&[errand::SOCKET, family], 1) = (&buffer[..received.length], received.fd_count) {

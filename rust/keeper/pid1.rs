@@ -102,7 +102,8 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
         exec::tell_running(plan.fds.report, Some(pid), started);
     }
     command.close_streams();
-    let first = exec::First { inside, state: &state, nested: command.nested.raw() };
+    let supervisors = exec::Supervisors::none();
+    let first = exec::First { inside, state: &state, nested: command.nested.raw(), supervisors };
     supervise(&first, pid, started, &mut report)
 }
 
@@ -210,7 +211,7 @@ fn supervise(
     loop {
         let mut patience = -1;
         loop {
-            let (pid, status) = match process::wait4(-1, WNOHANG | WALL) {
+            let (pid, status) = match process::wait4(-1, WNOHANG | WALL | WUNTRACED) {
                 Ok((0, ..)) | Err(Errno::CHILD) => break,
                 Ok((pid, status, _)) => (pid, status),
                 Err(_) => {
@@ -218,7 +219,8 @@ fn supervise(
                     break;
                 }
             };
-            if pid == command {
+            first.supervisors.changed(pid, status);
+            if pid == command && status & 0xff != STOPPED {
                 report.clear();
                 report.put_u8(record::EXITED);
                 put_exit(report, 1, status, started, process::now());

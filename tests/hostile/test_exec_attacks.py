@@ -134,3 +134,31 @@ def test_control_a_careless_process_is_won(root: Path) -> None:
             won |= set(attacked.said()["won"])
             attacked.begin()
     assert WAYS <= won, WAYS - won
+
+
+# Every process of the engine that the shell sees, but PID 1, gets the signal: who supervises commands, and nobody else.
+SIGNAL_SUPERVISORS = """
+for place in /proc/[0-9]*; do
+    pid=${place#/proc/}
+    [ "$pid" -gt 1 ] && [ "$pid" != "$1" ] && read -r name < $place/comm && case $name in
+        pycontainer*) kill -$0 $pid && echo $pid ;;
+    esac
+done
+"""
+
+
+@pytest.mark.parametrize("name", ["STOP", "TERM", "KILL"])
+def test_who_supervises_is_signalled_by_root_inside(root: Path, name: str) -> None:
+    """It may be: it is a process of the container. What was started is ended in time all the same, and told."""
+    with pc.Container(["sleep", "8000"], image=root) as container:
+        with container.popen(["sleep", "8000"]) as process:
+            # Of the command that sends them, the supervisor ends first or goes on: both are seen.
+            with container.popen(["sh", "-c", f"sleep 0.1\n{SIGNAL_SUPERVISORS}", name], stdout=pc.PIPE) as attack:
+                assert attack.communicate(timeout=20)[0].split()
+            process.kill()
+            assert process.wait(timeout=5) == -9
+        begun = time.monotonic()
+        with pytest.raises(pc.TimeoutExpired):
+            container.exec(["sh", "-c", f"{SIGNAL_SUPERVISORS}\nsleep 8000", "STOP"], timeout=0.3)
+        assert time.monotonic() - begun < 5
+        assert container.exec(["sh", "-c", "exit 7"]).returncode == 7
