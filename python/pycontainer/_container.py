@@ -336,8 +336,9 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
                 try:
                     self._close_files()
                     self._native.close()
-                    self._look(True)
+                    self._closed = True  # also where nobody knows how it ended
                     self._keep_log()
+                    self._look(True)
                 finally:
                     self._withdraw()
             self._closed = True

@@ -16,6 +16,8 @@ pub struct Container {
     pub live: bool,
     pub cause: u8,
     pub killed: bool,
+    /// Its tasks stand still, and PID 1 with them.
+    pub frozen: bool,
     /// In a pid namespace of its own, whose PID 1 is ours: it can end everything inside by itself.
     pub own_pids: bool,
     /// In one of somebody else's: what its first process leaves behind is ended by its group's kill file.
@@ -124,6 +126,7 @@ impl Table {
         entry.cause = 0;
         entry.asked = 0;
         entry.killed = false;
+        entry.frozen = false;
         entry.id = head.id;
         entry.flags = head.flags;
         entry.cpus = head.cpus;

@@ -244,6 +244,7 @@ impl Keeper {
         container.killed = true;
         container.cause = why;
         let asked = container.own_pids
+            && !container.frozen
             && (container.cgroup_kill < 0 || container.flags & flag::HANDLE != 0)
             && net::send(container.control, &pid1::END_ALL.to_le_bytes(), &[], MSG_DONTWAIT).is_ok();
         if asked {

@@ -219,7 +219,7 @@ fn supervise(
     loop {
         let mut patience = -1;
         loop {
-            let (pid, status) = match process::wait4(-1, WNOHANG | WALL) {
+            let (pid, status) = match process::wait4(-1, WNOHANG | WALL | WUNTRACED) {
                 Ok((0, ..)) | Err(Errno::CHILD) => break,
                 Ok((pid, status, _)) => (pid, status),
                 Err(_) => {
@@ -227,6 +227,13 @@ fn supervise(
                     break;
                 }
             };
+            if status & 0xff == STOPPED {
+                // Root inside may stop a supervisor: it would neither tell an end nor hear that it shall make one.
+                if supervisors.has(pid) {
+                    let _ = process::kill(pid, SIGCONT);
+                }
+                continue;
+            }
             if pid == command {
                 report.clear();
                 report.put_u8(record::EXITED);

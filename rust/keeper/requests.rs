@@ -51,6 +51,7 @@ impl Keeper {
             Some(request::UPDATE) => self.update(from, received),
             Some(request::FILES) if received.fd_count == 1 => self.serve_files(from, received.fds[0]),
             Some(request::FORGET) => from.u64().map_or((), |id| self.forget_files(id)),
+            Some(request::FROZEN) => self.freeze(from),
             Some(request::SIGNAL) => self.signal(from),
             Some(request::SUBSCRIBE) if received.fd_count == 1 => self.subscribe(from, received),
             Some(request::LISTEN) if received.fd_count == 2 => self.listen(received),
@@ -188,6 +189,17 @@ impl Keeper {
             add(pipe, EPOLLIN, KIND_OUTPUT + stream as u64)?;
         }
         self.watch_oom(index)
+    }
+
+    /// One that was asked to end and was stopped before it did is not waited for.
+    fn freeze(&mut self, mut from: Reader<'_>) {
+        let Some((id, frozen)) = from.u64().zip(from.u8()) else { return };
+        let Some(index) = self.table.index_of(id) else { return };
+        let Some(container) = self.table.get(index) else { return };
+        container.frozen = frozen != 0;
+        if container.frozen && container.killed {
+            container.kill_at = container.kill_at.min(process::now());
+        }
     }
 
     /// For the command: through PID 1, or directly where the command is that.

@@ -57,6 +57,8 @@ pub mod request {
     pub const FILES: u8 = 20;
     /// A container whose files nobody will ask for again; what was asked for is ended.
     pub const FORGET: u8 = 21;
+    /// A container, and whether its tasks stand still from now on: then its PID 1 cannot be asked to end them.
+    pub const FROZEN: u8 = 31;
 }
 
 /// What PID 1 hears from the host with `flag::LATE_GROUPS`.

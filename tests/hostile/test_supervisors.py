@@ -16,6 +16,7 @@ from pycontainer import Reason
 # All but PID 1, the first command, itself and its own supervisor: it meets others before their clone, in it, after it.
 KILLER = """
 import os, signal
+print("begun")
 while True:
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) not in (1, 2, os.getpid(), os.getppid()):
@@ -91,7 +92,8 @@ def test_one_that_is_killed_takes_nothing_with_it(times: Callable[[int], range])
         first = first_process(container)
         assert container.exec(["true"]).returncode == 0
         before = memory(first)
-        with container.popen(["python3", "-c", KILLER]), ThreadPoolExecutor(16) as pool:
+        with container.popen(["python3", "-uc", KILLER], stdout=pc.PIPE) as killer, ThreadPoolExecutor(16) as pool:
+            assert killer.stdout.readline() == b"begun\n"
             seen = Counter(pool.map(lambda _: attempt(container), times(1000)))
         assert seen["killed"] + seen["not started"], f"nothing was hit: {seen}"
         for round_ in range(20):

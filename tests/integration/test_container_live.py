@@ -199,6 +199,28 @@ def test_what_is_paused_can_be_ended(load: Load, way: str) -> None:
     assert result.reason is expected
 
 
+@grouped
+@pytest.mark.parametrize("way", ["kill", "close", "found", "wall_time"])
+def test_what_is_paused_is_not_waited_for(load: Load, way: str) -> None:
+    """Its PID 1 cannot be asked to end the rest, and has half a second for that otherwise. The best of three tries."""
+    took = []
+    for _ in range(3):
+        limits = Limits(wall_time=0.3) if way == "wall_time" else Limits()
+        with Container(["sh", "-c", "trap '' TERM; sleep 100 & wait"], image=load.root, limits=limits) as container:
+            container.pause()
+            begun = time.monotonic() + (0.3 if way == "wall_time" else 0)
+            if way == "close":
+                container.close()
+            elif way != "wall_time":
+                found = Container.get(container.id) if way == "found" else container
+                found.kill()
+                found.close()
+            container.wait(timeout=patience(10))
+            took.append(time.monotonic() - begun)
+            assert container.returncode == -9
+    assert min(took) < patience(0.25), took
+
+
 @pytest.fixture(scope="module")
 def many_at_once(load: Load) -> None:
     """The engine keeps a range of ids for each that ran beside another: taken before leaks are looked for."""

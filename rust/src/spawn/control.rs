@@ -39,11 +39,17 @@ impl Handle {
 
     /// Back when every task has stopped, or goes on.
     pub fn freeze(&self, stop: bool) -> Result<()> {
-        if stop {
-            // Not while others cannot get at it: they may want to kill it.
-            return self.with_live(|live| groups(live)?.stop())?.wait();
+        if !stop {
+            return self.with_live(|live| groups(live)?.resume().and_then(|()| live.frozen(false)));
         }
-        self.with_live(|live| groups(live)?.resume())
+        // The keeper hears of it: PID 1 of what is killed meanwhile cannot be asked to end it, and is not waited for.
+        let stopping = self.with_live(|live| {
+            let stopping = groups(live)?.stop()?;
+            live.frozen(true)?;
+            Ok(stopping)
+        })?;
+        // Not while others cannot get at it: they may want to kill it.
+        stopping.wait().inspect_err(|_| drop(self.with_live(|live| live.frozen(false))))
     }
 
     pub fn pressure_trigger(&self, of: Resource, full: bool, stall: Duration, window: Duration) -> Result<OwnedFd> {
@@ -69,6 +75,10 @@ impl Handle {
 }
 
 impl Live {
+    fn frozen(&self, frozen: bool) -> Result<()> {
+        self.engine.keeper.frozen(self.id, frozen)
+    }
+
     /// It has ended, and nobody has said so yet.
     fn has_no_command(&self) -> bool {
         let Some((_, Some(pidfd))) = &self.runs else { return false };

@@ -149,7 +149,8 @@ impl Exec {
         if self.container.ends_within(0.5) {
             return Error::State("the container ended before the command was started".into());
         }
-        let note = "PID 1 of the container could not fork: its limit on tasks is reached, or its memory is";
+        let note = "PID 1 of the container could not fork (its limit on tasks is reached, or its memory is), or a process \
+                    in it killed the one that was to start the command";
         Error::Setup { step: "start a command in the container".into(), path: None, errno: 11, note: Some(note.into()) }
     }
 
@@ -286,6 +287,8 @@ impl Exec {
     fn to_the_end(&self, interrupted: Interrupted<'_>) -> Result<Done> {
         let timeout = self.spec.timeout.map(|seconds| (seconds.max(0.0) * 1e9) as u64);
         let (mut tick, mut patient_until, mut stop) = (FIRST_TICK, u64::MAX, false);
+        // Root inside may stop who is to start it: then it does not begin, and not for ever.
+        let latest = sys::process::now().saturating_add(STUCK * MILLISECOND);
         loop {
             let runs = self.runs()?;
             let mut state = self.state()?;
@@ -293,7 +296,8 @@ impl Exec {
                 state.streams.drain(self.spec.tty)?;
                 return Ok(state.done(end));
             }
-            let deadline = timeout.filter(|_| runs).map_or(u64::MAX, |after| state.started.saturating_add(after));
+            let begun = if runs { state.started } else { latest };
+            let deadline = timeout.map_or(u64::MAX, |after| begun.saturating_add(after));
             let now = sys::process::now();
             if state.killed.is_none() && (now >= deadline || stop || state.too_much(&self.spec)) {
                 let cause = if stop { wire::cause::KILLED } else { wire::cause::TIMEOUT };

@@ -137,6 +137,15 @@ impl Keeper {
         self.send(&message, &[])
     }
 
+    /// Its tasks are about to stand still, or go on.
+    pub fn frozen(&self, id: u64, frozen: bool) -> Result<()> {
+        let mut message = Vec::with_capacity(10);
+        message.put_u8(request::FROZEN);
+        message.put_u64(id);
+        message.put_u8(u8::from(frozen));
+        self.send(&message, &[])
+    }
+
     /// A signal for the command of a container.
     pub fn signal(&self, id: u64, signal: i32) -> Result<()> {
         let mut message = Vec::with_capacity(13);

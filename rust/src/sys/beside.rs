@@ -73,16 +73,26 @@ impl<const N: usize> Places<N> {
         // SAFETY: bytes of at least that length, aligned to a page, which nobody else has.
         unsafe { bytes.as_mut_ptr().cast::<Head<T>>().write(head) };
         bytes[size_of::<Head<T>>()..][..sizes.begins.len()].copy_from_slice(sizes.begins);
-        let free = self.taken.iter_mut().find(|taken| taken.is_none()).filter(|_| shared);
-        let done = match free {
-            Some(free) => clone_onto::<T>(&mut room).map(|pid| *free = Some(Taken { room: room.take(), pid })),
-            None => clone_copy(0, None).map(|cloned| match cloned {
+        let free = self.taken.iter_mut().find(|taken| taken.is_none());
+        let started = if shared && free.is_some() {
+            clone_onto::<T>(&mut room).map(|pid| Taken { room: room.take(), pid })
+        } else {
+            clone_copy(0, None).map(|cloned| match cloned {
                 Cloned::Child => enter::<T>(room.bytes().as_mut_ptr()),
-                Cloned::Parent { .. } => {}
-            }),
+                Cloned::Parent { pid, .. } => Taken { room: Room::NONE, pid },
+            })
         };
         room.give_back();
-        done
+        let taken = started?;
+        if let Some(free) = free {
+            *free = Some(taken);
+        }
+        Ok(())
+    }
+
+    /// Whether it is one of them; of more than there are places nobody is known.
+    pub fn has(&self, pid: i32) -> bool {
+        self.taken.iter().flatten().any(|taken| taken.pid == pid)
     }
 
     /// This child has been reaped.
@@ -105,6 +115,9 @@ impl<const N: usize> Places<N> {
 
 impl Taken {
     fn has_no_guest(&mut self) -> bool {
+        if self.room.bytes().is_empty() {
+            return true; // a copy
+        }
         // SAFETY: a Head begins the pages, and begins with this word, whatever its task is.
         let guest = unsafe { &*self.room.bytes().as_ptr().cast::<AtomicI32>() };
         guest.load(Ordering::Acquire) == 0

@@ -121,6 +121,9 @@ pub const SIGCHLD: i32 = 17;
 pub const SIGCONT: i32 = 18;
 pub const SIGSTOP: i32 = 19;
 pub const WNOHANG: usize = 1;
+pub const WUNTRACED: usize = 2;
+/// The lowest byte of the status of a child that was stopped.
+pub const STOPPED: i32 = 0x7f;
 pub const WALL: usize = 0x4000_0000;
 
 pub const PR_SET_PDEATHSIG: usize = 1;
