@@ -37,8 +37,8 @@ TYPED = ("noxfile.py", "tools", "benchmarks")
 VM_PYTEST = ("--timeout=600", "-p", "no:cacheprovider")  # the image is thrown away
 VM_PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
 RELIABILITY_PYTEST = ("-s", "--timeout=3600")
-# In the quick form nothing is repeated more often, and no test has more cases: each kill takes 1 to 4 seconds there, and CI
-# has an hour for all.
+# In the quick form nothing is repeated more often, and no test has more cases: each kill takes 1 to 4 seconds there,
+# and CI has an hour for all.
 VM_MOST = "6"
 
 
@@ -229,8 +229,9 @@ def run_staged(session: nox.Session, stage: house.Stage, name: str, command: lis
 def vm(session: nox.Session) -> None:
     """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and at the same time as a plain user with a group.
 
-    --quick: those marked `vm`, wherever they lie, with six repetitions and six cases of each at most; else with all, and
-    all else that `tests` runs with a tenth. Other words are pytest's: a file's tests, with all repetitions unless --quick.
+    --quick: those marked `vm`, wherever they lie, with six repetitions and six cases of each at most; else with all,
+    and what else `tests` runs with a tenth. Other words are pytest's: a file's tests, with all repetitions unless
+    --quick.
     """
     quick, words = options_of(session)
     if not IS_ROOT:
