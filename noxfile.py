@@ -191,7 +191,7 @@ def tests(session: nox.Session) -> None:
     """The Python tests, as root and as a plain user that the session creates; as a plain user only as that one."""
     quick, words = options_of(session)
     words += ["--quick"] if quick else []
-    system_packages(session, "tests")
+    system_packages(session, "tests", "services")
     built = wheel(session, "test-seams")
     failed = []
     if IS_ROOT:
