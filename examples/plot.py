@@ -31,7 +31,7 @@ def watch(command: list[str], files: dict[str, bytes]) -> dict[str, list[float]]
     with pc.Container(command, files=files, limits=pc.Limits(memory="256MiB"), degrade=["memory"]) as c:
         began = time.monotonic()
         for stats in c.monitor(interval=0.02):
-            row = time.monotonic() - began, stats.cpu, (stats.memory or 0) / 2**20, stats.pids or 0
+            row = time.monotonic() - began, stats.cpu or 0, (stats.memory or 0) / 2**20, stats.pids or 0
             for values, value in zip(seen.values(), row, strict=True):
                 values.append(value)
     return seen
