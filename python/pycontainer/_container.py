@@ -360,7 +360,8 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
         if native is None or self._closed or not self._owns or os.getpid() != self._owner:
             return
         warnings.warn(f"unclosed container {self.name}", ResourceWarning, source=self, stacklevel=2)
-        with suppress(Error):  # nobody is there to hear it, and the keeper sees to the rest
+        # Nobody is there to hear it, and the keeper sees to the rest; at the interpreter's end nothing can be imported.
+        with suppress(Error, ImportError):
             self.close()
 
     def __repr__(self) -> str:
