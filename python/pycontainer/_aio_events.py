@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Events(Listener):
-    """An async iterator of events, from the call of events() on, and an async context manager; each listener gets all."""
+    """An async iterator of events, from the call of events() on; also an async context manager."""
 
     def __init__(self) -> None:
         super().__init__()

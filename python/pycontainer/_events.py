@@ -1,4 +1,4 @@
-"""What happens to the containers of this interpreter, as values, and where it is told: to nobody, as long as no one listens.
+"""What happens to the containers of this interpreter, as values, and where it is told.
 
 A container that was made is known here, weakly; `hub` is set as long as somebody listens (_listening), and looked at
 before anything is told. Nothing here waits, and run() pays one look for it.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Literal, TypeAlias
 
-    from pycontainer._listening import Hub
+    from pycontainer._hub import Hub
     from pycontainer._result import Result
 
     Kind: TypeAlias = Literal["created", "started", "paused", "resumed", "oom", "ended", "removed"]
@@ -53,7 +53,9 @@ class Event(Frozen):
         args: tuple[Any, ...],
         result: Result[Any] | None = None,
     ) -> None:
-        self._fill({"kind": kind, "time": time, "id": id, "name": name, "labels": labels, "args": args, "result": result})
+        self._fill(
+            {"kind": kind, "time": time, "id": id, "name": name, "labels": labels, "args": args, "result": result}
+        )
 
     def __repr__(self) -> str:
         result = "" if self.result is None else f", result={self.result!r}"
@@ -89,6 +91,12 @@ def ended(container: Any) -> None:
     """It is known what it came to. One that was found is its own process's to tell of."""
     if hub is not None and container._owns:
         hub.ended(container)
+
+
+def regrouped(container: Any) -> None:
+    """It has other limits."""
+    if hub is not None:
+        hub.regrouped(container)
 
 
 def run_ended(record: Any, args: Any, result: Any) -> None:

@@ -57,6 +57,11 @@ class _Queue:
     def ring(self) -> None:
         os.eventfd_write(self.bell, 1)
 
+    def close(self) -> None:
+        if self.bell >= 0:
+            os.close(self.bell)
+            self.bell = -1
+
     def take(self) -> Event | None:
         event = self.waiting.popleft() if self.waiting else None
         if not self.waiting:
@@ -68,7 +73,7 @@ class _Queue:
 class _Record:
     """A container as listeners know it: how far it is, and what is watched for it."""
 
-    # Of a run(): our end of the socket on which it tells that its command runs, and the end that is in use until it is over.
+    # Of a run(): our end of the socket on which it tells that its command runs, and its own, in use until it is over.
     line: Any = None
     far: Any = None
 
@@ -105,7 +110,7 @@ class _Record:
 
 
 class Hub:
-    """What all listeners of this process share. One lock: whoever holds it may be interrupted by a drop, not by a thread."""
+    """What all listeners of this process share, under one lock, which a drop in the middle of it may take again."""
 
     def __init__(self) -> None:
         self.lock = RLock()
@@ -123,7 +128,7 @@ class Hub:
                 try:
                     self.epoll = select.epoll()
                 except OSError:
-                    os.close(queue.bell)
+                    queue.close()
                     raise
                 _events.hub = self
             self.queues += (queue,)
@@ -159,17 +164,19 @@ class Hub:
 
     def start_anew(self) -> None:
         """In a forked copy: nobody listens, and the other process's epoll is left alone."""
-        listened, epoll, records = self.queues, self.epoll, self.records
         _events.hub = None
         _events.containers.clear()
-        self.__init__()  # type: ignore[misc]
-        if epoll is not None:
-            epoll.close()
-        for record in records.values():
+        if self.epoll is not None:
+            self.epoll.close()
+        for record in self.records.values():
             record.let_go()
             record.over()
-        for queue in listened:
-            os.close(queue.bell)
+        for queue in self.queues:
+            queue.close()
+        self.queues, self.epoll = (), None
+        self.records.clear()
+        self.watched.clear()
+        self.lock.release()
 
     # What containers tell.
 
@@ -291,10 +298,21 @@ class Hub:
             if (end := container._native.fileno()) >= 0:
                 self._add(end, select.EPOLLIN, record)
                 record.end = end
+        self._watch_kills(record, container)
+
+    def _watch_kills(self, record: _Record, container: Any) -> None:
+        with suppress(Error, OSError):
             found = core().container_oom(container._native)
             if found is not None:
                 events, record.oom, record.counter = found
                 self._add(record.oom, events, record)
+
+    def regrouped(self, container: Any) -> None:
+        """It has other limits, and perhaps a group that counts whom the OOM killer takes."""
+        with self.lock:
+            record = self.records.get(container.id)
+            if record is not None and record.stage == _STARTED and record.oom < 0:
+                self._watch_kills(record, container)
 
     def _add(self, fd: int, events: int, record: _Record) -> None:
         self.epoll.register(fd, events)
@@ -369,5 +387,6 @@ def hub() -> Hub:
     core()  # on another system it says so
     if not _hooked:
         _hooked.append(True)
-        os.register_at_fork(after_in_child=_hub.start_anew)
+        # No fork in the middle of a change: its copy would close what it cannot know.
+        os.register_at_fork(before=_hub.lock.acquire, after_in_parent=_hub.lock.release, after_in_child=_hub.start_anew)
     return _hub

@@ -81,9 +81,8 @@ class Listener:
 
     def _shut(self) -> None:
         """Not before the last one has stopped waiting for them."""
-        if self._closed and not self._waiters and self._queue.bell >= 0:
-            os.close(self._queue.bell)
-            self._queue.bell = -1
+        if self._closed and not self._waiters:
+            self._queue.close()
             if (epoll := getattr(self, "_epoll", None)) is not None:
                 epoll.close()
 
@@ -93,7 +92,7 @@ class Listener:
 
 
 class Events(Listener):
-    """An iterator of events, from the call of events() on. A context manager; for any thread; each listener gets all."""
+    """An iterator of events, from the call of events() on; a context manager, for any thread."""
 
     def __iter__(self) -> Self:
         return self

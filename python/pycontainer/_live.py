@@ -202,6 +202,7 @@ class Live:
             spec._limits(spec.said)
             core().container_update(native, spec)
             self._spec, self.limits = spec, spec.said
+            _events.regrouped(self)
             return self.limits
 
     def pause(self) -> None:

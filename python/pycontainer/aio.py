@@ -382,5 +382,3 @@ def _ends(native: Any, tty: bool, has_input: bool) -> list[int]:
     if tty:
         ends[:2] = [native.terminal() if has_input else -1, native.terminal()]
     return ends
-
-
