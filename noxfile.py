@@ -13,6 +13,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -225,7 +226,7 @@ def run_staged(session: nox.Session, stage: house.Stage, name: str, command: lis
 
 @nox.session
 def vm(session: nox.Session) -> None:
-    """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and as a plain user with a delegated group.
+    """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and at the same time as a plain user with a group.
 
     --quick: those marked `vm`, wherever they lie, repeated six times at most; else with all repetitions, and all else
     that `tests` runs with a tenth. Other words are pytest's: a file's tests, with all repetitions unless --quick.
@@ -237,7 +238,7 @@ def vm(session: nox.Session) -> None:
         session.skip("the emulated machine runs this one's programs, and is an x86_64")
     system_packages(session, "tests", "vm")
     session.install("virtme-ng>=1.42")
-    python = create_user(session)  # for root too: one stage for both
+    python = create_user(session)  # for root too: one stage for both machines
     stage = staged(session, house.Stage("vm", house.USER), python, wheel(session, "test-seams"))
     named = any(Path(word.partition("::")[0]).exists() for word in words)
     parts = vm_parts(quick, named, words)
@@ -245,22 +246,32 @@ def vm(session: nox.Session) -> None:
     with session.chdir(stage.checkout):
         for part in parts.values():
             session.run(str(stage.python), "-m", "pytest", "-q", "--collect-only", *part, external=True, silent=True)
-    image = stage.path.with_name("vm.img")
-    machine.image(stage.path, image)
-    results = stage.path.with_name("vm-results")
+    with ThreadPoolExecutor() as both:  # each has a kernel of its own, so neither sees what the other one does
+        codes = both.map(lambda who: guest(session, stage, who, parts, quick), ("root", "user"))
+        if any(list(codes)):
+            session.error("failed in an emulated machine")
+
+
+def guest(session: nox.Session, stage: house.Stage, who: str, parts: dict[str, list[str]], quick: bool) -> int:
+    """Boot a machine of its own, and run the parts there as `who`; the exit code."""
+    image = machine.image(stage.path, stage.path.with_name(f"vm-{who}.img"))
+    results = stage.path.with_name(f"vm-{who}-results")
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
-    script = guest_script(stage, results, parts, {"PYCONTAINER_TEST_MOST": VM_MOST} if quick else {})
+    script = guest_script(stage, results, who, parts, {"PYCONTAINER_TEST_MOST": VM_MOST} if quick else {})
     try:
         session.run(
             "python", "tools/vm.py", "--disk", str(image), "--at", str(stage.path), "--results", str(results),
-            "--timeout", "2100" if quick else "30000", "--", "sh", str(script),
+            "--label", who, "--timeout", "2100" if quick else "30000", "--", "sh", str(script),
         )  # fmt: skip
+    except nox.command.CommandFailed:
+        return 1
     finally:
         image.unlink()
         house.JUNIT.mkdir(parents=True, exist_ok=True)
         for found in results.glob("vm-*.xml"):
             shutil.copyfile(found, house.JUNIT / found.name)
+    return 0
 
 
 def vm_parts(quick: bool, named: bool, words: list[str]) -> dict[str, list[str]]:
@@ -272,19 +283,19 @@ def vm_parts(quick: bool, named: bool, words: list[str]) -> dict[str, list[str]]
     return {"-marked": [*VM_PYTEST, "-m", "vm", "tests", *words], "": [*VM_PYTEST, "--quick", "-m", "not vm", *words]}
 
 
-def guest_script(stage: house.Stage, results: Path, parts: dict[str, list[str]], more: dict[str, str]) -> Path:
-    """All runs in one boot, with `more` variables; a failure is the exit code, but the other runs take place too."""
+def guest_script(
+    stage: house.Stage, results: Path, who: str, parts: dict[str, list[str]], more: dict[str, str]
+) -> Path:
+    """All parts in one boot, with `more` variables; a failure is the exit code, but the others take place too."""
     settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYCONTAINER_TEST_PACE": VM_PACE, **more, **passed_on()}
-    settings["PYTHONDONTWRITEBYTECODE"] = "1"
-    environ = [f"{name}={value}" for name, value in settings.items()]
-    # The store is on the disk of the stage, one for each user: the guest's root is an overlay, which carries no layers.
-    store = f"PYCONTAINER_STORE={stage.path}/tmp/store"
-    root = ["env", *environ, f"{store}-root"]
-    user = [str(stage.python), "tools/delegate.py", house.USER, *environ, f"{store}-user", "--"]
+    # The store is on the disk of the stage: the guest's root is an overlay, which carries no layers.
+    settings |= {"PYTHONDONTWRITEBYTECODE": "1", "PYCONTAINER_STORE": f"{stage.path}/tmp/store"}
+    begin = ["env"] if who == "root" else [str(stage.python), "tools/delegate.py", house.USER]
+    begin += [f"{name}={value}" for name, value in settings.items()] + (["--"] if who == "user" else [])
 
-    def runs(who: str, begin: list[str]) -> Iterator[str]:
+    def runs() -> Iterator[str]:
         for part, words in parts.items():
-            argv = house.pytest_command(stage, *words, f"--basetemp={stage.path}/tmp/pytest-{who}")
+            argv = house.pytest_command(stage, *words, f"--basetemp={stage.path}/tmp/pytest")
             yield f"{shlex.join([*begin, *argv])} || code=$?"
             yield f"cp {stage.results}/junit.xml {results}/vm-{who}{part}.xml; rm -f {stage.results}/junit.xml"
 
@@ -292,10 +303,9 @@ def guest_script(stage: house.Stage, results: Path, parts: dict[str, list[str]],
         # Tests look whether they are there, and skip where they are not: loop devices, a scheduler that knows weights.
         "modprobe -q -a loop bfq",
         f"cd {stage.checkout} && mkdir -p -m 1777 {stage.path}/tmp || exit 1",
+        f"chown -R {'root' if who == 'root' else house.USER}: {stage.results}",
         "code=0",
-        *runs("root", root),
-        f"chown -R {house.USER}: {stage.results}",
-        *runs("user", user),
+        *runs(),
         "exit $code",
     ]
     script = results / "tests.sh"

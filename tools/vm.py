@@ -1,6 +1,7 @@
 """Runs a command on another kernel: Debian's, with cgroup2 alone, emulated by qemu, on this machine's own files.
 
-    vm.py [--disk IMAGE --at DIRECTORY] [--results DIRECTORY] [--timeout SECONDS] [--memory SIZE] -- COMMAND...
+    vm.py [--disk IMAGE --at DIRECTORY] [--results DIRECTORY] [--timeout SECONDS] [--memory SIZE] [--label WORD]
+          -- COMMAND...
 
 virtme-ng boots the running root file system read-only; changes go to overlays in the guest's memory. IMAGE, an ext4
 file system (`image()` makes one of a directory), is mounted in the guest at DIRECTORY, since an overlay carries
@@ -87,7 +88,7 @@ def vng(options: argparse.Namespace, results: Path) -> list[str]:
     return [*argv, "--exec", f"sh {write_guest_script(options, results)}"]
 
 
-def boot(argv: list[str], timeout: float, log: Path) -> bool:
+def boot(argv: list[str], timeout: float, log: Path, label: str) -> bool:
     """True when the guest ended by itself; otherwise its whole process group, which is ours alone, is killed."""
     # A pipe, always: qemu opens /proc/self/fd/1 anew, and of a file it would overwrite what we have printed.
     guest = subprocess.Popen(
@@ -96,22 +97,35 @@ def boot(argv: list[str], timeout: float, log: Path) -> bool:
     assert guest.stdout
     with guest.stdout as pipe, log.open("wb") as kept:
         try:
-            return copy(pipe.fileno(), kept, time.monotonic() + timeout) and guest.wait(10) is not None
+            return copy(pipe.fileno(), kept, time.monotonic() + timeout, label) and guest.wait(10) is not None
         finally:
             end_group(guest)
 
 
-def copy(pipe: int, kept: BinaryIO, deadline: float) -> bool:
-    """Print and keep what comes; False when the deadline passed before the end."""
+def copy(pipe: int, kept: BinaryIO, deadline: float, label: str) -> bool:
+    """Print and keep what comes; False when the deadline passed before the end. With a label, by whole lines."""
+    rest = b""
     while (left := deadline - time.monotonic()) > 0:
         if not select.select([pipe], [], [], left)[0]:
             continue
         if not (data := os.read(pipe, 65536)):
+            show(labelled(rest + b"\n", label)[0] if rest else b"")
             return True
         kept.write(data)
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        whole, rest = labelled(rest + data, label) if label else (data, b"")
+        show(whole)
     return False
+
+
+def labelled(data: bytes, label: str) -> tuple[bytes, bytes]:
+    """Its whole lines with the label before each, and what it has of the next one."""
+    *lines, rest = data.split(b"\n")
+    return b"".join(b"%s| %s\n" % (label.encode(), line) for line in lines), rest
+
+
+def show(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def end_group(guest: subprocess.Popen[bytes]) -> None:
@@ -144,6 +158,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="a directory that the guest can write to")
     parser.add_argument("--timeout", type=float, default=600, help="seconds after the boot")
     parser.add_argument("--memory", default="2G")
+    parser.add_argument("--label", default="", help="stands before each line, where several guests run at once")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--kernel", type=Path)
     parser.add_argument("--vng", help="the program of virtme-ng")
@@ -162,7 +177,7 @@ def main(argv: list[str]) -> int:
         results = (options.results or Path(scratch)).resolve()
         results.mkdir(parents=True, exist_ok=True)
         (results / "exit-code").unlink(missing_ok=True)
-        ended = boot(vng(options, results), options.timeout + BOOT, results / "console.log")
+        ended = boot(vng(options, results), options.timeout + BOOT, results / "console.log", options.label)
         code = verdict(results, ended, options.timeout + BOOT)
     print(f"vm.py: {time.monotonic() - begun:.1f} s, exit code {code}")
     return code

@@ -53,9 +53,7 @@ class Event(Frozen):
         args: tuple[Any, ...],
         result: Result[Any] | None = None,
     ) -> None:
-        self._fill(
-            {"kind": kind, "time": time, "id": id, "name": name, "labels": labels, "args": args, "result": result}
-        )
+        self._take(locals())
 
     def __repr__(self) -> str:
         result = "" if self.result is None else f", result={self.result!r}"

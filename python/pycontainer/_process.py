@@ -354,22 +354,20 @@ def result_of_exec(container: Any, args: Any, end: Any, output: Any, truncated: 
     reason = end["reason"]
     if end["lost"] and container._ends_within(1.0) and container.result is not None:
         reason = container.result.reason  # it died of what the container died of
-    usage = Usage(
-        wall=end["wall"],
-        cpu=end["cpu_user"] + end["cpu_system"],
-        cpu_user=end["cpu_user"],
-        cpu_system=end["cpu_system"],
-        memory_peak=end["memory_peak"],
-    )
     return Result(
         args,
         end["returncode"],
         *output,
         reason=Reason(reason),
-        usage=usage,
+        usage=lambda: _usage_of_exec(end),
         enforced=container.enforced,
         truncated=truncated,
     )
+
+
+def _usage_of_exec(end: Any) -> Usage:
+    user, system = end["cpu_user"], end["cpu_system"]
+    return Usage(wall=end["wall"], cpu=user + system, cpu_user=user, cpu_system=system, memory_peak=end["memory_peak"])
 
 
 def _seconds(timeout: Any) -> float | None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, AnyStr
 
+_UNSAID = Limits()
+
 
 class Reason(enum.StrEnum):
     """What ended a run. With several causes, the first in time counts."""
@@ -52,7 +54,7 @@ class Pressure(Frozen):
         io_some: float | None = None,
         io_full: float | None = None,
     ) -> None:
-        self._fill({name: value for name, value in locals().items() if name in self._fields})
+        self._take(locals())
 
 
 class Usage(Frozen):
@@ -118,7 +120,7 @@ class Usage(Frozen):
         oom_kills: int | None = None,
         pressure: Pressure | None = None,
     ) -> None:
-        self._fill({name: value for name, value in locals().items() if name in self._fields})
+        self._take(locals())
 
 
 class Guarantee(Frozen):
@@ -143,7 +145,7 @@ class Guarantee(Frozen):
     def __init__(self, name: str, state: str, by: str = "", why: str = "", fix: str = "") -> None:
         if state not in ("held", "degraded", "missing"):
             raise ValueError(f"state must be 'held', 'degraded' or 'missing', not {state!r}")
-        self._fill({"name": name, "state": state, "by": by, "why": why, "fix": fix})
+        self._take(locals())
 
 
 class Result(subprocess.CompletedProcess["AnyStr"]):
@@ -180,10 +182,10 @@ class Result(subprocess.CompletedProcess["AnyStr"]):
         super().__init__(args, returncode, stdout, stderr)  # type: ignore[arg-type]
         self.reason = Reason(reason)
         # A run's own numbers and rows are made when somebody looks: nothing here may.
-        self._usage = usage or Usage()
+        self._usage = usage or Usage
         self.enforced = enforced if isinstance(enforced, FrozenMap) else FrozenMap(enforced or {})
         self.truncated = tuple(truncated)
-        self._limits = limits or Limits()
+        self._limits = limits or _UNSAID
 
     @property
     def usage(self) -> Usage:

@@ -26,7 +26,7 @@ impl Guests {
         let Some(place) = self.0.iter_mut().find(|fd| **fd < 0) else {
             return pid1::tell_error(guest.raw(), (phase::COMMAND, step::TOO_MANY, Errno::MFILE));
         };
-        exec::tell_running(guest.raw(), command, started);
+        exec::tell_running(guest.raw(), Some(command), started);
         let mut seen = Fixed::<{ wire::EVIDENCE_MAX }>::new();
         seen.put_u8(record::EVIDENCE);
         evidence::of_command(command, first.inside.plan, first.state, &mut seen);
@@ -43,9 +43,15 @@ impl Guests {
     }
 
     /// One errand of each that has some.
-    pub fn serve(&mut self, first: &exec::First<'_>, watched: &[PollFd], buffer: &mut [u8]) {
+    pub fn serve(
+        &mut self,
+        first: &exec::First<'_>,
+        supervisors: &mut exec::Supervisors,
+        watched: &[PollFd],
+        buffer: &mut [u8],
+    ) {
         for (guest, seen) in self.0.iter_mut().zip(&watched[OTHERS..]) {
-            if *guest >= 0 && seen.revents != 0 && !exec::serve(first, *guest, buffer) {
+            if *guest >= 0 && seen.revents != 0 && !exec::serve(first, supervisors, *guest, buffer) {
                 fs::close(*guest);
                 *guest = -1;
             }

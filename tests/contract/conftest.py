@@ -1,4 +1,4 @@
-"""What the contract tests share: the marks of the integration tests, as pytest itself collects them."""
+"""What the contract tests share: the marks of the tests, as pytest itself collects them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,8 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> Marks:
     target = tmp_path_factory.mktemp("marks") / "marks.json"
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     environ = {**os.environ, "PYTHONPATH": path, "MARKS_TO": str(target)}
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--collect-only",
-        "-q",
-        "-p",
-        "marks",
-        "-p",
-        "no:cacheprovider",
-        "tests/integration",
-    ]
+    argv = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "marks", "-p", "no:cacheprovider"]
+    argv += ["tests/integration", "tests/unit"]
     done = subprocess.run(argv, check=False, cwd=CHECKOUT, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(target.read_text())

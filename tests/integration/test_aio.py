@@ -193,7 +193,7 @@ async def zip_async(items: AsyncIterator[Any], others: Iterable[Any]) -> AsyncIt
         yield await anext(items), other
 
 
-@pytest.mark.requires("unified")
+@pytest.mark.requires("pen")
 def test_one_that_is_paused_is_stopped_at_once(rootfs: Path) -> None:
     async def main() -> None:
         async with aio.Container(SLEEP, image=rootfs) as c:

@@ -1,6 +1,7 @@
 //! One directory of a cgroup file system: its files by name, relative to an open fd. Never follows a path twice.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
@@ -25,6 +26,8 @@ pub(super) struct Directory {
     /// A forked copy that kept it open would keep its lock.
     fd: Ours,
     pub(super) path: String,
+    /// The file that is read again and again, from the first time on.
+    again: OnceLock<(&'static str, Ours)>,
 }
 
 impl Directory {
@@ -39,20 +42,24 @@ impl Directory {
         if rustix::fs::fstatfs(&fd)?.f_type as u64 != magic {
             return Err(Errno::NODEV);
         }
-        Ok(Directory { fd: Ours::new(fd), path: path.trim_end_matches('/').to_owned() })
+        Ok(Directory::of(Ours::new(fd), path.trim_end_matches('/').to_owned()))
     }
 
     /// Opens the group `name` in this one. Not O_PATH: it can be listed, locked and given to clone3.
     pub(super) fn child(&self, name: &str) -> Result<Directory, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
-        Ok(Directory { fd: Ours::new(fd), path: format!("{}/{name}", self.path) })
+        Ok(Directory::of(Ours::new(fd), format!("{}/{name}", self.path)))
     }
 
     /// Makes a group that no sweep takes as long as this is open.
     pub(super) fn make(&self, name: &str) -> Result<Directory, Errno> {
         let fd = Ours::new(locked::make(self.fd.as_fd(), name, 0o755)?);
-        Ok(Directory { fd, path: format!("{}/{name}", self.path) })
+        Ok(Directory::of(fd, format!("{}/{name}", self.path)))
+    }
+
+    fn of(fd: Ours, path: String) -> Directory {
+        Directory { fd, path, again: OnceLock::new() }
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), Errno> {
@@ -83,16 +90,20 @@ impl Directory {
         if written == value.len() { Ok(()) } else { Err(Errno::IO) }
     }
 
-    /// The whole of a file. The kernel gives all lines that fit, so that a read which leaves room for one more has seen the end.
+    /// The whole of a file.
     pub(super) fn read(&self, name: &str) -> Option<String> {
-        let file = self.file(name, OFlags::RDONLY).ok()?;
-        let mut text = Vec::with_capacity(AT_ONCE);
-        loop {
-            let got = rustix::io::retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut text))).ok()?;
-            if got == 0 || text.capacity() - text.len() >= LONGEST_LINE {
-                return String::from_utf8(text).ok();
-            }
-            text.reserve(AT_ONCE);
+        whole(self.file(name, OFlags::RDONLY).ok()?)
+    }
+
+    /// Likewise of the one file that this directory keeps open: the one that was first asked for here.
+    pub(super) fn read_again(&self, name: &'static str) -> Option<String> {
+        if self.again.get().is_none() {
+            let file = self.file(name, OFlags::RDONLY).ok()?;
+            let _ = self.again.set((name, Ours::new(file)));
+        }
+        match self.again.get() {
+            Some((kept, file)) if *kept == name => whole(file),
+            _ => self.read(name),
         }
     }
 
@@ -110,6 +121,19 @@ impl Directory {
     pub(super) fn write_error(&self, name: &str, value: &str, errno: Errno, note: Option<String>) -> Error {
         let (step, path) = (format!("write \"{value}\" to"), Some(format!("{}/{name}", self.path)));
         Error::Setup { step, path, errno: errno.raw_os_error(), note }
+    }
+}
+
+/// From its beginning. The kernel gives all lines that fit, so that a read which leaves room for one more has seen the end.
+fn whole(file: impl AsFd) -> Option<String> {
+    let mut text = Vec::with_capacity(AT_ONCE);
+    loop {
+        let at = text.len() as u64;
+        let got = rustix::io::retry_on_intr(|| rustix::io::pread(&file, spare_capacity(&mut text), at)).ok()?;
+        if got == 0 || text.capacity() - text.len() >= LONGEST_LINE {
+            return String::from_utf8(text).ok();
+        }
+        text.reserve(AT_ONCE);
     }
 }
 

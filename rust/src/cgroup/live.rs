@@ -1,4 +1,5 @@
-//! What the groups of a live container count at this moment. Reads the kernel at each call, keeps nothing; None wherever it does not tell.
+//! What the groups of a live container count at this moment. Reads the kernel at each call, keeps two files open; None wherever it does
+//! not tell.
 
 use super::files::Directory;
 use super::processes::{self, Held};
@@ -105,7 +106,7 @@ fn by_processes(held: Held, now: &mut LiveStats) {
 }
 
 fn memory(version: Version, directory: &Directory, now: &mut LiveStats) {
-    let text = directory.read("memory.stat").unwrap_or_default();
+    let text = directory.read_again("memory.stat").unwrap_or_default();
     let stat = |key| parse::keyed(&text, key);
     let oom_kills = |file| parse::keyed(&directory.read(file)?, "oom_kill");
     match version {

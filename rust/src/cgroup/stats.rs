@@ -51,7 +51,7 @@ impl Groups {
     /// Microseconds: all, of the user, of the kernel.
     pub(super) fn cpu_counters(&self) -> [Option<u64>; 3] {
         if let Some((_, directory)) = self.counted(Controller::Unified) {
-            let text = directory.read("cpu.stat").unwrap_or_default();
+            let text = directory.read_again("cpu.stat").unwrap_or_default();
             return ["usage_usec", "user_usec", "system_usec"].map(|key| parse::keyed(&text, key));
         }
         let usec = |file| self.counted(Controller::Cpuacct)?.1.number(file).map(|nsec| nsec / 1000);

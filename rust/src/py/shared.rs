@@ -85,9 +85,7 @@ macro_rules! handle_methods {
             /// Runs a command beside the first one to its end.
             fn exec<'py>(&self, py: Python<'py>, spec: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
                 let spec = $crate::py::spec::read_beside(spec, self.handle.spec())?;
-                let done = interruptible(py, |check| {
-                    NativeExec::start(&self.handle, spec, check).and_then(|exec| exec.to_the_end(check))
-                })?;
+                let done = interruptible(py, |check| NativeExec::run(&self.handle, spec, check))?;
                 whole(py, done)
             }
         }

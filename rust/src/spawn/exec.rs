@@ -274,17 +274,26 @@ impl Exec {
         again.map(Some).map_err(|errno| ("dup of the terminal", errno).into())
     }
 
-    /// Serves its streams until it has ended. `spec.timeout` and too much output end it with all that came of it.
-    pub fn to_the_end(&self, interrupted: Interrupted<'_>) -> Result<Done> {
-        let deadline = waiting::deadline(self.spec.timeout);
+    /// From the start to the end. `spec.timeout`, which begins when the command does, and too much output end it with all that came of
+    /// it. One wait for all: that it runs is no news of its own.
+    pub fn run<H>(container: &Arc<H>, spec: Spec, interrupted: Interrupted<'_>) -> Result<Done>
+    where
+        H: Home + 'static,
+    {
+        Exec::launch(container, spec, interrupted)?.to_the_end(interrupted)
+    }
+
+    fn to_the_end(&self, interrupted: Interrupted<'_>) -> Result<Done> {
+        let timeout = self.spec.timeout.map(|seconds| (seconds.max(0.0) * 1e9) as u64);
         let (mut tick, mut patient_until, mut stop) = (FIRST_TICK, u64::MAX, false);
         loop {
-            self.hear()?;
+            let runs = self.runs()?;
             let mut state = self.state()?;
             if let Some(end) = state.end.filter(|_| state.killed.is_none() || state.gone) {
                 state.streams.drain(self.spec.tty)?;
                 return Ok(state.done(end));
             }
+            let deadline = timeout.filter(|_| runs).map_or(u64::MAX, |after| state.started.saturating_add(after));
             let now = sys::process::now();
             if state.killed.is_none() && (now >= deadline || stop || state.too_much(&self.spec)) {
                 let cause = if stop { wire::cause::KILLED } else { wire::cause::TIMEOUT };

@@ -129,7 +129,7 @@ type Contents = Vec<(u64, u64, u32)>;
 fn files(spec: &Spec) -> Result<(Option<OwnedFd>, Contents)> {
     let mut data = Vec::new();
     let mut offsets = Vec::new();
-    for file in &spec.files {
+    for file in spec.files.iter() {
         let start = data.len() as u64;
         let mode = match &file.content {
             Content::Bytes(bytes) => {

@@ -4,6 +4,7 @@ use crate::mount::wanted::Wanted;
 pub use crate::mount::wanted::{Content, File, Mount, MountKind, Space, Spaces};
 use crate::security::maps::Lines;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
@@ -80,7 +81,8 @@ pub struct Spec {
     pub hostname: Vec<u8>,
     pub root: Root,
     pub mounts: Vec<Mount>,
-    pub files: Vec<File>,
+    /// Shared with the specifications of its other commands.
+    pub files: Arc<[File]>,
     pub spaces: Spaces,
     pub ports: Vec<Port>,
     pub capabilities: u64,
