@@ -100,7 +100,7 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     if plan.head.has(flag::REPORT_START) {
         let _ = net::send(inside.control.raw(), &[record::STARTED], &[], 0);
     }
-    if plan.head.has(flag::HANDLE) {
+    if plan.head.has(flag::HANDLE | flag::TELL_RUNS) {
         exec::tell_running(plan.fds.report, Some(pid), started);
     }
     command.close_streams();
@@ -192,7 +192,7 @@ fn close_spent(inside: &Inside<'_>, state: &inside::State<'_>) {
     for i in 0..fds.count {
         let spent = match fds.roles[i] {
             role::STDIN | role::STDOUT | role::STDERR | role::PASS | role::RANGE_LOCK => false,
-            role::REPORT => !inside.plan.head.has(flag::TELL_GONE | flag::HANDLE),
+            role::REPORT => !inside.plan.head.has(flag::TELL_GONE | flag::HANDLE | flag::TELL_RUNS),
             _ => true,
         };
         if spent {
