@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -137,9 +137,11 @@ def test_a_timeout_that_has_passed_starts_nothing(container: Container) -> None:
 
 
 @pytest.mark.parametrize("how", ["its block", "kill()", "the drop"])
-def test_the_end_of_a_process_is_the_end_of_its_tree(container: Container, how: str) -> None:
+def test_the_end_of_a_process_is_the_end_of_its_tree(
+    container: Container, how: str, times: Callable[[int], range]
+) -> None:
     alone = container.stats().pids
-    for _ in range(10):
+    for _ in times(50):
         process = container.popen(["sh", "-c", f"echo begun; {RUNAWAY}"], stdout=PIPE)
         assert process.stdout.readline() == b"begun\n"
         if how == "its block":
