@@ -76,6 +76,7 @@ class Mount(Frozen):
             read_only: refuse writes, also to what is mounted below the source.
             owner: a uid of this machine. What the container's root writes there belongs to the owner of the source
                 directory; as root, a writable source that root owns needs `owner=uid`, or `owner=0` said aloud.
+                Another user of that container can make nothing there (EOVERFLOW, whatever the mode).
                 What a plain user's container writes is his own: another owner is NotSupported when it starts.
 
         Raises:
