@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memory import available, children, helpers, share
+
 import pycontainer as pc
 from pycontainer import aio
 
@@ -107,17 +109,28 @@ class Handles:
         return [n / ours, n // AT_ONCE * AT_ONCE / elapsed]
 
     def many(self, n: int) -> list[float]:
-        """Live containers that all answered an exec; seconds of the end of all of them."""
+        """Live containers that all answered an exec; seconds of the end of all of them; KiB for each of them, beyond what
+        its command has: of this process and the engine's, and of the whole machine, with what the kernel keeps.
+        """
+        others = helpers()
+        pc.run(TRUE, image=self.image)  # what is kept from the first use on is not theirs
+        machine, here = available(), share("self")
         containers = [pc.Container(["sleep", "1000"], image=self.image).start() for _ in range(n)]
         results = [container.exec(["readlink", "/proc/self/ns/pid"]) for container in containers]
         for result in results:
             self.check(result, "many")
+        lacking, grown = machine - available(), share("self") - here
+        engine = helpers() - others
+        commands = {pid for parent in engine for pid in children(parent)} - engine
+        if len(commands) != n:
+            raise RuntimeError(f"{len(commands)} commands of {n} containers")
+        kept = (grown + sum(map(share, engine))) / n, (lacking - sum(map(share, commands))) / n
         begun = time.perf_counter()
         for container in containers:
             container.kill()
         for container in containers:
             container.close()
-        return [float(len({result.stdout for result in results})), time.perf_counter() - begun]
+        return [float(len({result.stdout for result in results})), time.perf_counter() - begun, *kept]
 
     def copies(self, files: int, size: int) -> list[float]:
         """MiB per second of a tree into a container and out of it; and of tar piped to tar, each way."""
