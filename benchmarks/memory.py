@@ -33,7 +33,3 @@ def share(pid: str) -> float:
     """KiB of a process, a page that n processes have counting for 1/n (Pss)."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return float(dict(line.split(":", 1) for line in lines)["Pss"].split()[0])
-
-
-def children(pid: str) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
