@@ -37,7 +37,8 @@ TYPED = ("noxfile.py", "tools", "benchmarks")
 VM_PYTEST = ("--timeout=600", "-p", "no:cacheprovider")  # the image is thrown away
 VM_PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
 RELIABILITY_PYTEST = ("-s", "--timeout=3600")
-# In the quick form nothing is repeated more often: each kill takes 1 to 4 seconds there, and CI has an hour for all.
+# In the quick form nothing is repeated more often, and no test has more cases: each kill takes 1 to 4 seconds there,
+# and CI has an hour for all.
 VM_MOST = "6"
 
 
@@ -68,12 +69,15 @@ def wheel(session: nox.Session, features: str = "") -> Path:
     return found
 
 
-def staged(session: nox.Session, stage: house.Stage, python: str, built: Path) -> house.Stage:
+def staged(
+    session: nox.Session, stage: house.Stage, python: str, built: Path, more: tuple[str, ...] = ()
+) -> house.Stage:
     """A fresh copy of the checkout, and a virtual environment with the wheel and pytest that its user can read."""
+    packages = (*house.TEST_PACKAGES, *more)
     os.umask(0o022)
     stage.path.mkdir(exist_ok=True)
     stage.refresh()
-    content = "\n".join([python, str(built), *house.TEST_PACKAGES])
+    content = "\n".join([python, str(built), *packages])
     if stage.stamp.exists() and stage.stamp.read_text() == content and stage.python.exists():
         return stage
     shutil.rmtree(stage.path / "venv", ignore_errors=True)
@@ -81,7 +85,7 @@ def staged(session: nox.Session, stage: house.Stage, python: str, built: Path) -
     session.run(sys.executable, "-m", "virtualenv", "-q", "-p", python, str(stage.path / "venv"), external=True)
     session.run(
         str(stage.python), "-m", "pip", "install", "-q", "--disable-pip-version-check", str(built),
-        *house.TEST_PACKAGES, external=True,
+        *packages, external=True,
     )  # fmt: skip
     stage.stamp.write_text(content)
     return stage
@@ -189,7 +193,7 @@ def tests(session: nox.Session) -> None:
     """The Python tests, as root and as a plain user that the session creates; as a plain user only as that one."""
     quick, words = options_of(session)
     words += ["--quick"] if quick else []
-    system_packages(session, "tests")
+    system_packages(session, "tests", "services")
     built = wheel(session, "test-seams")
     failed = []
     if IS_ROOT:
@@ -228,8 +232,9 @@ def run_staged(session: nox.Session, stage: house.Stage, name: str, command: lis
 def vm(session: nox.Session) -> None:
     """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and at the same time as a plain user with a group.
 
-    --quick: those marked `vm`, wherever they lie, repeated six times at most; else with all repetitions, and all else
-    that `tests` runs with a tenth. Other words are pytest's: a file's tests, with all repetitions unless --quick.
+    --quick: those marked `vm`, wherever they lie, with six repetitions and six cases of each at most; else with all,
+    and what else `tests` runs with a tenth. Other words are pytest's: a file's tests, with all repetitions unless
+    --quick.
     """
     quick, words = options_of(session)
     if not IS_ROOT:
@@ -316,11 +321,13 @@ def guest_script(
 @nox.session
 def docs(session: nox.Session) -> None:
     """Run the Python examples of the pages and compare what they print; as root, and as the tests' plain user too."""
+    system_packages(session, "services")
     built = wheel(session)
     here = house.Stage("docs-root" if IS_ROOT else "docs-user")
-    failed = run_pages(session, staged(session, here, sys.executable, built), [])
+    failed = run_pages(session, staged(session, here, sys.executable, built, house.PAGE_PACKAGES), [])
     if IS_ROOT:
-        stage = staged(session, house.Stage("docs-user", house.USER), create_user(session), built)
+        owned = house.Stage("docs-user", house.USER)
+        stage = staged(session, owned, create_user(session), built, house.PAGE_PACKAGES)
         failed += run_pages(session, stage, house.as_user([]))
     if failed:
         session.error(f"failed: {', '.join(failed)}")
@@ -329,6 +336,9 @@ def docs(session: nox.Session) -> None:
 def run_pages(session: nox.Session, stage: house.Stage, as_user: list[str]) -> list[str]:
     """doc_examples.py in the staged checkout, as pytest would be run there."""
     pages = ["README.md", "examples/README.md", *sorted(str(path) for path in Path("docs").glob("*.md"))]
+    if not (any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and shutil.which("redis-server")):
+        pages.remove("docs/service.md")
+        session.warn("docs/service.md is passed over: this machine lacks PostgreSQL or Redis")
     report = ["--junit", str(stage.results / "junit.xml"), "--suite", stage.name]
     command = [*as_user, str(stage.python), "tools/doc_examples.py", *report, *pages]
     return run_staged(session, stage, stage.name, command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 PACE = float(os.environ.get("PYCONTAINER_TEST_PACE", "1"))
-# The most repetitions, where the session says so; 0: as many as there are.
+# The most repetitions, and the most cases of one test, where the session says so; 0: as many as there are.
 MOST = int(os.environ.get("PYCONTAINER_TEST_MOST", "0"))
 
 
@@ -18,3 +18,17 @@ def repetitions(count: int, quick: bool) -> range:
     """range(count), or a tenth of it (at least one)."""
     wanted = max(1, -(-count // 10)) if quick else count
     return range(min(wanted, MOST) if MOST else wanted)
+
+
+def thinned(tests: list[str], most: int = MOST) -> set[str]:
+    """All of them, or of each that has cases (`test[case]`) so many, from the first to the last at equal distances."""
+    by_test: dict[str, list[str]] = {}
+    for test in tests:
+        by_test.setdefault(test.partition("[")[0], []).append(test)
+    return {case for cases in by_test.values() for case in spread(cases, most or len(cases))}
+
+
+def spread(cases: list[str], most: int) -> list[str]:
+    if len(cases) <= most:
+        return cases
+    return [cases[round(place * (len(cases) - 1) / max(1, most - 1))] for place in range(most)]

@@ -150,6 +150,15 @@ def ids() -> str | None:
     return None if os.geteuid() == 0 else subuid()
 
 
+def postgresql_programs() -> str | None:
+    """Where Debian and Ubuntu have the server and its tools, the newest of them."""
+    return max((str(path.parent) for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")), default=None)
+
+
+def postgresql() -> str | None:
+    return None if postgresql_programs() else "the package postgresql is not installed"
+
+
 def one_id() -> str | None:
     """About a plain user without a range: everything inside belongs to one id."""
     return None if ids() else "a container has more ids than one here"
@@ -365,7 +374,7 @@ PLAIN: dict[str, Callable[[], str | None]] = {
     "cgroup2": cgroup2, "hybrid": hybrid, "delegated": delegated, "subuid": subuid, "idmap": idmap, "ids": ids,
     "landlock": landlock, "ptrace": ptrace, "loop": loop, "swap": swap, "docker": docker, "seams": seams,
     "tmpfs-upper": tmpfs_upper, "one-id": one_id, "plain-user": plain_user, "disk": disk, "no-swap": no_swap,
-    "pen": pen, "emulated": emulated,
+    "pen": pen, "emulated": emulated, "postgresql": postgresql,
     "seccomp.json": lambda: existing("/usr/share/containers/seccomp.json"),
 }  # fmt: skip
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {

@@ -23,6 +23,8 @@ NOT_STAGED = shutil.ignore_patterns(
     ".git", ".nox", ".venv*", "target", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.so"
 )
 TEST_PACKAGES = ("pytest>=9.0", "pytest-timeout>=2.4", "hypothesis>=6.150")
+# What the pages' examples use beside pycontainer: clients of the services in them, and who draws.
+PAGE_PACKAGES = ("matplotlib>=3.9", "psycopg[binary]>=3.2", "redis>=5")
 INTERPRETERS = ("/usr/bin/python3", "/usr/local/bin/python3", *(f"/usr/bin/python3.{n}" for n in range(15, 10, -1)))
 SUITABLE = "import sys, sysconfig; sys.exit(sys.version_info < (3, 11))"
 

@@ -31,6 +31,29 @@ fi
 
 # INITRD=No: the kernel is only booted by qemu, from this machine's own root; an initial RAM disk takes a minute to build.
 export DEBIAN_FRONTEND=noninteractive INITRD=No
+
+# Of a service only the programs are wanted: while these are installed no database is made and nothing is started, and
+# afterwards nothing starts with the machine.
+policy=/usr/sbin/policy-rc.d
+clusters=/etc/postgresql-common/createcluster.d/pycontainer-tests.conf
+services=$(printf '%s\n' $missing | grep -x -e postgresql -e redis-server || true)
+if [ -n "$services" ]; then
+    mkdir -p "${clusters%/*}"
+    echo "create_main_cluster = false" >"$clusters"
+    made=$clusters
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        made="$made $policy"
+    fi
+    # shellcheck disable=SC2064 # what was made is known now
+    trap "rm -f $made" EXIT
+fi
+
 apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 apt-get install -y -qq --no-install-recommends $missing >/dev/null
+if [ -n "$services" ] && [ -d /run/systemd/system ]; then
+    # shellcheck disable=SC2086 # a list of words
+    systemctl --quiet disable $services
+fi

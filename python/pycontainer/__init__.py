@@ -38,6 +38,7 @@ _HOMES = {
     "_files": ("Change",),
     "_image": ("Image",),
     "_limits": ("IoLimit", "Limits", "NetworkLimit"),
+    "_listening": ("events",),
     "_mounts": ("File", "Mount"),
     "_process": ("Process",),
     "_result": ("Guarantee", "Pressure", "Reason", "Result", "Usage"),

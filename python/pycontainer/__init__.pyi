@@ -28,6 +28,7 @@ from pycontainer._failures import (
 from pycontainer._files import Change as Change
 from pycontainer._image import Image as Image
 from pycontainer._limits import IoLimit as IoLimit, Limits as Limits, NetworkLimit as NetworkLimit
+from pycontainer._listening import events as events
 from pycontainer._mounts import File as File, Mount as Mount
 from pycontainer._process import Process as Process
 from pycontainer._result import (

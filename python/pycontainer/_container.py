@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from _thread import RLock
 from collections.abc import Mapping
 from contextlib import suppress
 
-from pycontainer import _arguments, _outcome
+from pycontainer import _arguments, _events, _outcome
 from pycontainer._commands import Commands
 from pycontainer._elsewhere import Elsewhere
 from pycontainer._errors import CommandNotFound, Error, StateError
@@ -123,6 +124,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
         self._cut: list[str] = []
         self._short_log: dict[str, bytes] = {}
         self._result: Result[Any] | None = None
+        _events.created(self)
 
     @property
     def _tty(self) -> bool:
@@ -158,6 +160,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
                     raise _outcome.with_mount_hint(error, self._spec) from None
                 raise
             self._adopt()
+            _events.started(self)
             self._tell()
         return self
 
@@ -224,6 +227,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
             outcome = self._native.outcome()
             if outcome is not None:
                 self._outcome, self.returncode = outcome, outcome.returncode
+                _events.ended(self)
         return self.returncode is not None
 
     def _ends_within(self, seconds: float) -> bool:
@@ -235,18 +239,23 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
         if self._native is None or self.poll() is None:
             return None
         if self._result is None:
-            self._result = Result(
-                self.args,
-                self._outcome.returncode,
-                self._output("stdout"),
-                self._output("stderr"),
-                reason=Reason.OUTPUT if self._cut and self._spec.output_kills else Reason(self._outcome.reason),
-                usage=lambda: _outcome.usage(self._outcome),
-                enforced=_outcome.rows(self._outcome, self._spec),
-                truncated=_outcome.truncated(self._outcome) + self._cut,
-                limits=self.limits,
-            )
+            self._result = self._verdict(self._output("stdout"), self._output("stderr"))
         return self._result
+
+    def _verdict(self, *output: Any) -> Result[Any]:
+        """What it came to; holds nothing of this object, nor of the files that it was given."""
+        outcome, spec = self._outcome, copy.copy(self._spec)
+        spec.input, spec.files = None, []
+        return Result(
+            self.args,
+            outcome.returncode,
+            *output,
+            reason=Reason.OUTPUT if self._cut and spec.output_kills else Reason(outcome.reason),
+            usage=lambda: _outcome.usage(outcome),
+            enforced=_outcome.rows(outcome, spec),
+            truncated=_outcome.truncated(outcome) + self._cut,
+            limits=self.limits,
+        )
 
     @property
     def enforced(self) -> Mapping[str, Guarantee]:
@@ -335,6 +344,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
             elif self._native is not None:
                 try:
                     self._close_files()
+                    _events.closing(self)
                     self._native.close()
                     self._closed = True  # also where nobody knows how it ended
                     self._keep_log()
@@ -342,6 +352,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
                 finally:
                     self._withdraw()
             self._closed = True
+            _events.removed(self)
 
     def __enter__(self) -> Self:
         if self._native is None:
@@ -356,11 +367,14 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
             self.close()
 
     def __del__(self) -> None:
-        native = getattr(self, "_native", None) or getattr(self, "_held", None)
-        if native is None or self._closed or not self._owns or os.getpid() != self._owner:
+        if getattr(self, "_closed", True) or not self._owns or os.getpid() != self._owner:
+            return
+        if self._native is None and self._held is None:
+            _events.removed(self)
             return
         warnings.warn(f"unclosed container {self.name}", ResourceWarning, source=self, stacklevel=2)
-        with suppress(Error):  # nobody is there to hear it, and the keeper sees to the rest
+        # Nobody is there to hear it, and the keeper sees to the rest; at the interpreter's end nothing can be imported.
+        with suppress(Error, ImportError):
             self.close()
 
     def __repr__(self) -> str:

@@ -279,11 +279,11 @@ def container_freeze(container: Any, stop: bool) -> None:
 def container_update(container: Any, limits: Any) -> None:
     """Give a live container other limits: all of them, or none. `limits` has the attributes of a Spec that are limits."""
 
-def container_oom(container: Any) -> tuple[int, int] | None:
-    """Return a descriptor, the caller's, and what to poll it for: ready when the OOM killer took a process.
+def container_oom(container: Any) -> tuple[int, int, int] | None:
+    """Return what tells of the OOM killer: what to poll for, a descriptor, and the one whose text has the counter `oom_kill`.
 
-    On cgroup v1 it is ready when the killer is about to, also for a limit above the container; `container_stats` counts.
-    None where no group counts what it takes.
+    Both are the caller's; -1: the first one has it. On cgroup v1 it is ready when the killer is about to, also for a
+    limit above the container. None where no group counts what it takes.
     """
 
 def container_pressure(container: Any, resource: str, full: bool, stall: float, window: float) -> int:

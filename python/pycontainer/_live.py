@@ -9,6 +9,7 @@ import select
 import time
 from _thread import allocate_lock
 
+from pycontainer import _events
 from pycontainer._errors import StateError
 from pycontainer._limits import Limits
 from pycontainer._native import core
@@ -201,6 +202,7 @@ class Live:
             spec._limits(spec.said)
             core().container_update(native, spec)
             self._spec, self.limits = spec, spec.said
+            _events.regrouped(self)
             return self.limits
 
     def pause(self) -> None:
@@ -214,6 +216,7 @@ class Live:
         with self._control():
             core().container_freeze(self._alive("RUNNING"), True)
             self._paused = True
+            _events.changed(self, "paused")
 
     def resume(self) -> None:
         """Let a paused container go on.
@@ -224,6 +227,7 @@ class Live:
         with self._control():
             core().container_freeze(self._alive("PAUSED"), False)
             self._paused = False
+            _events.changed(self, "resumed")
 
     def _go_on(self) -> None:
         """Resume it if it is paused; it may end meanwhile."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
+    from pycontainer._lines import Lines
+
 _PIECE = 1 << 16
 # As much as a pipe can hold (fs.pipe-max-size, unless root raised it).
 _PIPE_MAX = 1 << 20
@@ -58,6 +60,20 @@ class Watch:
     def _wake(self) -> None:
         for future in self._waiting:
             _settle(future)
+
+
+def news_of(listener: int, lines: Lines) -> Callable[[], bool]:
+    """Make the look of a Watch for a socket with news of a log."""
+    os.set_blocking(listener, False)
+
+    def look() -> bool:
+        try:
+            lines.closed = not os.read(listener, 4096)
+        except BlockingIOError:
+            return False
+        return True
+
+    return look
 
 
 def _settle(future: asyncio.Future[None]) -> None:

@@ -194,6 +194,17 @@ class Result(subprocess.CompletedProcess["AnyStr"]):
             self._usage = self._usage()
         return self._usage
 
+    def _without_output(self) -> Result[Any]:
+        return Result(
+            self.args,
+            self.returncode,
+            reason=self.reason,
+            usage=self._usage,
+            enforced=self.enforced,
+            truncated=self.truncated,
+            limits=self._limits,
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_usage": self.usage}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainer import _arguments, _log, _outcome
+from pycontainer import _arguments, _events, _log, _outcome
 from pycontainer._errors import CommandNotFound
 from pycontainer._failures import TimeoutExpired
 from pycontainer._limits import Limits
@@ -171,14 +171,19 @@ def _carry_out(given: dict[str, Any]) -> Result[Any]:
         spec.input = _outcome.encode(given["input"], text_mode, encoding, errors)
     if spec.timeout is not None and spec.timeout <= 0:
         raise TimeoutExpired(args, spec.timeout)
-    native = core()
+    native, listened, result = core(), None, None
+    args = args if args is not None else spec.argv
+    if _events.hub is not None:
+        listened = _events.hub.run_begins(args, spec)
     try:
         outcome = native.run(spec)
+        result = _result(args, outcome, spec, given, text_mode)
     except CommandNotFound as error:
         raise _outcome.with_mount_hint(error, spec) from None
     finally:
         _log.of_engine(native)
-    result = _result(args if args is not None else spec.argv, outcome, spec, given, text_mode)
+        if listened is not None or (_events.hub is not None and result is not None):
+            _events.run_ended(listened, args, result)
     if spec.degrade:
         _log.of_degraded(result.enforced, spec.degrade)
     if outcome.reason == "timeout" and spec.timeout is not None and _timed_out(outcome, spec):

@@ -61,6 +61,9 @@ DEGRADABLE = frozenset(
 class Spec:
     """One run, as the native module reads it: an attribute per field of its `Spec`."""
 
+    # The socket on which who listens to events hears that the command of a run() runs; the caller's.
+    news = -1
+
     def __init__(self, given: dict[str, Any], *, handle: bool = False) -> None:
         self.handle, self.hold = handle, False
         self.image: Image = image(given["image"])

@@ -90,15 +90,10 @@ class Stats(Frozen):
 
 def stats(numbers: Any) -> Stats:
     """Make the Stats of what the native side read."""
-    cpu, (memory, peak), parts, pids, (read, write), oom_kills, stalled = numbers
-    return Stats(
-        cpu=cpu,
-        memory=memory,
-        memory_peak=peak,
-        pids=pids,
-        io_read=read,
-        io_write=write,
-        oom_kills=oom_kills,
-        pressure=None if stalled is None else Pressure(*stalled),
-        breakdown=Breakdown(*parts),
-    )
+    cpu, (memory, peak), (anon, file, shmem, kernel), pids, (read, write), oom_kills, stalled = numbers
+    pressure = None
+    if stalled is not None:
+        cpu_some, memory_some, memory_full, io_some, io_full = stalled
+        pressure = Pressure._of(cpu_some, io_full, io_some, memory_full, memory_some)
+    breakdown = Breakdown._of(anon, file, kernel, shmem)
+    return Stats._of(breakdown, cpu, read, write, memory, peak, oom_kills, pids, pressure)

@@ -16,7 +16,7 @@ from pycontainer._text import TYPE_CHECKING, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import timedelta
-    from typing import Any, Final, NoReturn, TypeAlias, TypeGuard, TypeVar
+    from typing import Any, Final, NoReturn, Self, TypeAlias, TypeGuard, TypeVar
 
     K = TypeVar("K")
     V = TypeVar("V")
@@ -55,8 +55,19 @@ class Frozen:
     _fields: tuple[str, ...] = ()
     _defaults: Mapping[str, object] = {}  # a field that has its default is left out of the repr
 
+    _puts: tuple[Any, ...] = ()
+
     def __init_subclass__(cls) -> None:
         cls._fields = (*cls._fields, *cls.__dict__.get("__slots__", ()))
+        cls._puts = tuple(getattr(cls, name).__set__ for name in cls._fields)
+
+    @classmethod
+    def _of(cls, *values: object) -> Self:
+        """Make one of values that were checked, in the order of `_fields`."""
+        made = object.__new__(cls)
+        for put, value in zip(cls._puts, values, strict=True):
+            put(made, value)
+        return made
 
     def _fill(self, values: Mapping[str, object]) -> None:
         for name, value in values.items():

@@ -1,4 +1,4 @@
-"""The same names on asyncio: run(), Container, Process. Descriptors in the loop; no thread, no child watcher.
+"""The same names on asyncio: run(), Container, Process, events(). Descriptors in the loop; no thread, no child watcher.
 
 What can wait is awaited. A cancelled run(), start() or exec() kills what it has begun, reaps and removes it before the
 cancellation goes on; so does leaving the block of a Container or of a Process.
@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 
-from pycontainer import _container, _outcome, _process, _waiting, _waiting_loop
+from pycontainer import _container, _events, _outcome, _process, _waiting, _waiting_loop
 from pycontainer._aio_control import Control
+from pycontainer._aio_events import events
 from pycontainer._aio_process import ExecProcess, Process, seconds_of
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._lines import OUTPUTS
-from pycontainer._loop import Exchange, Watch, to_the_end
+from pycontainer._loop import Exchange, Watch, news_of, to_the_end
 from pycontainer._native import core
 from pycontainer._process import Text, result_of_exec
 from pycontainer._result import Reason
@@ -24,18 +25,17 @@ from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import INHERIT, PIPE, parse_bool, parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
     from typing import Any, Self
 
-    from pycontainer._lines import Lines
     from pycontainer._options import Stream
     from pycontainer._result import Result
     from pycontainer._types import Arg
     from pycontainer._waiting import Condition
 
-__all__ = ["Container", "Process", "run"]
+__all__ = ["Container", "Process", "events", "run"]
 
 
 class Container(Control, Process):
@@ -113,6 +113,7 @@ class Container(Control, Process):
             raise
         sync._native, sync._files, sync._kept = native, {}, {}
         sync._pid = native.command()[0]
+        _events.started(sync)
         self._files, self._kept, self._text = {}, {}, sync._text
         self._watch = Watch(native.fileno(), lambda: sync.poll() is not None)
 
@@ -197,7 +198,7 @@ class Container(Control, Process):
         lines = self._sync._logged_lines()
         listener = lines.listen()
         try:
-            watch = None if listener < 0 else Watch(listener, _news(listener, lines))
+            watch = None if listener < 0 else Watch(listener, news_of(listener, lines))
             while True:
                 for stream, line in lines.come():
                     yield stream, line
@@ -368,8 +369,8 @@ async def run(
     seconds = seconds_of(timeout)
     if seconds is not None and seconds <= 0:
         raise TimeoutExpired(container.args, seconds)
-    await container._begin()
     try:
+        await container._begin()
         return await container._whole(data, seconds, check)
     finally:
         await to_the_end(container.close())
@@ -381,16 +382,3 @@ def _ends(native: Any, tty: bool, has_input: bool) -> list[int]:
     if tty:
         ends[:2] = [native.terminal() if has_input else -1, native.terminal()]
     return ends
-
-
-def _news(listener: int, lines: Lines) -> Callable[[], bool]:
-    os.set_blocking(listener, False)
-
-    def look() -> bool:
-        try:
-            lines.closed = not os.read(listener, 4096)
-        except BlockingIOError:
-            return False
-        return True
-
-    return look

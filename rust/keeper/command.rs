@@ -5,12 +5,13 @@ use crate::maps::make_namespace;
 use crate::plan::Plan;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
+use crate::sys::memory::Arena;
 use crate::sys::process::{self, WordArray};
-use crate::sys::{Errno, Result, errno::retry, memory, security};
+use crate::sys::{Errno, Result, errno::retry, security};
 use crate::users::{HOME_MAX, Identity};
 use crate::wire::{Reader, flag, role, step};
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 const STACK: usize = 64 * 1024;
 /// The interpreter that a script or program names is missing (ELIBACC); the file itself is there.
@@ -38,8 +39,20 @@ pub struct Command<'a> {
     /// The nested user namespace of a command that has CAP_SYS_ADMIN.
     pub nested: Fd,
     progress: Progress,
+    place: Own<'a>,
     /// The keeper's socket, of a command that is PID 1 itself.
     pub lifeline: i32,
+}
+
+/// What a command's set-up has to itself: memory, as much as `needed` says, and the word for who forks onto it.
+pub struct Own<'a> {
+    pub memory: Arena<'a>,
+    pub guest: &'a AtomicI32,
+}
+
+/// Bytes for a plan of that length: a word of argv or envp stands for at least five of its bytes.
+pub fn needed(plan: usize) -> usize {
+    STACK + HOME_MAX + 2 * plan + 4096
 }
 
 /// What the child tells its sleeping parent through their common memory.
@@ -70,7 +83,12 @@ fn at(step: u16) -> impl Fn(Errno) -> Refused {
 impl<'a> Command<'a> {
     /// Everything that needs memory or a lookup, while there is still one process.
     /// `nested`: the namespace that the container's first command has, where this is another one.
-    pub fn prepare(plan: &'a Plan<'a>, state: &mut State<'_>, nested: Option<i32>) -> Step<Command<'a>> {
+    pub fn prepare(
+        plan: &'a Plan<'a>,
+        state: &mut State<'_>,
+        nested: Option<i32>,
+        mut place: Own<'a>,
+    ) -> Step<Command<'a>> {
         let mut from = skip_who(plan.command)?;
         let malformed = (step::DECODE, Errno::PROTO);
         let (umask, cwd) = from.u32().zip(from.text()).ok_or(malformed)?;
@@ -82,9 +100,10 @@ impl<'a> Command<'a> {
         state.identity(plan)?;
         let identity = state.take_identity().ok_or(malformed)?;
         own_streams(plan, &identity).map_err(at(step::OWN_STREAM))?;
-        let argv = words(&mut from, None)?;
-        let home = home_variable(plan, &identity)?;
-        let envp = words(&mut from, home)?;
+        let memory = &mut place.memory;
+        let argv = words(&mut from, None, memory)?;
+        let home = home_variable(plan, &identity, memory)?;
+        let envp = words(&mut from, home, memory)?;
         let search_count = from.u32().ok_or(malformed)?;
         if plan.head.has(flag::LANDLOCK) && !plan.head.skips(flag::SKIP_LANDLOCK) {
             enter_landlock(plan, state).map_err(at(step::LANDLOCK))?;
@@ -106,14 +125,15 @@ impl<'a> Command<'a> {
             search_count,
             nested: nested.map_or_else(|| nested_namespace(plan), |fd| Ok(Fd::own(fd)))?,
             progress: Progress { reached_exec: AtomicBool::new(false), refused: AtomicU64::new(0) },
+            place,
             lifeline: -1,
         })
     }
 
     /// Forks the command; comes back when it has been executed, or with the step that failed.
-    pub fn start(&self) -> Step<i32> {
-        let stack = memory::map_bytes(STACK).map_err(at(step::MEMORY))?;
-        let pid = process::vfork(stack, self, |command| {
+    pub fn start(&mut self) -> Step<i32> {
+        let stack = self.place.memory.bytes(STACK).map_err(at(step::MEMORY))?;
+        let pid = process::vfork(stack, self.place.guest, self, |command| {
             command.progress.refuse(become_it(command));
             127
         })
@@ -165,10 +185,10 @@ fn skip_who<'a>(mut from: Reader<'a>) -> Step<Reader<'a>> {
     Ok(from)
 }
 
-fn words<'a>(from: &mut Reader<'a>, extra: Option<&'a CStr>) -> Step<WordArray<'a>> {
+fn words<'a>(from: &mut Reader<'a>, extra: Option<&'a CStr>, memory: &mut Arena<'a>) -> Step<WordArray<'a>> {
     let malformed = (step::DECODE, Errno::PROTO);
     let count = from.u32().ok_or(malformed)?;
-    let mut words = WordArray::with_room(count as usize + 1).map_err(at(step::MEMORY))?;
+    let mut words = WordArray::with_room(count as usize + 1, memory).map_err(at(step::MEMORY))?;
     for _ in 0..count {
         words.push(from.text().ok_or(malformed)?).map_err(at(step::MEMORY))?;
     }
@@ -179,11 +199,11 @@ fn words<'a>(from: &mut Reader<'a>, extra: Option<&'a CStr>) -> Step<WordArray<'
 }
 
 /// HOME=..., from the container's passwd, where the plan says that nobody else set it.
-fn home_variable(plan: &Plan<'_>, identity: &Identity) -> Step<Option<&'static CStr>> {
+fn home_variable<'a>(plan: &Plan<'_>, identity: &Identity, memory: &mut Arena<'a>) -> Step<Option<&'a CStr>> {
     if !plan.head.has(flag::SET_HOME) {
         return Ok(None);
     }
-    let text = memory::map_bytes(HOME_MAX + 6).map_err(at(step::MEMORY))?;
+    let text = memory.bytes(HOME_MAX + 6).map_err(at(step::MEMORY))?;
     let home = identity.home().to_bytes_with_nul();
     text[..5].copy_from_slice(b"HOME=");
     text[5..5 + home.len()].copy_from_slice(home);

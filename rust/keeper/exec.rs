@@ -3,118 +3,145 @@
 //! Nothing joins the container: the supervisor is a copy of PID 1, with its namespaces, groups, Landlock domain, and as undumpable. It
 //! is the subreaper of what it started, so that no child gets away by forking twice or by setsid.
 
-use crate::command::Command;
+use crate::command::{self, Command, Own};
 use crate::inside::State;
+use crate::outside::Slots;
 use crate::pid1::{self, Failed, Inside};
 use crate::plan::{self, Plan};
+use crate::sys::beside::{Place, Places, Sizes};
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Received};
-use crate::sys::process::{self, Cloned, PollFd, Rusage};
-use crate::sys::{Errno, Result, memory};
+use crate::sys::process::{self, PollFd, Rusage};
+use crate::sys::{Errno, Result};
 use crate::wire::{Fixed, Reader, Write, errand, flag, phase, record, step};
-use core::cell::Cell;
 
 /// Rounds in which all children that are left are killed. What forks faster than that is stopped first, with everything else inside.
 const ROUNDS: usize = 100;
 const CHILDREN_TEXT: usize = 4096;
 
-/// What a supervisor keeps of PID 1.
+/// Supervisors on PID 1's memory at one time; those beyond get a copy.
+const AT_ONCE: usize = 128;
+/// The longest plan: argv and envp, of which execve(2) takes 6 MiB at most.
+const PLAN_MAX: usize = 16 << 20;
+/// Of a supervisor that could not read its plan.
+const UNREADABLE: i32 = 71;
+
+/// PID 1, as far as its guests and errands are concerned.
 pub struct First<'a> {
     pub inside: &'a Inside<'a>,
     pub state: &'a State<'a>,
+    pub origin: Origin,
+}
+
+/// What a supervisor takes over from PID 1.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    root: i32,
+    proc: i32,
+    landlocked: usize,
     /// The nested user namespace of a command with CAP_SYS_ADMIN, or -1.
-    pub nested: i32,
-    pub supervisors: Supervisors,
+    nested: i32,
 }
 
-/// Those who supervise a command, for PID 1 to know its own children from what was left to it. Beyond this many nobody is known.
-const SUPERVISORS_MAX: usize = 256;
-
-/// Root inside may stop a supervisor, and it would neither tell an end nor hear that it shall make one: PID 1 lets it go on.
-pub struct Supervisors(Cell<[i32; SUPERVISORS_MAX]>);
-
-impl Supervisors {
-    pub fn none() -> Supervisors {
-        Supervisors(Cell::new([0; SUPERVISORS_MAX]))
+impl Origin {
+    pub fn of(state: &State<'_>, nested: i32) -> Origin {
+        Origin { root: state.root, proc: state.proc, landlocked: state.landlocked, nested }
     }
 
-    fn replace(&self, old: i32, new: i32) -> bool {
-        let mut all = self.0.get();
-        let Some(entry) = all.iter_mut().find(|pid| **pid == old) else { return false };
-        *entry = new;
-        self.0.set(all);
-        true
-    }
-
-    /// A child of PID 1 has ended, or was stopped.
-    pub fn changed(&self, pid: i32, status: i32) {
-        if status & 0xff != STOPPED {
-            self.replace(pid, 0);
-        } else if self.replace(pid, pid) {
-            let _ = process::kill(pid, SIGCONT);
-        }
+    /// Whether a supervisor may be on PID 1's memory. Its child makes dumpable what it is on, for a moment, where this machine's setting
+    /// says so of whatever changes its ids: there it is a copy, which has no socket of PID 1's.
+    fn shares(&self) -> bool {
+        let mut setting = [b'1'];
+        let _ = fs::openat(self.proc, c"sys/fs/suid_dumpable", O_RDONLY, 0)
+            .and_then(|file| fs::read_full(file.raw(), &mut setting));
+        setting != [b'1']
     }
 }
+
+/// One command, as PID 1 hands it on.
+#[derive(Clone, Copy)]
+struct Task {
+    origin: Origin,
+    /// The plan is in the file of the last descriptor.
+    in_file: bool,
+    fds: [i32; net::MAX_FDS],
+    fd_count: usize,
+}
+
+pub type Supervisors = Places<AT_ONCE>;
 
 /// One errand, from the report socket or a guest's. False at its end: the other is gone, or wants nothing more.
-pub fn serve(first: &First<'_>, socket: i32, buffer: &mut [u8]) -> bool {
+pub fn serve(first: &First<'_>, supervisors: &mut Supervisors, socket: i32, buffer: &mut [u8]) -> bool {
     let received = match net::receive(socket, buffer, MSG_DONTWAIT) {
         Ok(received) if received.length > 0 => received,
         Err(Errno::AGAIN | Errno::INTR) => return true,
         _ => return false,
     };
-    if let Some(kind @ (errand::EXEC | errand::EXEC_FILE)) = buffer[..received.length].first().copied() {
-        // A failed clone shows to the host as the end of the socket that it had sent.
-        match process::clone_copy(0, None) {
-            Ok(Cloned::Child) => supervise(first, kind, &buffer[1..received.length], received),
-            Ok(Cloned::Parent { pid, .. }) => drop(first.supervisors.replace(0, pid)),
-            Err(_) => {}
-        }
-    }
     if let (&[errand::SOCKET, family], 1) = (&buffer[..received.length], received.fd_count) {
         crate::lend::socket(family, received.fds[0]);
+    } else if let [kind @ (errand::EXEC | errand::EXEC_FILE), plan @ ..] = &buffer[..received.length] {
+        // A start that failed shows to the host as the end of the socket that it had sent.
+        let _ = start(first, supervisors, *kind == errand::EXEC_FILE, plan, &received);
     }
     received.fds[..received.fd_count].iter().for_each(|fd| fs::close(*fd));
     true
 }
 
-fn supervise(first: &First<'_>, kind: u8, bytes: &[u8], mut received: Received) -> ! {
-    let map = if kind == errand::EXEC_FILE { file(bytes, &mut received) } else { None };
-    let bytes = map.as_ref().map_or(bytes, |map| map.bytes());
-    let Some(plan) = plan::read(bytes, &received) else { process::exit_group(71) };
-    let status = match run(first, &plan) {
+/// A plan too long for a message is in a file; the message says how long it is.
+fn start(
+    first: &First<'_>,
+    supervisors: &mut Supervisors,
+    in_file: bool,
+    plan: &[u8],
+    received: &Received,
+) -> Result<()> {
+    let told = if in_file { Reader::new(plan).u64().ok_or(Errno::PROTO)? as usize } else { plan.len() };
+    if told > PLAN_MAX {
+        return Err(Errno::NOMEM);
+    }
+    let begins = if in_file { &[] } else { plan };
+    let sizes = Sizes { told, begins, made: command::needed(told) };
+    let task = Task { origin: first.origin, in_file, fds: received.fds, fd_count: received.fd_count };
+    supervisors.start(first.origin.shares(), &sizes, task, supervise)
+}
+
+fn supervise(mut task: Task, place: Place) -> i32 {
+    if task.in_file && read_file(&mut task, place.told).is_err() {
+        return UNREADABLE;
+    }
+    let Some(plan) = plan::read(place.told, task.fds, task.fd_count) else { return UNREADABLE };
+    let own = Own { memory: place.made, guest: place.guest };
+    match run(&task.origin, &plan, own) {
         Ok(()) => 0,
         Err(failed) => {
             pid1::tell_error(plan.fds.report, failed);
             1
         }
-    };
-    process::exit_group(status)
+    }
 }
 
-/// A plan too long for a message: the last descriptor is the memfd that holds it.
-fn file(bytes: &[u8], received: &mut Received) -> Option<memory::FileMap> {
-    let length = Reader::new(bytes).u64()? as usize;
-    received.fd_count = received.fd_count.checked_sub(1)?;
-    let fd = Fd::own(received.fds[received.fd_count]);
-    memory::FileMap::of(fd.raw(), length).ok()
+fn read_file(task: &mut Task, plan: &mut [u8]) -> Result<()> {
+    task.fd_count = task.fd_count.checked_sub(1).ok_or(Errno::PROTO)?;
+    let file = Fd::own(task.fds[task.fd_count]);
+    if fs::read_full(file.raw(), plan)? == plan.len() { Ok(()) } else { Err(Errno::PROTO) }
 }
 
-fn run(first: &First<'_>, plan: &Plan<'_>) -> core::result::Result<(), Failed> {
+fn run(first: &Origin, plan: &Plan<'_>, place: Own<'_>) -> core::result::Result<(), Failed> {
     let failed = |step| move |errno| (phase::COMMAND, step, errno);
-    let own = [first.state.root, first.state.proc, first.nested];
+    let own = [first.root, first.proc, first.nested];
     let kept = plan.fds.all[..plan.fds.count].iter().copied().chain(own);
     pid1::keep_only(kept).map_err(failed(step::RELEASE))?;
     let _ = process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0);
     process::prctl(PR_SET_CHILD_SUBREAPER, 1, 0).map_err(failed(step::RELEASE))?;
-    let mut state = State::beside(first.state);
+    let slots = Slots::new(false);
+    let mut state = State::beside(&slots, first.root, first.proc, first.landlocked);
     if plan.head.has(flag::TTY) {
         state.terminal = terminal(plan, &mut state).map_err(failed(step::TERMINAL))?;
     }
     let in_command = |(step, errno)| (phase::COMMAND, step, errno);
     let nested = (first.nested >= 0).then_some(first.nested);
-    let command = Command::prepare(plan, &mut state, nested).map_err(in_command)?;
+    let mut command = Command::prepare(plan, &mut state, nested, place).map_err(in_command)?;
     let pid = command.start().map_err(in_command)?;
     pid1::stay_undumpable();
     let started = process::now();

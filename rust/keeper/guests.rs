@@ -43,9 +43,15 @@ impl Guests {
     }
 
     /// One errand of each that has some.
-    pub fn serve(&mut self, first: &exec::First<'_>, watched: &[PollFd], buffer: &mut [u8]) {
+    pub fn serve(
+        &mut self,
+        first: &exec::First<'_>,
+        supervisors: &mut exec::Supervisors,
+        watched: &[PollFd],
+        buffer: &mut [u8],
+    ) {
         for (guest, seen) in self.0.iter_mut().zip(&watched[OTHERS..]) {
-            if *guest >= 0 && seen.revents != 0 && !exec::serve(first, *guest, buffer) {
+            if *guest >= 0 && seen.revents != 0 && !exec::serve(first, supervisors, *guest, buffer) {
                 fs::close(*guest);
                 *guest = -1;
             }

@@ -39,7 +39,7 @@ pub struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    pub fn new(_plan: &Plan<'_>, slots: &'a Slots) -> State<'a> {
+    pub fn new(slots: &'a Slots) -> State<'a> {
         State {
             slots,
             root: -1,
@@ -55,19 +55,8 @@ impl<'a> State<'a> {
     }
 
     /// Of another command in the same container.
-    pub fn beside(first: &State<'a>) -> State<'a> {
-        State {
-            slots: first.slots,
-            root: first.root,
-            proc: first.proc,
-            terminal: -1,
-            landlocked: first.landlocked,
-            cgroup: [0; CGROUP_TEXT],
-            cgroup_length: 0,
-            empty: -1,
-            identity: None,
-            unknown: None,
-        }
+    pub fn beside(slots: &'a Slots, root: i32, proc: i32, landlocked: usize) -> State<'a> {
+        State { root, proc, landlocked, ..State::new(slots) }
     }
 
     /// Who the command runs as, looked up once, in the container's own files.

@@ -1,6 +1,6 @@
 //! PID 1 of a container: waits for its maps, sets the root up, starts the command as pid 2, reaps, reports, ends with the keeper.
 
-use crate::command::{self, Command};
+use crate::command::{self, Command, Own};
 use crate::evidence;
 use crate::exec;
 use crate::guests::Guests;
@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::porter;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
+use crate::sys::memory::Arena;
 use crate::sys::process::{self, PollFd};
 use crate::sys::{Errno, memory, net};
 use crate::wire::{self, Fixed, Write, errand, flag, phase, record, role, step};
@@ -66,7 +67,7 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     // The keeper's socket says the same, but nobody looks at it during the set-up. After the last change of ids, which clears it.
     let _ = process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0);
     let _ = process::setsid();
-    let mut state = inside::State::new(plan, inside.slots);
+    let mut state = inside::State::new(inside.slots);
     inside::run(plan, &mut state)?;
     if plan.head.skips(flag::SWAP_COVERED) {
         swap(state.root).map_err(failed(step::RELEASE))?;
@@ -80,7 +81,8 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     if plan.head.has(flag::HOLD) {
         wait_for_word(inside).map_err(failed(step::RELEASE))?;
     }
-    let mut command = Command::prepare(plan, &mut state, None).map_err(in_command)?;
+    let own = own_place(plan).map_err(failed(step::MEMORY))?;
+    let mut command = Command::prepare(plan, &mut state, None, own).map_err(in_command)?;
     close_spent(inside, &state);
     let mut report = Fixed::<{ wire::EVIDENCE_MAX }>::new();
     report.put_u8(record::EXITED);
@@ -98,13 +100,19 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     if plan.head.has(flag::REPORT_START) {
         let _ = net::send(inside.control.raw(), &[record::STARTED], &[], 0);
     }
-    if plan.head.has(flag::HANDLE) {
+    if plan.head.has(flag::HANDLE | flag::TELL_RUNS) {
         exec::tell_running(plan.fds.report, Some(pid), started);
     }
     command.close_streams();
-    let supervisors = exec::Supervisors::none();
-    let first = exec::First { inside, state: &state, nested: command.nested.raw(), supervisors };
+    let origin = exec::Origin::of(&state, command.nested.raw());
+    let first = exec::First { inside, state: &state, origin };
     supervise(&first, pid, started, &mut report)
+}
+
+/// What the first command's set-up has to itself: it lives as long as this process.
+fn own_place(plan: &Plan<'_>) -> crate::sys::Result<Own<'static>> {
+    let mut memory = Arena::of(memory::map_bytes(command::needed(plan.command.rest().len()))?);
+    Ok(Own { guest: memory.word()?, memory })
 }
 
 /// Everything is there but the command. The host's word lets it start; the keeper's is that all shall end.
@@ -184,7 +192,7 @@ fn close_spent(inside: &Inside<'_>, state: &inside::State<'_>) {
     for i in 0..fds.count {
         let spent = match fds.roles[i] {
             role::STDIN | role::STDOUT | role::STDERR | role::PASS | role::RANGE_LOCK => false,
-            role::REPORT => !inside.plan.head.has(flag::TELL_GONE | flag::HANDLE),
+            role::REPORT => !inside.plan.head.has(flag::TELL_GONE | flag::HANDLE | flag::TELL_RUNS),
             _ => true,
         };
         if spent {
@@ -206,7 +214,7 @@ fn supervise(
     let children = process::signalfd(1 << (SIGCHLD - 1)).map_err(failed)?;
     let mut errands = errands(plan).map_err(failed)?;
     let mut host = if errands.is_some() { plan.fds.report } else { -1 };
-    let mut guests = Guests::none();
+    let (mut guests, mut supervisors) = (Guests::none(), exec::Supervisors::none());
     testify(first, command, started, report);
     loop {
         let mut patience = -1;
@@ -219,8 +227,14 @@ fn supervise(
                     break;
                 }
             };
-            first.supervisors.changed(pid, status);
-            if pid == command && status & 0xff != STOPPED {
+            if status & 0xff == STOPPED {
+                // Root inside may stop a supervisor: it would neither tell an end nor hear that it shall make one.
+                if supervisors.has(pid) {
+                    let _ = process::kill(pid, SIGCONT);
+                }
+                continue;
+            }
+            if pid == command {
                 report.clear();
                 report.put_u8(record::EXITED);
                 put_exit(report, 1, status, started, process::now());
@@ -230,6 +244,7 @@ fn supervise(
                 tell_gone(plan);
                 return Ok(0);
             }
+            supervisors.ended(pid);
         }
         let watched = [children.raw(), control, host].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
         let mut fds = guests.after(watched);
@@ -239,10 +254,10 @@ fn supervise(
             return Ok(1);
         }
         if let Some(buffer) = &mut errands {
-            if fds[2].revents != 0 && !exec::serve(first, host, buffer) {
+            if fds[2].revents != 0 && !exec::serve(first, &mut supervisors, host, buffer) {
                 host = -1;
             }
-            guests.serve(first, &fds, buffer);
+            guests.serve(first, &mut supervisors, &fds, buffer);
         }
     }
 }

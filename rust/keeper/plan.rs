@@ -1,7 +1,7 @@
 //! A plan as the keeper and PID 1 read it: descriptors by role, and the sections in place. No system calls.
 
 use crate::maps::Maps;
-use crate::sys::net::{MAX_FDS, Received};
+use crate::sys::net::MAX_FDS;
 use crate::wire::{Head, Reader, role};
 use core::ffi::CStr;
 
@@ -45,10 +45,10 @@ pub struct Plan<'a> {
     pub command: Reader<'a>,
 }
 
-pub fn read<'a>(bytes: &'a [u8], received: &Received) -> Option<Plan<'a>> {
+pub fn read<'a>(bytes: &'a [u8], all: [i32; MAX_FDS], fd_count: usize) -> Option<Plan<'a>> {
     let mut from = Reader::new(bytes);
     let head = Head::read(&mut from)?;
-    let fds = read_roles(&mut from, received)?;
+    let fds = read_roles(&mut from, all, fd_count)?;
     let name = from.text()?;
     let maps = Maps { uid: from.bytes()?, gid: from.bytes()? };
     let nested = Maps { uid: from.bytes()?, gid: from.bytes()? };
@@ -58,9 +58,9 @@ pub fn read<'a>(bytes: &'a [u8], received: &Received) -> Option<Plan<'a>> {
     Some(Plan { head, fds, name, maps, nested, outside, inside, command })
 }
 
-fn read_roles(from: &mut Reader<'_>, received: &Received) -> Option<Fds> {
+fn read_roles(from: &mut Reader<'_>, all: [i32; MAX_FDS], fd_count: usize) -> Option<Fds> {
     let count = from.u8()? as usize;
-    if count != received.fd_count {
+    if count != fd_count {
         return None;
     }
     let mut fds = Fds {
@@ -74,7 +74,7 @@ fn read_roles(from: &mut Reader<'_>, received: &Received) -> Option<Fds> {
         cgroup_kill: -1,
         log: -1,
         log_pipes: [-1; 2],
-        all: received.fds,
+        all,
         roles: [0; MAX_FDS],
         arguments: [0; MAX_FDS],
         count,

@@ -84,7 +84,7 @@ impl Keeper {
     }
 
     fn spawn(&mut self, bytes: &[u8], received: &mut Received) {
-        let Some(plan) = plan::read(bytes, received) else { return };
+        let Some(plan) = plan::read(bytes, received.fds, received.fd_count) else { return };
         let launched = match self.table.add(&plan.head) {
             Ok(index) => self.launch(&plan, index).map(|()| index).map_err(|failure| (Some(index), failure)),
             Err(errno) => Err((None, at(phase::KEEPER, step::TOO_MANY)(errno))),

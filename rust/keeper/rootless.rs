@@ -4,6 +4,7 @@ use crate::maps::{Line, Maps, StandIn};
 use crate::procfs;
 use crate::sys::constants::*;
 use crate::sys::fs;
+use crate::sys::memory::{self, Arena};
 use crate::sys::process::{self, Cloned, WordArray};
 use crate::sys::{Errno, Result};
 use crate::wire::{Decimal, Reader, step};
@@ -48,16 +49,17 @@ fn become_root() -> Result<()> {
 fn run_helper(from: &mut Reader<'_>, pid: i32) -> Result<()> {
     let path = from.bytes().ok_or(Errno::PROTO)?;
     let count = from.u8().ok_or(Errno::PROTO)? as usize;
-    let store = crate::sys::memory::map_bytes(4096)?;
+    let store = memory::map_bytes(4096)?;
     let mut room = Strings { rest: store };
     let program = room.keep(path)?;
-    let mut argv = WordArray::with_room(count + 2)?;
+    let mut words = Arena::of(memory::map_bytes((count + 8) * size_of::<usize>())?);
+    let mut argv = WordArray::with_room(count + 2, &mut words)?;
     argv.push(program)?;
     argv.push(room.keep(Decimal::new(pid as u64).bytes())?)?;
     for _ in 0..count {
         argv.push(room.keep(from.bytes().ok_or(Errno::PROTO)?)?)?;
     }
-    let envp = WordArray::with_room(0)?;
+    let envp = WordArray::with_room(0, &mut words)?;
     match process::clone_copy(0, None)? {
         Cloned::Child => {
             let _ = process::set_signal_mask(0);

@@ -141,6 +141,8 @@ pub mod flag {
     pub const HANDLE: u32 = 1 << 17;
     /// Everything is set up, and the command waits for `errand::GO`.
     pub const HOLD: u32 = 1 << 18;
+    /// Somebody listens to events: PID 1 tells the host when the command runs.
+    pub const TELL_RUNS: u32 = 1 << 19;
     /// Test-only: a step is left out, to show that a test of it can fail. A keeper built without `test_seams` knows none of them.
     pub const SKIP_SECCOMP: u32 = 1 << 24;
     pub const SKIP_NO_NEW_PRIVS: u32 = 1 << 25;

@@ -15,18 +15,18 @@ PACKAGE = Path(pycontainer.__file__).parent
 ROOMS = [
     {"_text"},
     {"_types", "_errors", "_causes", "_log"},
-    {"_arguments"},
+    {"_arguments", "_events"},
     {"_failures", "_limits", "_mounts", "_seccomp", "_native", "_ports"},
     {"_security", "_result"},
-    {"_enforced", "_image", "_spaces", "_streams"},
+    {"_enforced", "_image", "_spaces", "_streams", "_hub"},
     {"_spec"},
-    {"_outcome", "_lines", "_stats", "_registry"},
+    {"_outcome", "_lines", "_stats", "_registry", "_listening"},
     {"_run", "_beside", "_loop", "_files", "_live"},
     {"_process", "_waiting"},
     {"_logs"},
     {"_commands", "_reach", "_elsewhere", "wait"},
     {"_container", "_waiting_loop"},
-    {"_aio_process", "_aio_control"},
+    {"_aio_process", "_aio_control", "_aio_events"},
     {"aio"},
     {"_doctor"},
     {"__init__"},
@@ -38,7 +38,7 @@ ROOMS = [
 # Work without the extension, as plain values: they may not even name what loads it.
 VALUES = {
     "_text", "_types", "_errors", "_causes", "_failures", "_arguments", "_limits", "_mounts", "_seccomp", "_security",
-    "_result", "_enforced", "_log", "_ports", "_stats",
+    "_result", "_enforced", "_log", "_ports", "_stats", "_events",
 }  # fmt: skip
 # Never imported at run time: the last test of this file.
 FOR_TYPE_CHECKERS = {"_options"}
@@ -135,7 +135,7 @@ def test_what_type_checkers_read_is_left_out_and_nothing_else() -> None:
     }
 
 
-ON_ASYNCIO = {"aio", "_aio_control", "_aio_process", "_loop", "_waiting_loop"}
+ON_ASYNCIO = {"aio", "_aio_control", "_aio_events", "_aio_process", "_loop", "_waiting_loop"}
 OF_THE_COMMAND_LINE = {
     "_cli_words",
     "_cli_terminal",

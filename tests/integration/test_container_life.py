@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -272,6 +274,15 @@ def test_a_dropped_one_is_removed_with_a_warning(rootfs: Path) -> None:
         gc.collect()
     assert [str(warning.category) for warning in caught] == [str(ResourceWarning)]
     assert not lives(pid)
+
+
+def test_one_that_the_interpreter_s_end_drops_is_removed_without_a_traceback(rootfs: Path) -> None:
+    # What nobody catches keeps the frames of its traceback, and so the container, until nothing can be imported.
+    made = f"pc.Container({SLEEP}, image={str(rootfs)!r}).start()"
+    code = f"import pycontainer as pc; c = {made}; print(c.pid, flush=True); c.kill(); c.wait_for(pc.wait.port(1))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("pycontainer._errors.ContainerEnded: ")
+    assert not lives(int(done.stdout))
 
 
 ENDS: dict[str, Callable[[Container], None]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -575,20 +576,24 @@ def test_the_oom_killer_can_be_watched(load: Load) -> None:
     with Container(["sh", "-c", script], image=load.root, limits=Limits(memory="64MiB", oom_group=False)) as container:
         watched = core().container_oom(container._native)
         assert watched is not None
-        fd, events = watched
-        with open(fd, "rb"):
+        events, fd, counter = watched
+        with contextlib.ExitStack() as opened:
+            for number in {fd, counter} - {-1}:
+                opened.enter_context(open(number, "rb"))
             poll = select.poll()
             poll.register(fd, events)
             assert poll.poll(100) == []
             assert poll.poll(patience(20) * 1000)
             until(lambda: container.stats().oom_kills == 1)
+            assert b"oom_kill 1\n" in os.pread(fd if counter < 0 else counter, 4096, 0)
 
 
 def test_without_a_memory_limit_there_is_nothing_to_watch_on_version_1(load: Load) -> None:
     with holder(load, 1) as container:
         watched = core().container_oom(container._native)
         if watched is not None:
-            os.close(watched[0])
+            for number in set(watched[1:]) - {-1}:
+                os.close(number)
         counted = requirements.missing("cgroup2:memory") is None
         assert (watched is not None, container.stats().oom_kills is not None) == (counted, counted)
 

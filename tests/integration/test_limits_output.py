@@ -15,9 +15,9 @@ from programs.loads import MIB, Load
 from pycontainer import Limits, Reason
 
 pytest_plugins = ["programs.loads"]
-pytestmark = pytest.mark.vm
 
 
+@pytest.mark.vm
 @pytest.mark.parameter("limits.output")
 @pytest.mark.parametrize(("fd", "stream"), [(1, "stdout"), (2, "stderr")])
 def test_kill_ends_the_run_with_what_fits(load: Load, fd: int, stream: str) -> None:
@@ -49,6 +49,7 @@ def test_what_is_just_enough_is_not_too_much(load: Load, cap: int) -> None:
     assert (fits.reason, len(fits.stdout), fits.truncated) == (Reason.EXITED, cap, ())
 
 
+@pytest.mark.vm
 def test_one_byte_too_many_is_too_much_however_fast_it_ended(load: Load) -> None:
     """The byte was written before the end, so the verdict never depends on whose signal came first."""
     for _ in range(30):

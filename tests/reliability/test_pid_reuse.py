@@ -1,4 +1,4 @@
-"""Numbers of processes that somebody else has by now, by clone3's set_tid: no signal ever reaches a stranger."""
+"""Numbers of processes that somebody else has by now, forced with clone3 (set_tid): no signal reaches a stranger."""
 
 from __future__ import annotations
 

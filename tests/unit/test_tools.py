@@ -17,6 +17,7 @@ import machine
 import pace
 import requirements
 import skiplist
+import vm
 
 
 def test_list_of_skips_names_kind_test_needs_and_reason():
@@ -313,3 +314,15 @@ def test_the_watch_sees_a_mount_and_a_contained_process(tmp_path):
     assert f"mounts: {tmp_path} (tmpfs leaktest)" in rows
     assert any(row.startswith("contained: pid") for row in rows)
     assert leaks.left_since(before) == []
+
+
+def test_a_session_in_a_hurry_takes_cases_from_end_to_end() -> None:
+    tests = ["a.py::one", *(f"a.py::many[{n}]" for n in range(11)), "a.py::two[x]", "a.py::two[y]"]
+    assert pace.thinned(tests, 0) == set(tests)
+    assert sorted(pace.thinned(tests, 3)) == sorted(
+        ["a.py::one", "a.py::many[0]", "a.py::many[5]", "a.py::many[10]", "a.py::two[x]", "a.py::two[y]"]
+    )
+
+
+def test_lines_of_several_guests_bear_their_names() -> None:
+    assert vm.labelled(b"one\ntwo\nth", "root") == (b"root| one\nroot| two\n", b"th")

@@ -68,10 +68,10 @@ impl OomWatch {
     }
 }
 
-impl From<OomWatch> for OwnedFd {
-    /// The one to poll: the kernel needs no other.
-    fn from(watch: OomWatch) -> OwnedFd {
-        if watch.version == Version::V1 { watch.event } else { watch.counter }
+impl OomWatch {
+    /// The one to poll, and on version 1 another one that counts.
+    pub fn into_parts(self) -> (OwnedFd, Option<OwnedFd>) {
+        if self.version == Version::V1 { (self.event, Some(self.counter)) } else { (self.counter, None) }
     }
 }
 

@@ -5,7 +5,7 @@ use super::errors::raise;
 use crate::cgroup::{LiveStats, Resource};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::IntoRawFd;
 use std::time::Duration;
 
 /// cpu in seconds, memory, its peak and its four parts, tasks, bytes read and written, OOM kills, stalled seconds.
@@ -51,12 +51,16 @@ pub fn container_update(py: Python<'_>, container: &Container, limits: &Bound<'_
     py.detach(|| container.handle.update(limits)).map_err(|error| raise(py, error))
 }
 
-/// (descriptor for the caller, what to poll it for): ready when the OOM killer took a process, or on version 1 was about to. None where
-/// no group counts that.
+/// (what to poll it for, the descriptor to poll, the one that counts or -1 where that is the same): ready when the OOM killer took a
+/// process, or on version 1 was about to. None where no group counts that.
 #[pyfunction]
-pub fn container_oom(py: Python<'_>, container: &Container) -> PyResult<Option<(i32, u16)>> {
+pub fn container_oom(py: Python<'_>, container: &Container) -> PyResult<Option<(u16, i32, i32)>> {
     let watch = py.detach(|| container.handle.oom_watch()).map_err(|error| raise(py, error))?;
-    Ok(watch.map(|watch| (watch.events().bits(), OwnedFd::from(watch))).map(|(events, fd)| (fd.into_raw_fd(), events)))
+    Ok(watch.map(|watch| {
+        let events = watch.events().bits();
+        let (event, counter) = watch.into_parts();
+        (events, event.into_raw_fd(), counter.map_or(-1, IntoRawFd::into_raw_fd))
+    }))
 }
 
 /// A descriptor for the caller: POLLPRI each time that tasks were stalled for so long within a window; seconds.

@@ -64,6 +64,7 @@ pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
         degrade: from.get("degrade")?,
         handle: from.get("handle")?,
         hold: from.get("hold")?,
+        news: from.get("news")?,
     })
 }
 
@@ -91,6 +92,7 @@ pub fn read_beside(object: &Bound<'_, PyAny>, first: &Spec) -> PyResult<Spec> {
         timeout: from.get("timeout")?,
         handle: from.get("handle")?,
         hold: false,
+        news: -1,
         limits,
         ..first.clone()
     })

@@ -90,6 +90,7 @@ pub fn flags(spec: &Spec, one_id: bool) -> u32 {
         | on(spec.tty, flag::TTY)
         | on(spec.handle, flag::HANDLE)
         | on(spec.hold, flag::HOLD)
+        | on(spec.news >= 0, flag::TELL_RUNS)
         | on(timed || spec.handle, flag::REPORT_START)
         | on(spec.limits.oom_score_adj.is_some() || !spec.limits.rlimits.is_empty(), flag::TELL_LIMITS)
         | on(spec.no_new_privileges, flag::NO_NEW_PRIVS)

@@ -8,7 +8,7 @@ use super::outcome::{Evidence, Finished};
 use super::prepare::{self, Prepared};
 use super::spec::Spec;
 use super::streams::{Read, Streams};
-use crate::cgroup::{Counters, Groups, Guarantee};
+use crate::cgroup::{Counters, Groups, Guarantee, OomWatch};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::security::ids::Range;
@@ -59,6 +59,8 @@ pub(super) struct Live {
     /// Of one that somebody has a handle on: since when its command runs, and its pidfd. Before that, that it waits to be let go.
     pub(super) runs: Option<(u64, Option<Arc<Ours>>)>,
     pub(super) holds: bool,
+    /// Who listens to events has heard that it runs.
+    told: bool,
     /// The outer end of its terminal, where nobody has taken it.
     pub(super) terminal: Option<OwnedFd>,
     pub(super) streams: Streams,
@@ -106,6 +108,7 @@ impl Live {
             first: None,
             runs: None,
             holds: false,
+            told: false,
             terminal: None,
             streams: parts.streams,
             log: parts.log.map(Arc::new),
@@ -164,7 +167,27 @@ impl Live {
             for index in ready.into_iter().flatten() {
                 self.serve(index)?;
             }
+            self.tell_news();
         }
+    }
+
+    /// That the command runs, and with it what tells of the OOM killer: (what to poll it for), its descriptor, the counter's.
+    fn tell_news(&mut self) {
+        let runs = self.runs.is_some() || (self.spec.pid1 && !self.evidence.status.is_empty());
+        if self.spec.news < 0 || self.told || !runs {
+            return;
+        }
+        self.told = true;
+        let watch = self.groups.as_ref().and_then(|groups| groups.oom_watch().ok().flatten());
+        let events = watch.as_ref().map_or(0, |watch| watch.events().bits());
+        let parts = watch.map(OomWatch::into_parts);
+        let fds: Vec<i32> = parts
+            .iter()
+            .flat_map(|(event, counter)| [Some(event), counter.as_ref()])
+            .flatten()
+            .map(AsRawFd::as_raw_fd)
+            .collect();
+        let _ = sys::net::send(self.spec.news, &events.to_ne_bytes(), &fds, sys::constants::MSG_DONTWAIT);
     }
 
     pub(super) fn check_owner(&self) -> Result<()> {

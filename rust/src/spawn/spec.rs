@@ -112,6 +112,8 @@ pub struct Spec {
     pub handle: bool,
     /// Its command waits to be let go.
     pub hold: bool,
+    /// The caller's socket, on which who listens to events hears that the command runs; -1: nobody does.
+    pub news: i32,
 }
 
 impl Spec {

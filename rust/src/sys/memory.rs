@@ -1,6 +1,7 @@
 //! Memory from the kernel in whole pages. No allocator.
 
-use super::{Result, call, nr};
+use super::{Errno, Result, call, nr};
+use core::sync::atomic::AtomicI32;
 
 const PROT_READ: usize = 1;
 const PROT_WRITE: usize = 2;
@@ -27,11 +28,41 @@ pub fn map_bytes(length: usize) -> Result<&'static mut [u8]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, length) })
 }
 
-/// An array of words that lives until the process ends (for argv and envp).
-pub fn map_words(count: usize) -> Result<&'static mut [usize]> {
-    let at = map(count * size_of::<usize>(), None)?;
-    // SAFETY: fresh private pages of that length, aligned to a page, never unmapped.
-    Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut usize, count) })
+/// Bytes out of which smaller pieces are cut; none comes back.
+pub struct Arena<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> Arena<'a> {
+    pub fn of(rest: &'a mut [u8]) -> Arena<'a> {
+        Arena { rest }
+    }
+
+    /// Zeros, from an address that suits a stack.
+    pub fn bytes(&mut self, length: usize) -> Result<&'a mut [u8]> {
+        let rest = core::mem::take(&mut self.rest);
+        let skipped = rest.as_ptr().align_offset(16);
+        if rest.len() < skipped.saturating_add(length) {
+            return Err(Errno::NOMEM);
+        }
+        let (piece, rest) = rest[skipped..].split_at_mut(length);
+        self.rest = rest;
+        piece.fill(0);
+        Ok(piece)
+    }
+
+    pub fn word(&mut self) -> Result<&'a AtomicI32> {
+        let piece = self.bytes(size_of::<AtomicI32>())?;
+        // SAFETY: as of `words`.
+        Ok(unsafe { &*piece.as_ptr().cast() })
+    }
+
+    /// Zeros, for argv and envp.
+    pub fn words(&mut self, count: usize) -> Result<&'a mut [usize]> {
+        let piece = self.bytes(count * size_of::<usize>())?;
+        // SAFETY: the bytes are zero, which are words too, borrowed as long as the arena's, and aligned to 16.
+        Ok(unsafe { core::slice::from_raw_parts_mut(piece.as_mut_ptr().cast(), count) })
+    }
 }
 
 /// A private copy of a file's first bytes.
@@ -81,6 +112,10 @@ impl Room {
         }
         // SAFETY: mapped in `make`, unmapped in `give_back` alone, and borrowed through this object only.
         unsafe { core::slice::from_raw_parts_mut(self.at as *mut u8, self.length) }
+    }
+
+    pub fn take(&mut self) -> Room {
+        core::mem::replace(self, Room::NONE)
     }
 
     pub fn give_back(&mut self) {

@@ -2,6 +2,8 @@
 //! Shared with the keeper (no std, no allocation); `host` alone uses std.
 
 mod arch;
+#[cfg(keeper)]
+pub mod beside;
 pub mod constants;
 pub mod errno;
 pub mod fs;

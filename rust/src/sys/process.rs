@@ -2,8 +2,10 @@
 
 use super::constants::*;
 use super::fs::Fd;
+use super::memory::Arena;
 use super::{Errno, Result, arch, call, check, nr};
 use core::ffi::CStr;
+use core::sync::atomic::AtomicI32;
 
 /// struct clone_args of clone3(2), version 2 (5.7).
 #[repr(C)]
@@ -62,10 +64,14 @@ extern "C" fn run_errand<T>(errand: *mut u8) -> ! {
 ///
 /// The context is shared, not exclusive: what the child has to say goes through atomics in it. (Through `&mut` the compiler may
 /// drop a store that only the parent reads, since the child never returns.)
-pub fn vfork<T>(stack: &mut [u8], context: &T, body: fn(&T) -> i32) -> Result<i32> {
+///
+/// `guest` has its number as long as it is on this memory: where this process is killed in its sleep, the child goes on.
+pub fn vfork<T>(stack: &mut [u8], guest: &AtomicI32, context: &T, body: fn(&T) -> i32) -> Result<i32> {
     let errand = Errand { body, context };
     let args = CloneArgs {
-        flags: CLONE_VM | CLONE_VFORK,
+        flags: CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
+        parent_tid: guest.as_ptr() as u64,
+        child_tid: guest.as_ptr() as u64,
         exit_signal: SIGCHLD as u64,
         stack: stack.as_mut_ptr() as u64,
         stack_size: stack.len() as u64,
@@ -261,14 +267,14 @@ pub fn exec(path: &CStr, argv: &WordArray<'_>, envp: &WordArray<'_>) -> Errno {
 
 /// An argv or envp under construction; always ends with a null word.
 pub struct WordArray<'a> {
-    words: &'static mut [usize],
+    words: &'a mut [usize],
     used: usize,
     texts: core::marker::PhantomData<&'a CStr>,
 }
 
 impl<'a> WordArray<'a> {
-    pub fn with_room(count: usize) -> Result<WordArray<'a>> {
-        Ok(WordArray { words: super::memory::map_words(count + 1)?, used: 0, texts: core::marker::PhantomData })
+    pub fn with_room(count: usize, memory: &mut Arena<'a>) -> Result<WordArray<'a>> {
+        Ok(WordArray { words: memory.words(count + 1)?, used: 0, texts: core::marker::PhantomData })
     }
 
     pub fn push(&mut self, text: &'a CStr) -> Result<()> {
