@@ -376,6 +376,7 @@ def bench(session: nox.Session) -> None:
     system_packages(session, "bench")
     built = wheel(session)
     session.install("--force-reinstall", "--no-deps", str(built))
+    session.install("docker")  # for a figure beside its exec_run
     words = list(session.posargs)
     if IS_ROOT:
         stage = staged(session, house.Stage("bench"), create_user(session), built)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memory import available, helpers, share
+
 import pycontainer as pc
 from pycontainer import aio
 
@@ -27,6 +29,7 @@ class Handles:
     """Readings of handles."""
 
     image: pc.Image
+    rootfs: str
     weak: dict[str, str]
 
     if TYPE_CHECKING:
@@ -107,17 +110,29 @@ class Handles:
         return [n / ours, n // AT_ONCE * AT_ONCE / elapsed]
 
     def many(self, n: int) -> list[float]:
-        """Live containers that all answered an exec; seconds of the end of all of them."""
+        """Live containers that all answered an exec; seconds of the end of all of them; KiB for each of them.
+
+        First of this process and of the engine's (Pss); then of the whole machine, with what the kernel keeps, beyond
+        what the same command takes without a container.
+        """
+        alone, others = lacking_with(n, [f"{self.rootfs}/bin/sleep", "1000"]), helpers()
+        pc.run(TRUE, image=self.image)  # what is kept from the first use on is not theirs
+        machine, here = available(), share("self")
         containers = [pc.Container(["sleep", "1000"], image=self.image).start() for _ in range(n)]
         results = [container.exec(["readlink", "/proc/self/ns/pid"]) for container in containers]
         for result in results:
             self.check(result, "many")
+        lacking, grown = machine - available(), share("self") - here
+        engine = helpers() - others
+        if len(engine) != n + 1:
+            raise RuntimeError(f"{len(engine)} processes of the engine for {n} containers")
+        kept = (grown + sum(map(share, engine))) / n, (lacking - alone) / n
         begun = time.perf_counter()
         for container in containers:
             container.kill()
         for container in containers:
             container.close()
-        return [float(len({result.stdout for result in results})), time.perf_counter() - begun]
+        return [float(len({result.stdout for result in results})), time.perf_counter() - begun, *kept]
 
     def copies(self, files: int, size: int) -> list[float]:
         """MiB per second of a tree into a container and out of it; and of tar piped to tar, each way."""
@@ -138,6 +153,18 @@ class Handles:
             seconds += timed(lambda: subprocess.run(["sh", "-c", pipe], check=True), 1)
         into, out, tar = (mib / each for each in seconds)
         return [into, out, tar]
+
+
+def lacking_with(n: int, argv: list[str]) -> float:
+    """KiB that the machine lacks while n of these run."""
+    before = available()
+    running = [subprocess.Popen(argv) for _ in range(n)]
+    lacking = before - available()
+    for process in running:
+        process.kill()
+    for process in running:
+        process.wait()
+    return lacking
 
 
 def timed(work: Callable[[], object], n: int, gap: float = 0) -> list[float]:

@@ -8,6 +8,7 @@ docker daemon, a v1 hierarchy that crun insists on) is put back at the end, and 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -17,9 +18,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 HUGETLB = Path("/sys/fs/cgroup/hugetlb")
 LIMITS = ["-m", "64m", "--pids-limit", "64", "--cpus", "0.5"]
@@ -39,11 +42,23 @@ class Command:
         subprocess.run(argv, cwd=self.cwd, capture_output=True, check=True, text=True)
 
 
+@dataclass(frozen=True)
+class Call:
+    """One engine's exec through its Python library, in this process."""
+
+    body: Callable[[], tuple[int, bytes]]
+
+    def run(self, name: str) -> None:
+        status, output = self.body()
+        if status:
+            raise RuntimeError(f"ended with {status}: {output!r}")
+
+
 @dataclass
 class Peers:
     """What can be timed here, what cannot and why, and what was changed on the machine for it."""
 
-    commands: dict[str, Command] = field(default_factory=dict)
+    commands: dict[str, Command | Call] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -158,6 +173,25 @@ def from_image(peers: Peers, name: str, engine: list[str], rootfs: str, extra: l
     peers.offer(name, Command(tuple(argv)))
 
 
+def docker_py(peers: Peers, client: list[str], name: str, stack: ExitStack) -> None:
+    """exec_run of docker's Python library (docker on PyPI), in the container in which docker exec is timed."""
+    try:
+        docker: Any = importlib.import_module("docker")
+    except ImportError:
+        peers.skipped["docker-py exec"] = "the Python module docker is not installed"
+        return
+    try:
+        daemon = docker.DockerClient(base_url=client[2]) if len(client) > 2 else docker.from_env()
+        stack.callback(daemon.close)
+        container = daemon.containers.get(name)
+        call = Call(lambda: container.exec_run(["/bin/true"]))
+        call.run("first")
+    except Exception as error:  # whatever the library raises, it is no figure
+        peers.skipped["docker-py exec"] = f"{type(error).__name__}: {error}"[-300:]
+    else:
+        peers.commands["docker-py exec"] = call
+
+
 def find(rootfs: str, scratch: str, stack: ExitStack) -> Peers:
     """Everything on this machine that can be compared with; undone when `stack` ends."""
     peers = Peers()
@@ -188,13 +222,14 @@ def find(rootfs: str, scratch: str, stack: ExitStack) -> Peers:
             name = made.stdout.strip()
             stack.callback(quietly, *client, "kill", name)
             peers.offer("docker exec", Command((*client, "exec", name, "/bin/true")))
+            docker_py(peers, client, name, stack)
     for name in ("crun run", "runc run", "podman run", "docker run"):
         if name not in peers.commands:
             peers.skipped.setdefault(name, "not installed")
     return peers
 
 
-def timed(command: Command, n: int, gap: float = 0) -> list[float]:
+def timed(command: Command | Call, n: int, gap: float = 0) -> list[float]:
     """Milliseconds of `n` runs, one after another, each after a sleep of `gap` seconds."""
     times = []
     for i in range(n):
@@ -205,7 +240,7 @@ def timed(command: Command, n: int, gap: float = 0) -> list[float]:
     return times
 
 
-def rate(command: Command, n: int, at_once: int) -> float:
+def rate(command: Command | Call, n: int, at_once: int) -> float:
     """Containers per second with `at_once` threads that run n // at_once each."""
 
     def work(thread: int) -> None:

@@ -71,6 +71,7 @@ BOUNDS = (
     Bound("stats() of a live container", "stats", None, 60, "us"),
     Bound("stats(), limits", "stats limits", None, 60, "us"),
     Bound("exec in a live container, tight", "exec", "crun exec", 0.2),
+    Bound("exec in a live container, tight", "exec", "docker-py exec", 0.02),
     Bound("exec in a live container, tight", "exec", "docker exec", 0.02),
     Bound("exec, 100 ms apart", "exec apart", "crun exec apart", 0.2),
     Bound("exec from a parent of 1 GiB", "exec, 1 GiB", "exec", 1.1),
@@ -78,6 +79,8 @@ BOUNDS = (
     Bound("1,000 on asyncio, 200 at a time", "aio rate", "aio rate, threads", 0.9, "1/s", least=True),
     Bound("live at once, each answers an exec", "many", None, 1000, "", least=True),
     Bound("the end of 1,000 live ones", "many end", None, 5, "s"),
+    Bound("each of 1,000: host and engine", "many held", None, 600, "KiB"),
+    Bound("each of 1,000: the kernel's too", "many machine", None, 600, "KiB"),
     Bound("copy_in, 10,000 files of 20 KB", "copy in", "tar to tar", 0.8, "MiB/s", least=True),
     Bound("copy_out of the same", "copy out", "tar to tar", 0.8, "MiB/s", least=True),
     Bound("the helper", "helper", None, 128, "KiB"),
@@ -167,7 +170,7 @@ class Bench:
         self.mib = 128 if options.quick else 1024
         self.figures = Figures()
         self.rootfs = str(rootfs_builder.build(scratch / "rootfs"))
-        for name in ("worker.py", "handles.py"):
+        for name in ("worker.py", "handles.py", "memory.py"):
             shutil.copy(HERE / name, scratch)
         self.floor = str(scratch / "floor")
         subprocess.run(["cc", "-O2", "-o", self.floor, str(HERE / "floor.c")], check=True)
@@ -206,6 +209,7 @@ class Bench:
         yield ("exec",), lambda: self.small.ask(do="exec", n=n)
         yield ("exec, 1 GiB",), lambda: self.big.ask(do="exec", n=n)
         yield from self.peer("crun exec", n)
+        yield from self.peer("docker-py exec", 3)
         yield from self.peer("docker exec", 3)
         yield ("exec apart",), lambda: self.small.ask(do="exec", n=apart, gap=APART)
         yield from self.peer("crun exec", apart, APART)
@@ -260,7 +264,7 @@ class Bench:
                 ("copy in", "copy out", "tar to tar"),
                 lambda: self.worker().ask(do="copies", files=10_000, size=20_000),
             )
-        yield ("many", "many end"), lambda: self.worker().ask(do="many", n=1000)
+        yield ("many", "many end", "many held", "many machine"), lambda: self.worker().ask(do="many", n=1000)
         yield ("helper", "keeper"), lambda: self.worker().ask(do="sizes")
         for _ in range(3):
             yield ("alive",), lambda: self.worker().ask(do="alive", n=40 if self.options.quick else 100)

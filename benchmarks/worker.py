@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import os
 import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from handles import Handles
+from memory import available, helpers, status
 
 import pycontainer as pc
 
@@ -169,29 +168,6 @@ def used_by(n: int, run: Callable[[], object]) -> float:
     for thread in threads:
         thread.join()
     return used
-
-
-def available() -> float:
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    return float(fields["MemAvailable"].split()[0])
-
-
-def helpers() -> set[str]:
-    """Processes whose program is our helper, by the link to it."""
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if "pycontainer" in os.readlink(f"/proc/{pid}/exe"):
-                found.add(pid)
-        except OSError:  # ended, or not ours to see
-            continue
-    return found
-
-
-def status(pid: str, name: str) -> float:
-    """KiB, from /proc: unlike ru_maxrss these are of this program alone, not of the one that started it."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return float(dict(line.split(":", 1) for line in lines)[name].split()[0])
 
 
 def answer(worker: Worker, request: Answer) -> Answer:

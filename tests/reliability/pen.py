@@ -112,13 +112,7 @@ class Pen:
 
     def processes(self) -> set[int]:
         """Live ones; a zombie waits for its parent, which `zombies` looks at."""
-        found: set[int] = set()
-        for group in self.groups():
-            try:
-                found.update(int(line) for line in (group / "cgroup.procs").read_text().split())
-            except OSError:  # removed meanwhile
-                continue
-        return {pid for pid in found if state(pid) not in ("Z", "X", None)}
+        return processes_below(self.group)
 
     def rows(self, expected: set[int] = frozenset()) -> list[str]:  # type: ignore[assignment]
         """What is left here, one line each: processes, groups, writable layers."""
@@ -147,6 +141,24 @@ class Pen:
                 except ProcessLookupError:
                     continue
             time.sleep(0.02)
+
+
+def processes_below(place: Path) -> set[int]:
+    """Live ones of a group and those below it, which come and go meanwhile."""
+    found: set[int] = set()
+    for group, _, _ in os.walk(place):
+        try:
+            found.update(int(line) for line in Path(group, "cgroup.procs").read_text().split())
+        except OSError:
+            continue
+    return {pid for pid in found if state(pid) not in ("Z", "X", None)}
+
+
+def own() -> Path:
+    """The group of the pen that this process is in."""
+    group = requirements.own_group()
+    assert group is not None
+    return group.parent if group.name == "host" else group
 
 
 def status(pid: int) -> dict[str, str]:

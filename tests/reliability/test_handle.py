@@ -14,8 +14,8 @@ pytestmark = [
     pytest.mark.timeout(3600),
 ]
 
-MACHINE = """
-import os, sys, time
+MACHINE = r'''
+import os, shutil, subprocess, sys, tempfile, time
 import pen
 import pycontainer as pc
 from hypothesis import HealthCheck, settings, strategies as st
@@ -24,7 +24,6 @@ from pycontainer import _core
 image, count = sys.argv[1], int(sys.argv[2])
 pc.run(["true"], image=image)
 keeper = _core.keeper_pid()
-fds = len(os.listdir("/proc/self/fd"))
 calls = {}
 with pc.Container(["sleep", "8000"], image=image) as c:
     try:
@@ -33,7 +32,42 @@ with pc.Container(["sleep", "8000"], image=image) as c:
     except pc.NotSupported:
         CAN_PAUSE = False
 
+# Other interpreters, each a fork of one that has the package and no engine yet: a line in, a host with a container out.
+HOSTS = """
+import os, signal, sys, time
+import pycontainer as pc
+from pycontainer import _core
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    if os.fork() == 0:
+        print("host", os.getpid(), flush=True)
+        c = pc.Container(["sh", "-c", "sleep 8000 & sleep 8000"], image=sys.argv[1], upper=line.strip()).start()
+        p = c.popen(["sh", "-c", "setsid sleep 8000 & sleep 8000"])
+        c.write_bytes("/tmp/x", b"x")
+        print("runs", c.id, c.pid, p.pid, _core.keeper_pid()[0], flush=True)
+        time.sleep(8000)
+"""
+fds = len(os.listdir("/proc/self/fd"))
+hosts = subprocess.Popen([sys.executable, "-c", HOSTS, image], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+PLACE = pen.own()
+
+def processes():
+    return pen.processes_below(PLACE)
+
+def said(word):
+    words = hosts.stdout.readline().split()
+    assert words[0] == word, words
+    return words[1:]
+
+def gone(them, since):
+    """Within the two seconds of the promise."""
+    while left := them & processes():
+        assert time.monotonic() - since < pen.SETTLE, [pen.name(pid) for pid in left]
+        time.sleep(0.005)
+
 class Life(RuleBasedStateMachine):
+    host = found = None
+
     @initialize(script=st.sampled_from(["sleep 8000", "trap '' TERM; while :; do sleep 0.05; done"]))
     def make(self, script):
         self.stubborn = "trap" in script
@@ -104,6 +138,90 @@ class Life(RuleBasedStateMachine):
         self.c.write_bytes("/tmp/x", b"x"); assert self.c.read_bytes("/tmp/x") == b"x"
 
     @rule()
+    def copy_in_and_out(self):
+        if self.model == "REMOVED":
+            return self.refused("copy_in", TREE, "/tmp/tree")
+        self.did("copy_in_and_out")
+        self.c.copy_in(TREE, "/tmp/tree")
+        with tempfile.TemporaryDirectory(dir=SCRATCH) as place:
+            self.c.copy_out("/tmp/tree", f"{place}/tree")
+            assert os.listdir(f"{place}/tree") == ["file"]
+        assert "/tmp/tree/file" in [change.path for change in self.c.diff()]
+
+    @rule()
+    def found_by_others(self):
+        self.did("found_by_others")
+        lives = self.model in ("RUNNING", "PAUSED")
+        assert (self.c.id in [one.id for one in pc.Container.all()]) == lives or self.model == "EXITED"
+        if lives:
+            with pc.Container.get(self.c.id) as found:
+                assert found.poll() is None
+        if self.model in ("CREATED", "REMOVED"):
+            try:
+                pc.Container.get(self.c.id)
+            except pc.StateError:
+                return
+            raise AssertionError(f"one that is {self.model} was found")
+
+    @rule(upper=st.sampled_from(["memory", "disk"]))
+    def another_host(self, upper):
+        if self.host is not None:
+            return
+        self.did("another_host")
+        self.before = processes()
+        hosts.stdin.write(upper + "\n"); hosts.stdin.flush()
+        self.host = int(said("host")[0])
+        id, *pids = said("runs")
+        self.found, self.others = pc.Container.get(id), set(map(int, pids))
+
+    @rule()
+    def exec_of_the_other_hosts(self):
+        if self.found is not None:
+            self.did("exec_of_the_other_hosts")
+            assert self.found.exec(["cat", "/tmp/x"]).stdout == b"x"
+
+    @rule()
+    def kill_of_the_other_hosts(self):
+        if self.found is not None:
+            self.did("kill_of_the_other_hosts")
+            self.found.kill(); assert self.found.wait(timeout=30) == -9
+            self.found.close(); self.found = None
+
+    @rule()
+    def the_other_host_is_killed(self):
+        if self.host is None:
+            return
+        self.did("the_other_host_is_killed")
+        host, self.host, found, self.found = self.host, None, self.found, None
+        os.kill(host, 9)
+        gone(self.others | {host}, time.monotonic())
+        if found is not None:
+            try:
+                assert found.wait(timeout=30) == -9
+            except pc.StateError as error:  # its keeper had nobody to tell
+                assert "has ended" in str(error), error
+            assert found.state == "EXITED"
+            found.close()
+
+    @rule(delay=st.floats(0, 0.02))
+    def a_host_is_killed_before_it_is_ready(self, delay):
+        if self.host is not None:
+            return
+        self.did("a_host_is_killed_before_it_is_ready")
+        before = processes()
+        hosts.stdin.write("memory\n"); hosts.stdin.flush()
+        host = int(said("host")[0])
+        time.sleep(delay)
+        os.kill(host, 9)
+        since = time.monotonic()
+        while processes() - before:
+            assert time.monotonic() - since < pen.SETTLE, [pen.name(pid) for pid in processes() - before]
+            time.sleep(0.005)
+        os.set_blocking(hosts.stdout.fileno(), False)
+        hosts.stdout.readline()  # it may have been so far
+        os.set_blocking(hosts.stdout.fileno(), True)
+
+    @rule()
     def stats(self):
         if self.model not in ("RUNNING", "PAUSED"):
             return self.refused("stats")
@@ -149,16 +267,23 @@ class Life(RuleBasedStateMachine):
             while pen.children(keeper[0]) and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert pen.children(keeper[0]) == [], "something lives"
+        self.the_other_host_is_killed()
 
+SCRATCH = tempfile.mkdtemp(dir=os.environ["PYCONTAINER_STORE"])
+TREE = os.path.join(SCRATCH, "tree")
+os.mkdir(TREE)
+open(os.path.join(TREE, "file"), "w").close()
 run_state_machine_as_test(Life, settings=settings(
     max_examples=count, stateful_step_count=20, deadline=None, database=None,
     suppress_health_check=list(HealthCheck)))
+hosts.communicate(); shutil.rmtree(SCRATCH)
 import gc; gc.collect()
 assert _core.keeper_pid() == keeper
 left = len(os.listdir("/proc/self/fd")) - fds
 assert left <= 2, f"{left} descriptors more"
-print(len(calls), "kinds of call,", sum(calls.values()), "calls")
-"""
+killed = sum(n for (name, *_), n in calls.items() if "host_is_killed" in name)
+print(len(calls), "kinds of call,", sum(calls.values()), "calls,", killed, "hosts killed")
+'''
 
 
 def test_any_order_of_calls(pen: Pen, rootfs: Path, times: Callable[[int], range], tell: Callable[[str], None]) -> None:
