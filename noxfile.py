@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shlex
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
+import guests
 import house
 import junit
 import vm as machine
@@ -34,12 +33,7 @@ IS_ROOT = os.geteuid() == 0
 QUICK_BY_ENVIRONMENT = os.environ.get("PYCONTAINER_QUICK") == "1"
 MATURIN = "maturin>=1.16,<2"
 TYPED = ("noxfile.py", "tools", "benchmarks")
-VM_PYTEST = ("--timeout=600", "-p", "no:cacheprovider")  # the image is thrown away
-VM_PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
 RELIABILITY_PYTEST = ("-s", "--timeout=3600")
-# In the quick form nothing is repeated more often, and no test has more cases: each kill takes 1 to 4 seconds there,
-# and CI has an hour for all.
-VM_MOST = "6"
 
 
 def options_of(session: nox.Session) -> tuple[bool, list[str]]:
@@ -200,7 +194,7 @@ def tests(session: nox.Session) -> None:
         stage = staged(session, house.Stage("root"), sys.executable, built)
         failed += run_staged(session, stage, "tests-root", house.pytest_command(stage, *words))
         stage = staged(session, house.Stage("user", house.USER), create_user(session), built)
-        command = house.as_user(house.pytest_command(stage, *words), **passed_on())
+        command = house.as_user(house.pytest_command(stage, *words), **house.passed_on())
         failed += run_staged(session, stage, "tests-user", command)
     else:
         stage = staged(session, house.Stage("user"), sys.executable, built)
@@ -208,12 +202,6 @@ def tests(session: nox.Session) -> None:
         session.warn("not root: the tests ran as this user only")
     if failed:
         session.error(f"failed: {', '.join(failed)}")
-
-
-def passed_on() -> dict[str, str]:
-    """The variables that change what a test run means."""
-    names = ("CI", "PYCONTAINER_STRICT_SKIPS")
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def run_staged(session: nox.Session, stage: house.Stage, name: str, command: list[str]) -> list[str]:
@@ -246,7 +234,7 @@ def vm(session: nox.Session) -> None:
     python = create_user(session)  # for root too: one stage for both machines
     stage = staged(session, house.Stage("vm", house.USER), python, wheel(session, "test-seams"))
     named = any(Path(word.partition("::")[0]).exists() for word in words)
-    parts = vm_parts(quick, named, words)
+    parts = guests.parts(quick, named, words)
     # Compiles the tests here, where it takes a second, and finds a broken one before the boot.
     with session.chdir(stage.checkout):
         for part in parts.values():
@@ -263,7 +251,7 @@ def guest(session: nox.Session, stage: house.Stage, who: str, parts: dict[str, l
     results = stage.path.with_name(f"vm-{who}-results")
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
-    script = guest_script(stage, results, who, parts, {"PYCONTAINER_TEST_MOST": VM_MOST} if quick else {})
+    script = guests.script(stage, results, who, parts, quick)
     try:
         session.run(
             "python", "tools/vm.py", "--disk", str(image), "--at", str(stage.path), "--results", str(results),
@@ -277,45 +265,6 @@ def guest(session: nox.Session, stage: house.Stage, who: str, parts: dict[str, l
         for found in results.glob("vm-*.xml"):
             shutil.copyfile(found, house.JUNIT / found.name)
     return 0
-
-
-def vm_parts(quick: bool, named: bool, words: list[str]) -> dict[str, list[str]]:
-    """{part of a run: pytest's words}: only the full form has two, since one call repeats all or a tenth."""
-    if quick:
-        return {"": [*VM_PYTEST, "--quick", "-m", "vm", *([] if named else ["tests"]), *words]}
-    if named:
-        return {"": [*VM_PYTEST, *words]}
-    return {"-marked": [*VM_PYTEST, "-m", "vm", "tests", *words], "": [*VM_PYTEST, "--quick", "-m", "not vm", *words]}
-
-
-def guest_script(
-    stage: house.Stage, results: Path, who: str, parts: dict[str, list[str]], more: dict[str, str]
-) -> Path:
-    """All parts in one boot, with `more` variables; a failure is the exit code, but the others take place too."""
-    settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYCONTAINER_TEST_PACE": VM_PACE, **more, **passed_on()}
-    # The store is on the disk of the stage: the guest's root is an overlay, which carries no layers.
-    settings |= {"PYTHONDONTWRITEBYTECODE": "1", "PYCONTAINER_STORE": f"{stage.path}/tmp/store"}
-    begin = ["env"] if who == "root" else [str(stage.python), "tools/delegate.py", house.USER]
-    begin += [f"{name}={value}" for name, value in settings.items()] + (["--"] if who == "user" else [])
-
-    def runs() -> Iterator[str]:
-        for part, words in parts.items():
-            argv = house.pytest_command(stage, *words, f"--basetemp={stage.path}/tmp/pytest")
-            yield f"{shlex.join([*begin, *argv])} || code=$?"
-            yield f"cp {stage.results}/junit.xml {results}/vm-{who}{part}.xml; rm -f {stage.results}/junit.xml"
-
-    lines = [
-        # Tests look whether they are there, and skip where they are not: loop devices, a scheduler that knows weights.
-        "modprobe -q -a loop bfq",
-        f"cd {stage.checkout} && mkdir -p -m 1777 {stage.path}/tmp || exit 1",
-        f"chown -R {'root' if who == 'root' else house.USER}: {stage.results}",
-        "code=0",
-        *runs(),
-        "exit $code",
-    ]
-    script = results / "tests.sh"
-    script.write_text("\n".join(lines) + "\n")
-    return script
 
 
 @nox.session
@@ -362,7 +311,7 @@ def reliability(session: nox.Session) -> None:
     if IS_ROOT:
         stage = staged(session, house.Stage("reliability-user", house.USER), create_user(session), built)
         words = words or ["tests/reliability", "tests/faults", *RELIABILITY_PYTEST]
-        environ = [f"{name}={value}" for name, value in passed_on().items()]
+        environ = [f"{name}={value}" for name, value in house.passed_on().items()]
         command = [sys.executable, "tools/delegate.py", house.USER, *environ, "--"]
         command += house.pytest_command(stage, *words, "--quick")
         failed += run_staged(session, stage, "reliability-user", command)

@@ -1,0 +1,53 @@
+"""What the emulated machines of the session `vm` run: pytest's words for each part, and the script with all of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import house
+
+PYTEST = ("--timeout=600", "-p", "no:cacheprovider")  # the image is thrown away
+PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
+# In the quick form nothing is repeated more often, and no test has more cases: each kill takes 1 to 4 seconds there,
+# and CI has an hour for all.
+MOST = "6"
+
+
+def parts(quick: bool, named: bool, words: list[str]) -> dict[str, list[str]]:
+    """{part of a run: pytest's words}: only the full form has two, since one call repeats all or a tenth."""
+    if quick:
+        return {"": [*PYTEST, "--quick", "-m", "vm", *([] if named else ["tests"]), *words]}
+    if named:
+        return {"": [*PYTEST, *words]}
+    return {"-marked": [*PYTEST, "-m", "vm", "tests", *words], "": [*PYTEST, "--quick", "-m", "not vm", *words]}
+
+
+def script(stage: house.Stage, results: Path, who: str, parts: dict[str, list[str]], quick: bool) -> Path:
+    """All parts in one boot; a failure is the exit code, but the others take place too."""
+    settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYCONTAINER_TEST_PACE": PACE, **house.passed_on()}
+    settings |= {"PYCONTAINER_TEST_MOST": MOST} if quick else {}
+    # The store is on the disk of the stage: the guest's root is an overlay, which carries no layers.
+    settings |= {"PYTHONDONTWRITEBYTECODE": "1", "PYCONTAINER_STORE": f"{stage.path}/tmp/store"}
+    begin = ["env"] if who == "root" else [str(stage.python), "tools/delegate.py", house.USER]
+    begin += [f"{name}={value}" for name, value in settings.items()] + (["--"] if who == "user" else [])
+
+    def runs() -> Iterator[str]:
+        for part, words in parts.items():
+            argv = house.pytest_command(stage, *words, f"--basetemp={stage.path}/tmp/pytest")
+            yield f"{shlex.join([*begin, *argv])} || code=$?"
+            yield f"cp {stage.results}/junit.xml {results}/vm-{who}{part}.xml; rm -f {stage.results}/junit.xml"
+
+    lines = [
+        # Tests look whether they are there, and skip where they are not: loop devices, a scheduler that knows weights.
+        "modprobe -q -a loop bfq",
+        f"cd {stage.checkout} && mkdir -p -m 1777 {stage.path}/tmp || exit 1",
+        f"chown -R {'root' if who == 'root' else house.USER}: {stage.results}",
+        "code=0",
+        *runs(),
+        "exit $code",
+    ]
+    path = results / "tests.sh"
+    path.write_text("\n".join(lines) + "\n")
+    return path
