@@ -22,7 +22,7 @@ SOURCES = ("Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "LICENSE",
 NOT_STAGED = shutil.ignore_patterns(
     ".git", ".nox", ".venv*", "target", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.so"
 )
-TEST_PACKAGES = ("pytest>=9.0", "pytest-timeout>=2.4", "hypothesis>=6.150")
+TEST_PACKAGES = ("pytest>=9.0", "pytest-timeout>=2.4", "hypothesis>=6.150", "rich>=13")
 # What the pages' examples use beside pycontainer: clients of the services in them, and who draws.
 PAGE_PACKAGES = ("matplotlib>=3.9", "psycopg[binary]>=3.2", "redis>=5")
 INTERPRETERS = ("/usr/bin/python3", "/usr/local/bin/python3", *(f"/usr/bin/python3.{n}" for n in range(15, 10, -1)))

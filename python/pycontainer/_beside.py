@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pycontainer import _arguments, _outcome
-from pycontainer._streams import streams_of_handle
+from pycontainer._streams import own_window, streams_of_handle
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import container_path, parse_bool, parse_duration
 
@@ -23,7 +23,7 @@ class BesideSpec:
         self.handle = handle
         self.argv = list(_arguments.command(given["args"]))
         self.tty = parse_bool(given["tty"], "tty")
-        self.window = (24, 80) if self.tty else (0, 0)
+        self.window = (0, 0) if not self.tty else own_window() if handle else (24, 80)
         self.timeout = None if given["timeout"] is None else parse_duration(given["timeout"], "timeout", signed=True)
         self.cwd = first.cwd if given["cwd"] is None else os.fsencode(container_path(given["cwd"], "cwd"))
         self.user, self.group = first.user, first.group

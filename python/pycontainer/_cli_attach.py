@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 _PIECE = 1 << 16
+# What docker's client hands on to the command. Of the first two it obeys the third one itself.
+_ASKING = (signal.SIGINT, signal.SIGTERM)
+_HANDED_ON = (*_ASKING, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_ENOUGH = 3
 
 
 def streams(*, interactive: bool, tty: bool) -> dict[str, Any]:
@@ -49,10 +53,12 @@ class Carrier:
         process: a Container or Process whose streams are those of streams().
         given: what streams() said.
         tty: whether it has a terminal.
+        hands_on: whether signals that come here are for the command; otherwise they end this process.
     """
 
-    def __init__(self, process: Any, given: dict[str, Any], *, tty: bool) -> None:
+    def __init__(self, process: Any, given: dict[str, Any], *, tty: bool, hands_on: bool = False) -> None:
         self._process, self._tty = process, tty
+        self._hands_on, self._asked = hands_on, 0
         self._waiting = b""
         self._files = {name: getattr(process, name) for name, stream in given.items() if stream is pc.PIPE}
         self._outputs = {name: STDERR if name == "stderr" else STDOUT for name in self._files if name != "stdin"}
@@ -60,7 +66,7 @@ class Carrier:
 
     def carry(self) -> int:
         """Copy until the command has ended and all of its output is out; return docker's exit code."""
-        with self._selector, self._following_size():
+        with self._selector, self._hearing():
             for name, file in self._files.items():
                 os.set_blocking(file.fileno(), False)
                 if name in self._outputs:
@@ -88,9 +94,9 @@ class Carrier:
             self._read_keys()
         elif event == "room":
             self._feed()
-        elif event == "size":
-            self._drain_news()
-            self._tell_size()
+        elif event == "news":
+            for number in self._drain_news():
+                self._heard(number)
         elif event in self._outputs:
             self._show(event)
 
@@ -138,30 +144,44 @@ class Carrier:
             self._selector.register(STDIN, selectors.EVENT_READ, "keys")
 
     @contextlib.contextmanager
-    def _following_size(self) -> Iterator[None]:
-        """Hear of each change of the terminal's size, and tell the command's."""
-        if not self._tty or size() is None:
-            yield
-            return
-        self._news, heard = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-        def changed(_number: int, _frame: FrameType | None) -> None:
-            with contextlib.suppress(BlockingIOError):
-                os.write(heard, b"\0")
-
-        before = signal.signal(signal.SIGWINCH, changed)
+    def _hearing(self) -> Iterator[None]:
+        """Hear of each signal for the command, and of each change of the size of a terminal that it has."""
+        follows = self._tty and size() is not None
+        wanted = [signal.SIGWINCH] if follows else []
+        if self._hands_on:
+            # Not what this process was told to ignore: by nohup, or by a shell that runs it in the background.
+            wanted += [number for number in _HANDED_ON if signal.getsignal(number) != signal.SIG_IGN]
+        self._news, self._bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        before = {number: signal.signal(number, self._ring) for number in wanted}
         try:
-            self._selector.register(self._news, selectors.EVENT_READ, "size")
-            self._tell_size()  # it may have changed since the command was started
+            self._selector.register(self._news, selectors.EVENT_READ, "news")
+            if follows:
+                self._tell_size()  # it may have changed since the command was started
             yield
         finally:
-            signal.signal(signal.SIGWINCH, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             os.close(self._news)
-            os.close(heard)
+            os.close(self._bell)
 
-    def _drain_news(self) -> None:
+    def _ring(self, number: int, _frame: FrameType | None) -> None:
+        self._asked += number in _ASKING
+        if self._asked >= _ENOUGH:
+            raise SystemExit(128 + number)  # it does not want to: all of it is killed
         with contextlib.suppress(BlockingIOError):
-            os.read(self._news, _PIECE)
+            os.write(self._bell, bytes([number]))
+
+    def _heard(self, number: int) -> None:
+        if number == signal.SIGWINCH:
+            self._tell_size()
+        else:
+            self._process.send_signal(number)
+
+    def _drain_news(self) -> bytes:
+        try:
+            return os.read(self._news, _PIECE)
+        except BlockingIOError:
+            return b""
 
     def _tell_size(self) -> None:
         found = size()

@@ -120,11 +120,15 @@ def ago(seconds: float) -> str:
 
 
 def table(rows: list[tuple[str, ...]]) -> None:
-    """Print columns as docker does: three blanks between them, none at the end."""
+    """Print columns."""
+    print("\n".join(columns(rows)))
+
+
+def columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as lines with columns as docker's: three blanks between them, none at the end."""
     safe = [[_printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-    for row in safe:
-        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in safe]
 
 
 def _printable(text: str) -> str:

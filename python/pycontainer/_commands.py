@@ -103,7 +103,8 @@ class Commands:
 
         Args:
             stdin, stdout, stderr: PIPE, a descriptor or a file; what is not given is empty, or dropped.
-            args, user, env, cwd, tty, text, encoding, errors: as of exec().
+            tty: a terminal of its own, of the size of this process's one, or 24 rows of 80; resize() changes that.
+            args, user, env, cwd, text, encoding, errors: as of exec().
 
         Raises:
             CommandNotFound, CommandNotExecutable, SetupError: it could not be started.

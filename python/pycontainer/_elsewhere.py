@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from _thread import RLock
 from contextlib import suppress
 
@@ -28,34 +29,50 @@ class Elsewhere:
     _native: Any
     _owns = True
     _link = _record = ""
+    _created = 0.0
 
     @classmethod
     def get(cls, id: str) -> Self:
         """Return a handle on a container of any process of this user.
 
-        It does not own the container: leaving its block, close() and its drop end nothing. It can look, wait, signal,
-        stop, kill, read the log, and run commands. What is the owner's alone is StateError: the pipes and the terminal,
-        stats() and what goes with it, the files.
+        It does not own the container: leaving its block, close() and its drop end nothing. It can look, measure
+        (stats(), monitor(), pressure()), wait, signal, stop, kill, read the log, and run commands. What is the owner's
+        alone is StateError: the pipes and the terminal, other limits, pause and resume, the files.
 
         Args:
             id: its id, its name, or a beginning of its id that no other one's has.
 
         Raises:
-            StateError: there is no such container, or several.
+            StateError: there is no such container, or several; or another version of this package has started it.
         """
         if not isinstance(id, str):
             raise TypeError(f"id must be str, not {type(id).__name__}")
         try:
-            made = cls._found(_registry.find(id))
+            record = _registry.find(id)
         except LookupError as error:
             raise StateError(str(error)) from None
+        made = cls._understood(record)
+        if made is None:
+            raise StateError(f"another version of this package has started the container {id!r}: ask with that one")
         made._native.attach()
         return made
 
     @classmethod
     def all(cls) -> list[Self]:
-        """Return handles, as of get(), on all containers of this user's processes, the oldest first."""
-        return [cls._found(record) for record in sorted(_registry.records(), key=lambda record: record["created"])]
+        """Return handles, as of get(), on all containers of this user's processes, the oldest first.
+
+        Those that another version of this package has started are left out.
+        """
+        found = filter(None, map(cls._understood, _registry.records()))
+        return sorted(found, key=lambda container: container._created)
+
+    @classmethod
+    def _understood(cls, record: dict[str, Any]) -> Self | None:
+        """None of what another version of this package has written: nothing of it is guessed."""
+        try:
+            return cls._found(record)
+        except (ValueError, TypeError, LookupError, AttributeError):
+            return None
 
     @classmethod
     def _found(cls, record: dict[str, Any]) -> Self:
@@ -97,13 +114,14 @@ class Elsewhere:
             self._link = _registry.claim(self.name, self.id)
 
     def _tell(self) -> None:
-        """It runs, and others may know."""
+        """It runs, and others may know; again, where what they may know has changed."""
+        self._created = self._created or time.time()
         with suppress(StateError):  # it has ended already
-            self._record = _registry.enter(self, self._native)
+            self._record = _registry.enter(self, self._native) or self._record
 
     def _own_only(self) -> None:
         if not self._owns:
-            raise StateError("the container is another process's: its control groups and files are for that one")
+            raise StateError("the container is another process's: its files are for that one")
 
     def _has_ended(self) -> bool:
         # What it came to may be known to its own process only.

@@ -109,6 +109,8 @@ class Live:
     _native: Any
     _paused: bool
     _owns: bool
+    _closed: bool
+    _closing: Any
 
     if TYPE_CHECKING:
 
@@ -121,17 +123,20 @@ class Live:
 
         def _ends_within(self, seconds: float) -> bool: ...
 
-        def _own_only(self) -> None: ...
+        def _tell(self) -> None: ...
 
     def _alive(self, *states: str) -> Any:
         """Return the native container, of one that is in one of these states."""
-        if not self._owns:
-            raise StateError("a handle that was found does not own the container: ask the process that started it")
         state = self.state
         if state not in (states or ("RUNNING", "PAUSED")):
             raise StateError(f"the container is {state}: {CURES[state]}")
-        self._own_only()
         return self._native
+
+    def _owned(self, *states: str) -> Any:
+        """Likewise, of one of this process."""
+        if not self._owns:
+            raise StateError("a handle that was found does not own the container: ask the process that started it")
+        return self._alive(*states)
 
     def _control(self) -> Any:
         """One thread at a time pauses it or gives it other limits."""
@@ -139,6 +144,8 @@ class Live:
 
     def stats(self) -> Stats:
         """Return what it uses at this moment: read from the kernel at each call, without a delay for sampling.
+
+        Also of a container that get() or all() found.
 
         Raises:
             StateError: it is not there any more, or not yet.
@@ -196,14 +203,17 @@ class Live:
             if name not in CHANGEABLE:
                 raise ValueError(f"limits.{name} cannot be changed; what can is {', '.join(CHANGEABLE)}")
         with self._control():
-            native = self._alive()
+            native = self._owned()
             spec = copy.copy(self._spec)
             spec.said = self.limits | limits
             spec._limits(spec.said)
             core().container_update(native, spec)
             self._spec, self.limits = spec, spec.said
             _events.regrouped(self)
-            return self.limits
+        with self._closing:
+            if not self._closed:
+                self._tell()
+        return self.limits
 
     def pause(self) -> None:
         """Stop all its tasks where they are, and come back when they stand still. Its time limits go on.
@@ -214,7 +224,7 @@ class Live:
             StateError: it does not run, or is paused.
         """
         with self._control():
-            core().container_freeze(self._alive("RUNNING"), True)
+            core().container_freeze(self._owned("RUNNING"), True)
             self._paused = True
             _events.changed(self, "paused")
 
@@ -225,7 +235,7 @@ class Live:
             StateError: it is not paused.
         """
         with self._control():
-            core().container_freeze(self._alive("PAUSED"), False)
+            core().container_freeze(self._owned("PAUSED"), False)
             self._paused = False
             _events.changed(self, "resumed")
 

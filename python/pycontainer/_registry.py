@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import time
 from contextlib import suppress
 
 from pycontainer._image import Image
@@ -86,7 +85,7 @@ def enter(container: Any, native: Any) -> str:
         "name": container.name,
         "labels": list(container.labels.items()),
         "args": [os.fsdecode(word) for word in container.args],
-        "created": time.time(),
+        "created": container._created,
         "pid": native.command()[0],
         "number": number,
         "ports": native.ports(),

@@ -83,6 +83,18 @@ def window(*streams: tuple[str, int]) -> tuple[int, int]:
     return 0, 0
 
 
+def own_window() -> tuple[int, int]:
+    """Tell the rows and columns of this process's terminal, or where it has none those of an old one."""
+    for number in (1, 0):
+        try:
+            columns, rows = os.get_terminal_size(number)
+        except OSError:
+            continue
+        if rows and columns:
+            return rows, columns
+    return 24, 80
+
+
 def output(value: Any, argument: str, capture: bool) -> tuple[str, int]:
     if value is None:
         return ("capture", -1) if capture else stream(INHERIT, argument)

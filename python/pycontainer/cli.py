@@ -3,10 +3,12 @@
     pycontainer run [OPTIONS] IMAGE [COMMAND...]
     pycontainer exec [OPTIONS] CONTAINER COMMAND...
     pycontainer ps [OPTIONS]
+    pycontainer stats [OPTIONS] [CONTAINER...]
     pycontainer doctor [--format json]
 
 Exit codes are docker's: the command's own; 125 where the container could not be started, 126 not executable,
-127 not found, 128+n for signal n; 130 after Ctrl-C; 1 for -i -t without a terminal, and where exec finds no container.
+127 not found, 128+n for signal n; 130 after Ctrl-C; 1 for -i -t without a terminal, for words that are missing or too
+many, and where exec or stats find no container; 126 where a container does not run what exec wants.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import os
 import sys
 
 import pycontainer as pc
-from pycontainer import _cli_containers
+from pycontainer import _cli_containers, _cli_stats
 from pycontainer._cli_attach import Carrier, size as terminal_size, streams
 from pycontainer._cli_values import NAMESPACE_OPTIONS, environment, run_options
 from pycontainer._cli_words import pids, port, size, swap_size, tmpfs, ulimit, volume
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 STDIN = 0
-FAILED, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 125, 126, 127, 130
+REFUSED, FAILED, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED, UNREAD = 1, 125, 126, 127, 130, 141
 # Rows of doctor() without which a default run does not start; the others are limits, or do their best.
 NEEDED = frozenset(
     {
@@ -51,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.action(arguments))
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # nobody reads it any more, as `| head`: for others that is SIGPIPE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except (pc.Error, OSError, ValueError, TypeError) as error:
         return _failed(error, arguments.format)
 
@@ -58,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _failed(error: Exception, form: str) -> int:
     code = FAILED
     if isinstance(error, (_NoTerminal, _cli_containers.NotThere)):
-        code = 1
-    if isinstance(error, (pc.CommandNotFound, pc.CommandNotExecutable)):
+        code = REFUSED
+    if isinstance(error, (pc.CommandNotFound, pc.CommandNotExecutable, _NotRun)):
         code = NOT_FOUND if isinstance(error, pc.CommandNotFound) else NOT_EXECUTABLE
     if form == "json":
         print(json.dumps({"error": type(error).__name__, "message": str(error), "exit_code": code}))
@@ -72,11 +77,16 @@ def _failed(error: Exception, form: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A usage error is docker's 125, not argparse's 2."""
+    """A usage error is docker's 125, not argparse's 2; 1 where words are missing or too many, or no command of ours."""
 
     def error(self, message: str) -> NoReturn:
+        known, _, words = message.partition("unrecognized arguments: ")
+        many = not known and not words.startswith("-")
+        self.refuse(message, REFUSED if many or message.startswith("argument COMMAND:") else FAILED)
+
+    def refuse(self, message: str, code: int = REFUSED) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(FAILED, f"{self.prog}: {message}\n")
+        self.exit(code, f"{self.prog}: {message}\n")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -86,20 +96,36 @@ def parse(words: list[str]) -> argparse.Namespace:
         parser = _run_parser if words[0] == "run" else _exec_parser
         end = _options_end(words[1:], parser(_Parser(add_help=False))) + 1
         words, rest = words[:end], _without_dashes(words[end:])
+    if words[:1] == ["stats"]:
+        words = ["stats", *_options_first(words[1:], _cli_stats.stats_parser(_Parser(add_help=False)))]
     arguments = _parser().parse_args(words)
     if arguments.action is _run:
         if not rest:
-            _parser().error("run: IMAGE is missing; `host` is this machine's own programs")
+            _parser().refuse("run: IMAGE is missing; `host` is this machine's own programs")
         arguments.image, arguments.command = rest[0], _without_dashes(rest[1:])
     if arguments.action is _exec:
         arguments.container, arguments.command = rest[0] if rest else "", _without_dashes(rest[1:])
         if not arguments.command:
-            _parser().error("exec: CONTAINER or COMMAND is missing; `pycontainer ps` lists containers")
+            _parser().refuse("exec: CONTAINER or COMMAND is missing; `pycontainer ps` lists containers")
     return arguments
 
 
 def _without_dashes(words: list[str]) -> list[str]:
     return words[1:] if words[:1] == ["--"] else words
+
+
+def _options_first(words: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """As docker takes them: options stand anywhere; argparse wants the other words in one piece."""
+    options: list[str] = []
+    others: list[str] = []
+    while words:
+        end = _options_end(words, parser)
+        options += words[:end]
+        if words[end : end + 1] == ["--"]:
+            return [*options, "--", *others, *words[end + 1 :]]
+        others += words[end : end + 1]
+        words = words[end + 1 :]
+    return [*options, *others]
 
 
 def _options_end(words: list[str], parser: argparse.ArgumentParser) -> int:
@@ -126,7 +152,7 @@ def _value_follows(letters: str, takes_value: dict[str, bool]) -> bool:
     return False
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(prog="pycontainer", description="Run commands in containers.", allow_abbrev=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     usage = "pycontainer run [OPTIONS] IMAGE [COMMAND...]"
@@ -152,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
     _cli_containers.ps_parser(ps)
     _add_format(ps)
     ps.set_defaults(action=_cli_containers.ps)
+    stats = commands.add_parser("stats", help="what containers of this user's processes use", allow_abbrev=False)
+    _cli_stats.stats_parser(stats)
+    stats.set_defaults(action=_cli_stats.stats)
     doctor = commands.add_parser(
         "doctor", help="what this machine can hold, why not, and what cures it", allow_abbrev=False
     )
@@ -172,6 +201,7 @@ def _exec_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add("-u", "--user", metavar="USER", help="a uid, a name, or user:group")
     add("-i", "--interactive", action="store_true", help="give the command this stdin")
     add("-t", "--tty", action="store_true", help="give the command a terminal")
+    add("-d", "--detach", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(format="table")
     return parser
 
@@ -231,10 +261,7 @@ def _run_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.detach:
-        raise pc.NotSupported(
-            "--detach", "containers end with this process", "run it in the background: pycontainer run ... &"
-        )
+    _stay(arguments, "containers end with this process")
     options = run_options(arguments)
     if arguments.format == "json":
         if arguments.name is not None:
@@ -251,21 +278,43 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.tty and (found := terminal_size()) is not None:
             container.resize(*found)
         with container:
-            code = Carrier(container, given, tty=arguments.tty).carry()
+            code = Carrier(container, given, tty=arguments.tty, hands_on=True).carry()
             ended = container.result
     if ended is not None:
         _verdict(ended, arguments.stats)
     return code
 
 
+def _stay(arguments: argparse.Namespace, why: str) -> None:
+    if arguments.detach:
+        name = "run" if arguments.action is _run else "exec"
+        raise pc.NotSupported("--detach", why, f"run it in the background: pycontainer {name} ... &")
+
+
 def _exec(arguments: argparse.Namespace) -> int:
+    _stay(arguments, "what exec has started ends with this process")
     given = streams(interactive=arguments.interactive, tty=arguments.tty)
     container = _cli_containers.find(arguments.container)
-    with _terminal(arguments), container.popen(
-        arguments.command, user=arguments.user, cwd=arguments.workdir, env=environment(arguments),
-        tty=arguments.tty, **given,
-    ) as process:  # fmt: skip
+    with _terminal(arguments), _started(container, arguments, given) as process:
         return Carrier(process, given, tty=arguments.tty).carry()
+
+
+def _started(container: pc.Container, arguments: argparse.Namespace, given: dict[str, Any]) -> pc.Process:
+    try:
+        return container.popen(
+            arguments.command, user=arguments.user, cwd=arguments.workdir, env=environment(arguments),
+            tty=arguments.tty, **given,
+        )  # fmt: skip
+    except (pc.CommandNotFound, pc.CommandNotExecutable):
+        raise
+    except pc.SetupError as error:
+        raise _NotRun(str(error)) from None
+    except pc.StateError as error:  # it has ended, or is paused
+        raise _cli_containers.NotThere(str(error)) from None
+
+
+class _NotRun(ValueError):
+    """docker's exit code for a user or a directory that is not there."""
 
 
 class _NoTerminal(ValueError):

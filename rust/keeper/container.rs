@@ -33,6 +33,8 @@ pub struct Container {
     pub oom_control: i32,
     pub cpu_usage: i32,
     pub cgroup_kill: i32,
+    /// Bytes that its memory group does not count.
+    pub uncharged: u64,
     /// The process that carries connections to its published ports: its pid (0: there is none) and its pidfd.
     pub porter: i32,
     pub porter_fd: i32,
@@ -125,6 +127,7 @@ impl Table {
         entry.log = Log::none(head);
         entry.cause = 0;
         entry.asked = 0;
+        entry.uncharged = 0;
         entry.killed = false;
         entry.frozen = false;
         entry.id = head.id;

@@ -57,7 +57,7 @@ pub struct Keeper {
     pub host: Credentials,
     pub rootless: bool,
     /// The beginning of the names of what the host makes for its containers.
-    prefix: Fixed<{ remove::PREFIX_MAX }>,
+    pub prefix: Fixed<{ remove::PREFIX_MAX }>,
     pub places: [i32; PLACES_MAX],
     /// Directories of writable layers on the disk.
     pub uppers: [i32; UPPERS_MAX],

@@ -64,6 +64,7 @@ impl Keeper {
         let refused = refused.or_else(|| resize(container.upper, update).err());
         if refused.is_none() {
             times(container, update, used, now);
+            container.uncharged = update.uncharged;
         }
         let refused = refused.or_else(|| self.watch_oom_of(index, before.oom_event).map_err(failed).err());
         match (refused, self.table.get(index)) {
@@ -139,6 +140,7 @@ fn restore(container: &mut Container, before: &Container) {
         }
     }
     container.flags = before.flags;
+    container.uncharged = before.uncharged;
     container.wall_time = before.wall_time;
     container.cpu_time = before.cpu_time;
     container.next_cpu_check = before.next_cpu_check;

@@ -3,13 +3,15 @@
 //! Nobody else gets in: the socket lies in a directory of the user's own, and the kernel says who has connected.
 
 use crate::container::Container;
-use crate::keeper::{KIND_BITS, KIND_LISTENER, KIND_VISITOR, Keeper};
+use crate::keeper::{KIND_BITS, KIND_LISTENER, KIND_VISITOR, Keeper, PLACES_MAX};
 use crate::pid1;
-use crate::sys::constants::{EPOLLIN, MSG_DONTWAIT};
+use crate::remove;
+use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Received};
 use crate::sys::{Errno, Result, inet, memory, process};
-use crate::wire::{Fixed, Reader, Write, cause, flag, record, request};
+use crate::wire::{Decimal, Fixed, Reader, Write, cause, flag, record, request};
+use core::ffi::CStr;
 
 pub const VISITORS_MAX: usize = 1024;
 /// Nothing that a visitor may ask for is longer.
@@ -163,6 +165,7 @@ impl Keeper {
         let index = visitor.container as usize - 1;
         match kind {
             request::ERRANDS => return self.send_errands(visitor.fd - 1, index),
+            request::MEASURE => return self.send_groups(visitor.fd - 1, index),
             request::KILL => match from.u8() {
                 Some(why @ (cause::KILLED | cause::STOPPED | cause::TIMEOUT)) => self.kill(index, why),
                 _ => return Err(Errno::PROTO),
@@ -181,6 +184,29 @@ impl Keeper {
         answer.put_i32(made.as_ref().err().map_or(0, |errno| errno.0));
         let socket = [made.as_ref().map_or(-1, Fd::raw)];
         net::send(fd, answer.bytes(), if socket[0] < 0 { &[] } else { &socket }, MSG_DONTWAIT).map(drop)
+    }
+
+    /// The directories of its groups, opened for nothing: what a visitor does there it does with rights of its own.
+    fn send_groups(&mut self, fd: i32, index: usize) -> Result<()> {
+        let container = self.table.get(index).ok_or(ESRCH)?;
+        let mut name = Fixed::<{ remove::PREFIX_MAX + 24 }>::new();
+        let number = Decimal::new(container.id);
+        self.prefix.bytes().iter().chain(number.text().to_bytes_with_nul()).for_each(|byte| name.put_u8(*byte));
+        let name = CStr::from_bytes_until_nul(name.bytes()).map_err(|_| Errno::NAMETOOLONG)?;
+        let mut answer = Fixed::<{ 16 + PLACES_MAX }>::new();
+        answer.put_u8(record::MEASURED);
+        answer.put_u64(container.uncharged);
+        let mut groups = [const { Fd::NONE }; PLACES_MAX];
+        let (mut fds, mut count) = ([-1; PLACES_MAX], 0);
+        for (place, parent) in self.places.iter().enumerate().filter(|(_, parent)| **parent >= 0) {
+            // There is one where it has one; it may just have been made, or removed.
+            if let Ok(group) = fs::openat(*parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0) {
+                answer.put_u8(place as u8);
+                (fds[count], groups[count]) = (group.raw(), group);
+                count += 1;
+            }
+        }
+        net::send(fd, answer.bytes(), &fds[..count], MSG_DONTWAIT).map(drop)
     }
 }
 

@@ -51,6 +51,8 @@ pub mod request {
     pub const ATTACH: u8 = 23;
     /// A socket to its PID 1.
     pub const ERRANDS: u8 = 24;
+    /// Its groups, to be read.
+    pub const MEASURE: u8 = 25;
     /// An `Update`, a role for each descriptor but the first, which is the socket for the answer.
     pub const UPDATE: u8 = 30;
     /// A container, a word of `files::ask`, and one descriptor: the socket over which an agent does that among its files.
@@ -305,6 +307,9 @@ pub mod record {
     pub const ATTACHED: u8 = 21;
     /// An errno, or a descriptor: to PID 1, which says RUNS and EVIDENCE there, and takes errands.
     pub const ERRANDS: u8 = 22;
+    /// Bytes that its memory group does not count; then for each descriptor, the directory of a group that gives nothing but its name
+    /// away (O_PATH), which of HELLO's parents it lies in.
+    pub const MEASURED: u8 = 23;
     /// To the socket of an UPDATE: a word of `bound`, an error number (0: done), and how much is in use.
     pub const UPDATED: u8 = 30;
 }

@@ -1,4 +1,4 @@
-"""`ps` and `exec` from a second process, and what `run` gives them to find: docker's words, columns and exit codes."""
+"""`ps`, `stats` and `exec` from a second process, and what `run` gives them to find: words, columns and exit codes."""
 
 from __future__ import annotations
 
@@ -77,8 +77,11 @@ def test_exec_runs_a_command_in_it(running: subprocess.Popen[str]) -> None:
         (["web", "no-such-command"], 127, "command not found in the container: no-such-command"),
         (["web", "/etc"], 126, "cannot execute /etc"),
         (["no-such-container", "true"], 1, "there is no container 'no-such-container'"),
-        (["web"], 125, "CONTAINER or COMMAND is missing"),
-        (["-u", "nobody-here", "web", "true"], 125, "nobody-here"),
+        (["web"], 1, "CONTAINER or COMMAND is missing"),
+        (["-u", "nobody-here", "web", "true"], 126, "nobody-here"),
+        (["-w", "/no-such-place", "web", "true"], 126, "/no-such-place"),
+        (["-d", "web", "true"], 125, "ends with this process"),
+        (["--privileged", "web", "true"], 125, "unrecognized arguments: --privileged"),
         (["-i", "-t", "web", "true"], 1, "the input device is not a TTY"),
     ],
 )
@@ -120,6 +123,9 @@ def test_a_terminal_for_a_command_in_it(running: subprocess.Popen[str]) -> None:
         code, _ = terminal.end()
         assert code == 0
         assert terminal.settings() == before
+    # From its first instruction on, unlike docker's.
+    with Terminal(command("exec", "-it", "web", "stty", "size"), 33, 77) as terminal:
+        assert terminal.end() == (0, "33 77\r\n")
     with Terminal(command("exec", "-it", "web", "sh", "-c", "echo ready; exec sleep 60"), 24, 80) as terminal:
         terminal.until("ready\r\n")
         terminal.type(CTRL_C)
@@ -148,3 +154,64 @@ def test_much_output_comes_through_a_terminal_whole(rootfs: Path) -> None:
     lines = shown.replace("\r\n", "\n").splitlines()
     assert code == 0
     assert lines == [f"line {number}" for number in range(20000)]
+
+
+def test_stats_of_what_other_processes_run(rootfs: Path, running: subprocess.Popen[str]) -> None:
+    done = cli("stats", "--no-stream")
+    heads, *lines = done.stdout.splitlines()
+    names = ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "BLOCK I/O", "PIDS"]
+    assert re.split(r" {3,}", heads) == names
+    (line,) = [line for line in lines if "   web   " in line]
+    id, name, cpu, memory, share, _, tasks = re.split(r" {3,}", line)
+    assert re.fullmatch(r"[0-9a-f]{12}", id)
+    assert (name, tasks) == ("web", "1")
+    assert re.fullmatch(r"\d+\.\d\d%", cpu)
+    assert re.fullmatch(r"[\d.]+[KM]iB / [\d.]+GiB", memory)
+    assert re.fullmatch(r"0\.\d\d%", share)
+    # Where nobody sees it being repainted there is one table, of those who are named.
+    assert len(cli("stats", "web").stdout.splitlines()) == 2
+    assert re.match(rf"{id}[0-9a-f]{{20}}  ", cli("stats", "--no-trunc", "web").stdout.splitlines()[1])
+    (row,) = json.loads(cli("stats", "web", "--no-stream", "--format", "json", id).stdout)
+    assert (row["id"][:12], row["name"], row["pids"]) == (id, "web", 1)
+    assert row["memory"] > 0
+    assert row["cpu_percent"] >= 0
+    for words in (["no-such-container"], ["web", "no-such-container"]):
+        done = cli("stats", *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "there is no container 'no-such-container'" in done.stderr
+
+
+def test_stats_as_lines_until_nobody_reads_them(running: subprocess.Popen[str]) -> None:
+    words = command("stats", "--format", "json", "web")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first, second = (json.loads(process.stdout.readline()) for _ in range(2))
+        assert first["cpu_percent"] is None
+        assert second["cpu_percent"] is not None
+        assert 0.5 < second["time"] - first["time"] < patience(3)
+        process.stdout.close()
+        assert process.wait(patience(20)) == 141
+        assert process.stderr.read() == ""
+
+
+def test_stats_end_with_what_was_named(running: subprocess.Popen[str]) -> None:
+    words = command("stats", "--format", "json", "web")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["name"] == "web"
+        running.communicate("\n", timeout=patience(30))
+        rest = process.stdout.read().splitlines()
+        assert process.wait(patience(20)) == 0
+        assert len(rest) < 5
+
+
+def test_ctrl_c_ends_stats_as_docker_s(running: subprocess.Popen[str]) -> None:
+    words = command("stats", "--format", "json")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(patience(20)) == 130
+        assert process.stderr.read() == ""

@@ -177,22 +177,44 @@ def test_docker_refuses_it_so() -> None:
     assert (code, said.splitlines()[-1]) == (1, "the input device is not a TTY")
 
 
-@pytest.mark.requires("program:tmux")
-def test_in_a_window_of_tmux(rootfs: Path, tmp_path: Path) -> None:
-    """A real terminal emulator on the outside: what a shell in the container shows, and the size of the window."""
-    tmux = ["tmux", "-S", str(tmp_path / "socket"), "-f", "/dev/null"]
-    program = f"{shlex.join(command('run', '-it', str(rootfs), 'sh'))}; echo left $?; exec sleep 60"
+WAITS = "trap 'echo got; exit 7' TERM HUP QUIT USR1 USR2; echo ready; while :; do sleep 0.05; done"
 
-    def shown() -> str:
-        return subprocess.run([*tmux, "capture-pane", "-p"], check=True, capture_output=True, text=True).stdout
 
-    subprocess.run([*tmux, "new-session", "-d", "-x", "91", "-y", "29", program], check=True)
-    try:
-        wait_until(lambda: "#" in shown() or "$" in shown())
-        subprocess.run([*tmux, "send-keys", "stty size", "Enter"], check=True)
-        height = subprocess.run([*tmux, "display", "-p", "#{pane_height}"], check=True, capture_output=True, text=True)
-        wait_until(lambda: f"{height.stdout.strip()} 91" in shown())
-        subprocess.run([*tmux, "send-keys", "exit 7", "Enter"], check=True)
-        wait_until(lambda: "left 7" in shown())
-    finally:
-        subprocess.run([*tmux, "kill-server"], check=True)
+@pytest.mark.parametrize("options", [[], ["-it"]])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
+)  # fmt: skip
+def test_a_signal_is_for_the_command(rootfs: Path, options: list[str], number: signal.Signals) -> None:
+    """As docker hands them on: the command decides, and its exit code counts."""
+    terminal, before = at_terminal(*options, str(rootfs), "sh", "-c", WAITS)
+    with terminal:
+        terminal.until("ready\r\n")
+        os.kill(terminal.pid, number)
+        assert ended(terminal, before) == (7, "got\n")
+
+
+def test_the_third_request_to_end_is_obeyed_here(rootfs: Path) -> None:
+    script = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done"
+    terminal, before = at_terminal("-it", str(rootfs), "sh", "-c", script)
+    with terminal:
+        terminal.until("ready\r\n")
+        sent = 0
+        while terminal.program.poll() is None:  # two that come at once are one
+            assert sent < 3 + PATIENCE
+            os.kill(terminal.pid, signal.SIGTERM if sent else signal.SIGINT)
+            sent += 1
+            time.sleep(0.3)
+        assert sent >= 3
+        assert ended(terminal, before) == (128 + signal.SIGTERM, "")
+
+
+def test_what_this_process_ignores_is_for_nobody(rootfs: Path) -> None:
+    """As under nohup, or in the background of a shell without job control."""
+    words = shlex.join(command("run", str(rootfs), "sh", "-c", WAITS))
+    with Terminal(["sh", "-c", f"trap '' HUP; exec {words}"]) as terminal:
+        terminal.until("ready\r\n")
+        os.kill(terminal.pid, signal.SIGHUP)
+        time.sleep(0.3)
+        assert terminal.program.poll() is None
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.end() == (7, "got\r\n")

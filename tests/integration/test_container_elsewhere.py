@@ -125,7 +125,7 @@ def test_facts_are_the_owner_s(rootfs: Path) -> None:
             assert {"seccomp", "capabilities", "user_namespace", "root", "rlimits"} <= set(rows)
             assert [line for _, line in zip(range(2), found.lines(timeout=patience(10)), strict=False)]
             assert found.logs("stdout") == "out\n"
-            for call in (found.stats, found.diff, found.pause, lambda: found.read_bytes("/x"), lambda: found.stdin):
+            for call in (found.resume, found.diff, found.pause, lambda: found.read_bytes("/x"), lambda: found.stdin):
                 with pytest.raises(pc.StateError):
                     call()
             found.close()

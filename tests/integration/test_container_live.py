@@ -626,12 +626,6 @@ def test_what_is_not_there_cannot_be_controlled(load: Load, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_handle_that_was_found_controls_nothing(load: Load, name: str) -> None:
-    with holder(load, 1) as container, pytest.raises(StateError, match="does not own the container"):
-        METHODS[name](Container.get(container.id))
-
-
-@pytest.mark.parametrize("name", METHODS)
 def test_a_forked_copy_controls_nothing(load: Load, name: str) -> None:
     with holder(load, 1) as container:
         read, write = os.pipe()

@@ -56,7 +56,7 @@ def test_a_command_s_words_are_never_touched(command: list[str]) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        [], ["--memory"], ["--bogus", "host"], ["-Z", "host"], ["--mem", "64m", "host"], ["-m", "lots", "host"],
+        ["--memory"], ["--bogus", "host"], ["-Z", "host"], ["--mem", "64m", "host"], ["-m", "lots", "host"],
         ["--cpus", "x", "host"], ["-v", "/src", "host"], ["-v", "/a:/b:zz", "host"], ["-v", "/a:b", "host"],
         ["-v", "/a:/b:ro,owner=7", "host"],
         ["--tmpfs", "/t:bad=1", "host"], ["--ulimit", "nofile", "host"], ["-p", "x:1", "host"],
@@ -67,6 +67,10 @@ def test_a_command_s_words_are_never_touched(command: list[str]) -> None:
 def test_a_usage_error_is_docker_s_125(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(*words) == 125
     assert capsys.readouterr().err
+
+
+def test_without_an_image_it_is_1() -> None:
+    assert refused() == refused("-it") == 1
 
 
 def test_help_is_not_the_host_name(capsys: pytest.CaptureFixture[str]) -> None:

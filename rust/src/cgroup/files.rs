@@ -35,6 +35,11 @@ impl Directory {
     pub(super) fn open(path: &str, version: Version) -> Result<Directory, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        Directory::checked(fd, path.trim_end_matches('/').to_owned(), version)
+    }
+
+    /// One that is open already, checked likewise.
+    pub(super) fn checked(fd: OwnedFd, path: String, version: Version) -> Result<Directory, Errno> {
         let magic = match version {
             Version::V1 => CGROUP_SUPER_MAGIC,
             Version::V2 => CGROUP2_SUPER_MAGIC,
@@ -42,7 +47,7 @@ impl Directory {
         if rustix::fs::fstatfs(&fd)?.f_type as u64 != magic {
             return Err(Errno::NODEV);
         }
-        Ok(Directory::of(Ours::new(fd), path.trim_end_matches('/').to_owned()))
+        Ok(Directory::of(Ours::new(fd), path))
     }
 
     /// Opens the group `name` in this one. Not O_PATH: it can be listed, locked and given to clone3.

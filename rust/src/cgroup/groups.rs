@@ -74,6 +74,13 @@ pub(super) struct Member {
     procs: Option<OwnedFd>,
 }
 
+impl Member {
+    /// A group that is only looked at.
+    pub(super) fn seen(hierarchy: usize, directory: Directory) -> Member {
+        Member { hierarchy, directory, procs: None }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuFormat {
     /// The line "usage_usec N" of a cpu.stat: microseconds.
@@ -102,6 +109,17 @@ impl Groups {
         let killed_as_one = limits.killed_as_one;
         let groups = Groups { tree, name, members, rows, writes, oom_event, uncharged: 0, killed_as_one };
         Ok(Unmade { groups, limits, needed: draft.needed.into_iter().collect() })
+    }
+
+    /// What somebody else has made, to be read.
+    pub(super) fn of(tree: Arc<Tree>, members: Vec<Member>, uncharged: u64) -> Groups {
+        let (name, rows, writes) = (String::new(), Vec::new(), Vec::new());
+        Groups { tree, name, members, rows, writes, oom_event: false, uncharged, killed_as_one: None }
+    }
+
+    /// Bytes that its memory group does not count.
+    pub fn uncharged(&self) -> u64 {
+        self.uncharged
     }
 
     /// Both steps at once. After an error nothing is left.
@@ -208,7 +226,8 @@ impl Groups {
 
     /// The group in which this controller counts, if there is one.
     pub(super) fn counted(&self, controller: Controller) -> Option<(Version, &Directory)> {
-        self.seat(controller).map(|(hierarchy, directory)| (self.tree.hierarchies[hierarchy].version, directory))
+        let (_, version) = self.tree.seats[controller as usize].at()?;
+        self.seat(controller).map(|(_, directory)| (version, directory))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -9,6 +9,7 @@ mod cpuset;
 mod delegation;
 mod describe;
 mod files;
+mod found;
 mod freeze;
 mod groups;
 mod io;
@@ -29,6 +30,7 @@ mod verify;
 mod tests;
 
 pub use check::MOST_PIDS;
+pub use found::{Found, SEATS};
 pub use groups::{CpuClock, CpuFormat, Groups, Unmade};
 pub use live::{Breakdown, LiveStats};
 pub use pressure::{OomWatch, Resource};

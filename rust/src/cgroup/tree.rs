@@ -62,6 +62,13 @@ impl Hierarchy {
     }
 }
 
+impl Tree {
+    /// As another process has found it.
+    pub(super) fn of(seats: Vec<Seat>) -> Tree {
+        Tree { hierarchies: Vec::new(), seats, machine: Machine::default() }
+    }
+}
+
 impl Place {
     /// Never fails. `root`: this program may make groups that nobody delegated to it.
     pub fn discover(root: bool) -> Place {

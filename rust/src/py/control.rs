@@ -2,6 +2,7 @@
 
 use super::container::Container;
 use super::errors::raise;
+use super::foreign::Foreign;
 use crate::cgroup::{LiveStats, Resource};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -19,6 +20,13 @@ type Numbers = (
     Option<[f64; 5]>,
 );
 
+/// What can be looked at: a container of this process, or one that was found.
+#[derive(FromPyObject)]
+pub enum Either<'py> {
+    Own(PyRef<'py, Container>),
+    Found(PyRef<'py, Foreign>),
+}
+
 fn numbers(now: &LiveStats) -> Numbers {
     let parts = now.breakdown;
     (
@@ -33,9 +41,18 @@ fn numbers(now: &LiveStats) -> Numbers {
 }
 
 #[pyfunction]
-pub fn container_stats(py: Python<'_>, container: &Container) -> PyResult<Numbers> {
-    let now = py.detach(|| container.handle.stats()).map_err(|error| raise(py, error))?;
-    Ok(numbers(&now))
+pub fn container_stats(py: Python<'_>, container: Either<'_>) -> PyResult<Numbers> {
+    let now = match &container {
+        Either::Own(own) => {
+            let handle = &own.handle;
+            py.detach(|| handle.stats())
+        }
+        Either::Found(found) => {
+            let handle = &found.handle;
+            py.detach(|| handle.stats())
+        }
+    };
+    now.map(|now| numbers(&now)).map_err(|error| raise(py, error))
 }
 
 /// Back when all of it stands still, or goes on.
@@ -67,7 +84,7 @@ pub fn container_oom(py: Python<'_>, container: &Container) -> PyResult<Option<(
 #[pyfunction]
 pub fn container_pressure(
     py: Python<'_>,
-    container: &Container,
+    container: Either<'_>,
     resource: &str,
     full: bool,
     stall: f64,
@@ -75,6 +92,16 @@ pub fn container_pressure(
 ) -> PyResult<i32> {
     let of = Resource::parse(resource).ok_or_else(|| PyValueError::new_err("resource"))?;
     let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    let trigger = py.detach(|| container.handle.pressure_trigger(of, full, time(stall), time(window)));
+    let (stall, window) = (time(stall), time(window));
+    let trigger = match &container {
+        Either::Own(own) => {
+            let handle = &own.handle;
+            py.detach(|| handle.pressure_trigger(of, full, stall, window))
+        }
+        Either::Found(found) => {
+            let handle = &found.handle;
+            py.detach(|| handle.pressure_trigger(of, full, stall, window))
+        }
+    };
     trigger.map(IntoRawFd::into_raw_fd).map_err(|error| raise(py, error))
 }

@@ -1,6 +1,7 @@
 //! What a command beside the first one has to know of its container's plan, in this process or, as bytes, in another one.
 
 use super::run::Live;
+use crate::cgroup::SEATS;
 use crate::mount::layout::Facts;
 use crate::security::maps::{Line, Lines, Maps};
 use crate::wire::{Head, Reader, Write};
@@ -14,6 +15,8 @@ pub struct Basis {
     /// Where an rlimit is the bound on tasks.
     pub one_id_pids: Option<u64>,
     pub upper_in_memory: bool,
+    /// Where its groups are, as `cgroup::Found` takes it.
+    pub seats: [u8; SEATS],
 }
 
 impl Basis {
@@ -27,6 +30,7 @@ impl Basis {
             rootless: !engine.is_root(),
             one_id_pids: live.prepared.one_id_pids(engine, spec),
             upper_in_memory: !live.prepared.upper_is_on_disk(),
+            seats: engine.place.seats(),
         }
     }
 
@@ -48,6 +52,7 @@ impl Basis {
             out.put_u8(u8::from(is));
         }
         out.put_u64(self.one_id_pids.unwrap_or_default());
+        self.seats.into_iter().for_each(|seat| out.put_u8(seat));
         out
     }
 
@@ -59,7 +64,8 @@ impl Basis {
         let mut is = || from.u8().map(|is| is != 0);
         let (one_id, rootless, upper_in_memory, bounded) = (is()?, is()?, is()?, is()?);
         let one_id_pids = Some(from.u64()?).filter(|_| bounded);
-        from.is_empty().then_some(Basis { head, ids, one_id, rootless, one_id_pids, upper_in_memory })
+        let seats = from.take(SEATS)?.try_into().ok()?;
+        from.is_empty().then_some(Basis { head, ids, one_id, rootless, one_id_pids, upper_in_memory, seats })
     }
 }
 
@@ -82,6 +88,7 @@ mod tests {
             rootless: true,
             one_id_pids: Some(64),
             upper_in_memory: true,
+            seats: std::array::from_fn(|seat| seat as u8),
         };
         let bytes = basis.encode();
         assert_eq!(Basis::decode(&bytes), Some(basis));

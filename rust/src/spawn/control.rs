@@ -91,11 +91,11 @@ fn groups(live: &Live) -> Result<&Groups> {
     live.groups.as_ref().ok_or_else(ended)
 }
 
-fn ended() -> Error {
+pub(super) fn ended() -> Error {
     Error::State("the container has ended".into())
 }
 
-fn ours(spec: &Spec) -> u64 {
+pub(super) fn ours(spec: &Spec) -> u64 {
     u64::from(!spec.pid1)
 }
 
@@ -200,6 +200,7 @@ fn tell(
         resize: u8::from(size.is_some()),
         size: size.unwrap_or(0),
         inodes,
+        uncharged: groups.uncharged(),
     };
     match engine.keeper.update(&update, &descriptors)? {
         (_, 0, _) => Ok(()),

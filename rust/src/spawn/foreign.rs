@@ -8,6 +8,7 @@ use super::outcome::{Evidence, Finished};
 use super::run::{Interrupted, MILLISECOND};
 use super::spec::Spec;
 use super::waiting;
+use crate::cgroup::Found;
 use crate::error::{Error, Result};
 use crate::gate::{self, Ours};
 use crate::sys;
@@ -24,6 +25,7 @@ const TESTIMONY: u64 = 500 * MILLISECOND;
 /// Likewise, where it is asked to do something.
 const PATIENCE: u64 = 2_000 * MILLISECOND;
 mod line;
+mod measure;
 
 use line::hear_first;
 
@@ -55,6 +57,8 @@ struct State {
     /// To its PID 1, or why there is none.
     errands: Option<Arc<Ours>>,
     refused: Option<i32>,
+    /// The answer to the last question for its groups, until it is taken.
+    groups: Option<Result<Found>>,
     /// The command's pidfd and pid, and since when it runs.
     pidfd: Option<Arc<Ours>>,
     pid: i32,

@@ -75,6 +75,8 @@ numbers! {
         pub resize: u8,
         pub size: u64,
         pub inodes: u64,
+        /// Bytes that its memory group, made late, does not count: for those who measure it from outside.
+        pub uncharged: u64,
     }
 }
 

@@ -44,6 +44,33 @@ fn two_looks_around_an_allocation_differ_by_it() {
     }
 }
 
+fn opened(path: &str) -> std::os::fd::OwnedFd {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+}
+
+#[test]
+fn another_process_counts_the_same_in_what_it_is_handed() {
+    let Some(place) = place(&["kill", "pressure", "memory"]) else { return };
+    let limits = Limits { memory: Some(Cap::Value(512 * MIB)), pids: Some(Cap::Value(50)), ..unified() };
+    let groups = Groups::create(&place, &name(), &limits).unwrap();
+    let inside = Inside::start(&groups, "sleep 60 & sleep 60");
+    wait_for(|| (groups.live_stats(None).pids == Some(3)).then_some(()));
+    let handed = groups.members.iter().map(|member| (member.hierarchy as u8, opened(&member.directory.path))).collect();
+    let found = Found::of(place.seats(), handed, 0).unwrap();
+    let (own, seen) = (groups.live_stats(None), found.live_stats(None));
+    assert!(!found.is_empty() && seen.pids == own.pids && seen.memory_peak == own.memory_peak, "{own:?} {seen:?}");
+    assert!(seen.memory.unwrap().abs_diff(own.memory.unwrap()) < MIB && seen.cpu_usec >= own.cpu_usec, "{seen:?}");
+    // What a late group does not count is told; what is no group is refused.
+    let handed = groups.members.iter().map(|member| (member.hierarchy as u8, opened(&member.directory.path))).collect();
+    let late = Found::of(place.seats(), handed, MIB).unwrap().live_stats(None);
+    assert_eq!(late.memory_peak, own.memory_peak.map(|peak| peak + MIB));
+    assert!(Found::of(place.seats(), vec![(0, opened("/tmp"))], 0).is_err());
+    rustix::io::write(groups.kill_file().unwrap().unwrap(), b"1").unwrap();
+    inside.end();
+    gone(groups);
+}
+
 #[test]
 fn without_a_group_the_tree_of_its_first_process_is_counted() {
     let Some(place) = place(&[]) else { return };

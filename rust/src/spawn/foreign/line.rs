@@ -34,7 +34,7 @@ impl Inner {
         self.await_answer(state, answered).inspect_err(|_| state.line = None)
     }
 
-    fn send(&self, line: &Ours, message: &[u8]) -> Result<()> {
+    pub(super) fn send(&self, line: &Ours, message: &[u8]) -> Result<()> {
         match sys::errno::retry(|| sys::net::send(line.as_raw_fd(), message, &[], 0)) {
             Ok(_) => Ok(()),
             Err(errno) if errno.is_closed_end() => Ok(()), // and shows when it is read
@@ -42,7 +42,7 @@ impl Inner {
         }
     }
 
-    fn await_answer(&self, state: &mut State, answered: impl Fn(&State) -> bool) -> Result<()> {
+    pub(super) fn await_answer(&self, state: &mut State, answered: impl Fn(&State) -> bool) -> Result<()> {
         for _ in 0..2 {
             let deadline = sys::process::now() + ANSWER_WITHIN;
             loop {
@@ -100,6 +100,9 @@ impl Inner {
             (Some(record::ERRANDS), mut from) => {
                 state.errands = fds.next().map(|fd| Arc::new(Ours::new(fd)));
                 state.refused = from.i32().filter(|errno| *errno != 0);
+            }
+            (Some(record::MEASURED), from) => {
+                state.groups = Some(self.groups_of(from, received, fds.by_ref().collect()));
             }
             (Some(record::ENDED), mut from) => {
                 let Some(ended) = Ended::read(&mut from) else { return };
