@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import pickle
 import select
@@ -277,12 +278,17 @@ os._exit(0)
 def test_what_the_oom_killer_ends(load: Load, heard: Events) -> None:
     with Container(["/bin/load", "child_hog", "64", "20"], image=load.root, limits=Limits(memory="24MiB")):
         found = until(heard, "ended")
-    assert [event.kind for event in found] == ["created", "started", "oom", "ended"]
+    assert once([event.kind for event in found]) == ["created", "started", "oom", "ended"]
     assert found[-1].result is not None
     assert found[-1].result.reason is Reason.MEMORY
     assert kinds(heard) == ["removed"]
     load("child_hog", 64, 20, limits=Limits(memory="24MiB"))
-    assert kinds(heard) == ["created", "started", "oom", "ended", "removed"]
+    assert once(kinds(heard)) == ["created", "started", "oom", "ended", "removed"]
+
+
+def once(kinds: list[str]) -> list[str]:
+    """Version 2 takes several processes of a group, and counts them one after the other."""
+    return [kind for kind, _ in itertools.groupby(kinds)]
 
 
 @pytest.mark.vm
