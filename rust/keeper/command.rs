@@ -131,7 +131,7 @@ impl<'a> Command<'a> {
 
     /// Forks the command; comes back when it has been executed, or with the step that failed.
     pub fn start(&mut self) -> Step<i32> {
-        let stack = self.place.memory.bytes(STACK).map_err(at(step::MEMORY))?;
+        let stack = self.place.memory.stack(STACK).map_err(at(step::MEMORY))?;
         let pid = process::vfork(stack, self.place.guest, self, |command| {
             command.progress.refuse(become_it(command));
             127

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -50,6 +51,10 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setattr(module, "bare", lambda argv: SimpleNamespace(stdout=b"x" * MIB))
     monkeypatch.setattr(module, "helpers", lambda: set(map(str, range(next(keepers)))))
     monkeypatch.setattr(module, "status", lambda pid, name: 0.0)
+    handles = sys.modules["handles"]
+    monkeypatch.setattr(handles, "helpers", lambda: set(map(str, range(3 * next(keepers)))))
+    monkeypatch.setattr(handles, "share", lambda pid: 0.0)
+    monkeypatch.setattr(handles, "lacking_with", lambda n, argv: 0.0)
     clock = SimpleNamespace(sleep=lambda seconds: None, perf_counter=itertools.count().__next__)
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module.importlib.resources, "files", lambda name: tmp_path)

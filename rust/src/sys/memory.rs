@@ -38,8 +38,15 @@ impl<'a> Arena<'a> {
         Arena { rest }
     }
 
-    /// Zeros, from an address that suits a stack.
+    /// Zeros.
     pub fn bytes(&mut self, length: usize) -> Result<&'a mut [u8]> {
+        let piece = self.stack(length)?;
+        piece.fill(0);
+        Ok(piece)
+    }
+
+    /// Whatever is there, from an address that suits a stack: pages that nobody touches do not come into being.
+    pub fn stack(&mut self, length: usize) -> Result<&'a mut [u8]> {
         let rest = core::mem::take(&mut self.rest);
         let skipped = rest.as_ptr().align_offset(16);
         if rest.len() < skipped.saturating_add(length) {
@@ -47,7 +54,6 @@ impl<'a> Arena<'a> {
         }
         let (piece, rest) = rest[skipped..].split_at_mut(length);
         self.rest = rest;
-        piece.fill(0);
         Ok(piece)
     }
 
