@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::porter;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
-use crate::sys::memory::Arena;
+use crate::sys::memory::{Arena, Room};
 use crate::sys::process::{self, PollFd};
 use crate::sys::{Errno, memory, net};
 use crate::wire::{self, Fixed, Write, errand, flag, phase, record, role, step};
@@ -81,7 +81,8 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     if plan.head.has(flag::HOLD) {
         wait_for_word(inside).map_err(failed(step::RELEASE))?;
     }
-    let own = own_place(plan).map_err(failed(step::MEMORY))?;
+    let mut place = Room::NONE;
+    let own = own_place(plan, &mut place).map_err(failed(step::MEMORY))?;
     let mut command = Command::prepare(plan, &mut state, None, own).map_err(in_command)?;
     close_spent(inside, &state);
     let mut report = Fixed::<{ wire::EVIDENCE_MAX }>::new();
@@ -104,14 +105,21 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
         exec::tell_running(plan.fds.report, Some(pid), started);
     }
     command.close_streams();
-    let origin = exec::Origin::of(&state, command.nested.raw());
+    let nested = core::mem::replace(&mut command.nested, Fd::NONE);
+    drop(command);
+    if plan.head.has(flag::HANDLE) {
+        // It may live long: what only the set-up had a use for is not kept.
+        place.give_back();
+        memory::forget_stack();
+    }
+    let origin = exec::Origin::of(&state, nested.raw());
     let first = exec::First { inside, state: &state, origin };
     supervise(&first, pid, started, &mut report)
 }
 
-/// What the first command's set-up has to itself: it lives as long as this process.
-fn own_place(plan: &Plan<'_>) -> crate::sys::Result<Own<'static>> {
-    let mut memory = Arena::of(memory::map_bytes(command::needed(plan.command.rest().len()))?);
+/// What the first command's set-up has to itself.
+fn own_place<'a>(plan: &Plan<'_>, place: &'a mut Room) -> crate::sys::Result<Own<'a>> {
+    let mut memory = Arena::of(place.make(command::needed(plan.command.rest().len()))?);
     Ok(Own { guest: memory.word()?, memory })
 }
 
