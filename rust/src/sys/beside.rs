@@ -95,6 +95,15 @@ impl<const N: usize> Places<N> {
         self.taken.iter().flatten().any(|taken| taken.pid == pid)
     }
 
+    /// Whether a place is kept that serves again.
+    pub fn has_spare(&mut self) -> bool {
+        !self.spare.bytes().is_empty()
+    }
+
+    pub fn give_spare_back(&mut self) {
+        self.spare.give_back();
+    }
+
     /// This child has been reaped.
     pub fn ended(&mut self, pid: i32) {
         self.taken.iter_mut().flatten().filter(|taken| taken.pid == pid).for_each(|taken| taken.pid = 0);

@@ -7,9 +7,6 @@ const PROT_READ: usize = 1;
 const PROT_WRITE: usize = 2;
 const MAP_PRIVATE: usize = 2;
 const MAP_ANONYMOUS: usize = 0x20;
-const MADV_DONTNEED: usize = 4;
-const PAGE: usize = 4096; // where pages are larger the call is refused, and nothing let go
-const DEEPEST: usize = 256 * 1024;
 
 /// Types for which all bytes zero is a value.
 ///
@@ -134,16 +131,6 @@ impl Room {
         }
         *self = Room::NONE;
     }
-}
-
-/// Lets the pages go that deeper calls have left below this one on the process's own stack. What is not mapped there is passed over, and
-/// nothing else lies there: the kernel keeps a gap of 256 pages below a stack.
-#[inline(never)]
-pub fn forget_stack() {
-    let here = 0u8;
-    let end = (&raw const here as usize & !(PAGE - 1)) - PAGE;
-    // SAFETY: below the pointer of a stack nothing is alive but a red zone of 128 bytes, and this leaves a page.
-    let _ = unsafe { call(nr::MADVISE, [end - DEEPEST, DEEPEST, MADV_DONTNEED]) };
 }
 
 fn map(length: usize, file: Option<i32>) -> Result<usize> {
