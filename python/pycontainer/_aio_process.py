@@ -6,6 +6,7 @@ import asyncio
 import os
 
 from pycontainer import _process
+from pycontainer._aio_lines import lines_of, read
 from pycontainer._errors import StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._lines import OUTPUTS
@@ -15,14 +16,14 @@ from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from datetime import timedelta
     from types import TracebackType
     from typing import Any, Self
 
+    from pycontainer._lines import Lines
     from pycontainer._result import Result
 
-_PIECE = 1 << 16
 # Seconds after which what was killed is taken for what does not die.
 _PATIENCE = 10.0
 
@@ -137,6 +138,24 @@ class Process:
         assert self.returncode is not None
         return self.returncode
 
+    def lines(self, timeout: float | timedelta | None = None) -> AsyncIterator[tuple[str, Any]]:
+        """Iterate over ("stdout" or "stderr", line) until both streams end, each in its order.
+
+        What is a PIPE is taken from it. Lines have their newline; one of more than 1 MiB comes in pieces.
+
+        Raises:
+            TimeoutExpired: `timeout` seconds passed for all of it; the command runs on.
+        """
+        self._sync._begun()
+        seconds = seconds_of(timeout)
+        pipes = {name: self._files[name] for name in OUTPUTS if name in self._files}
+        return lines_of(
+            pipes, self._log_lines(), self._text.decode, seconds, lambda: TimeoutExpired(self.args, seconds or 0.0)
+        )
+
+    def _log_lines(self) -> Lines | None:
+        return None
+
     async def communicate(self, input: Any = None, timeout: float | timedelta | None = None) -> tuple[Any, Any]:
         """Feed stdin and read what comes until the end; can be called again after a timeout.
 
@@ -176,7 +195,7 @@ class Process:
 
     async def _take(self, name: str) -> None:
         kept = self._kept.setdefault(name, bytearray())
-        while piece := await _read(self._files[name]):
+        while piece := await read(self._files[name]):
             kept += piece
 
     def _output(self, name: str) -> Any:
@@ -188,13 +207,6 @@ class Process:
             if not transport.is_closing():
                 # What is not yet written is for nobody any more.
                 transport.abort() if name == "stdin" else transport.close()
-
-
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    try:
-        return await stream.read(_PIECE)
-    except OSError:  # EIO: the last inner end of a terminal was closed
-        return b""
 
 
 class ExecProcess(Process):

@@ -18,7 +18,7 @@ _PIECE = 1 << 16
 OUTPUTS = ("stdout", "stderr")
 
 
-class _Stream:
+class Stream:
     """One stream: what has come of it and is not yet a line."""
 
     def __init__(self, name: str) -> None:
@@ -36,7 +36,7 @@ class _Stream:
             self.rest.clear()
 
 
-class _Pipe(_Stream):
+class _Pipe(Stream):
     def __init__(self, name: str, fd: int) -> None:
         super().__init__(name)
         self.fd = fd
@@ -52,7 +52,7 @@ class _Pipe(_Stream):
         return True
 
 
-class Follower(_Stream):
+class Follower(Stream):
     def __init__(self, name: str, log: Any, position: int = 0) -> None:
         super().__init__(name)
         self.log, self.position = log, position
@@ -123,7 +123,7 @@ class Lines:
         self.closed = listener < 0
         return listener
 
-    def _decoded(self, stream: _Stream) -> Iterator[tuple[str, Any]]:
+    def _decoded(self, stream: Stream) -> Iterator[tuple[str, Any]]:
         return ((stream.name, self._decode(line)) for line in stream.lines())
 
     def come(self) -> Iterator[tuple[str, Any]]:

@@ -14,10 +14,10 @@ from pycontainer._aio_control import Control
 from pycontainer._aio_events import events
 from pycontainer._aio_process import ExecProcess, Process, seconds_of
 from pycontainer._beside import BesideSpec
-from pycontainer._errors import CommandNotFound, StateError
+from pycontainer._errors import CommandNotFound
 from pycontainer._failures import TimeoutExpired
 from pycontainer._lines import OUTPUTS
-from pycontainer._loop import Exchange, Watch, news_of, to_the_end
+from pycontainer._loop import Exchange, Watch, to_the_end
 from pycontainer._native import core
 from pycontainer._process import Text, result_of_exec
 from pycontainer._result import Reason
@@ -25,11 +25,12 @@ from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import INHERIT, PIPE, parse_bool, parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
     from typing import Any, Self
 
+    from pycontainer._lines import Lines
     from pycontainer._options import Stream
     from pycontainer._result import Result
     from pycontainer._types import Arg
@@ -182,33 +183,9 @@ class Container(Control, Process):
                 self._sync._native.kill("stopped")
                 await self._watch.until()
 
-    async def lines(self, timeout: float | timedelta | None = None) -> AsyncIterator[tuple[str, Any]]:
-        """Iterate over ("stdout" or "stderr", line) of what is logged, until its streams end.
-
-        Raises:
-            TimeoutExpired: `timeout` seconds passed; the command runs on.
-            StateError: nothing is logged: streams that are a PIPE are read from `stdout` and `stderr`.
-        """
+    def _log_lines(self) -> Lines | None:
         self._sync._open()
-        if not self._sync._logged():
-            raise StateError("nothing is logged: read from stdout and stderr")
-        seconds = seconds_of(timeout)
-        loop = asyncio.get_running_loop()
-        deadline = None if seconds is None else loop.time() + seconds
-        lines = self._sync._logged_lines()
-        listener = lines.listen()
-        try:
-            watch = None if listener < 0 else Watch(listener, news_of(listener, lines))
-            while True:
-                for stream, line in lines.come():
-                    yield stream, line
-                if lines.ended or watch is None:
-                    return
-                if not await watch.until(None if deadline is None else deadline - loop.time()):
-                    raise TimeoutExpired(self.args, seconds or 0.0)
-        finally:
-            if listener >= 0:
-                os.close(listener)
+        return self._sync._logged_lines() if self._sync._logged() else None
 
     async def exec(
         self,

@@ -145,6 +145,27 @@ asyncio.run(main())
 """
 
 
+def test_lines_come_of_pipes_and_of_the_log(rootfs: Path) -> None:
+    script = ["sh", "-c", "echo one; echo err >&2; sleep 0.2; printf two"]
+    wanted = {("stdout", b"one\n"), ("stderr", b"err\n"), ("stdout", b"two")}
+
+    async def main() -> None:
+        async with aio.Container(SLEEP, image=rootfs) as c:
+            async with await c.popen(script, stdout=PIPE, stderr=PIPE) as process:
+                assert {item async for item in process.lines()} == wanted
+                assert await process.wait() == 0
+            async with await c.popen(["sh", "-c", "echo x; sleep 100"], stdout=PIPE, text=True) as process:
+                lines = process.lines(timeout=0.5)
+                assert await anext(lines) == ("stdout", "x\n")
+                with pytest.raises(pc.TimeoutExpired):
+                    await anext(lines)
+        for streams in ({}, {"stdout": PIPE}, {"stdout": PIPE, "stderr": PIPE}):
+            async with aio.Container(script, image=rootfs, **streams) as c:
+                assert {item async for item in c.lines(timeout=patience(10))} == wanted
+
+    go(main())
+
+
 def test_many_live_at_one_time_in_one_thread(rootfs: Path) -> None:
     """Each in a pid namespace of its own, all answering."""
     code = f"IMAGE = {str(rootfs)!r}\n{MANY_PROGRAM}"
