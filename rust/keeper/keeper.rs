@@ -6,6 +6,7 @@ use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
 use crate::kept::Kept;
 use crate::log::{Came, Listeners};
+use crate::scribes::Scribes;
 use crate::oom;
 use crate::pid1;
 use crate::porter;
@@ -46,6 +47,8 @@ pub const KIND_OOM: u64 = 4;
 pub const KIND_PRELUDE: u64 = 5;
 /// stdout's; stderr's is the next one.
 pub const KIND_OUTPUT: u64 = 6;
+/// Likewise of a command beside the first one.
+pub const KIND_SCRIBE: u64 = 9;
 /// Somebody wants to come in; one who did has something to say.
 pub const KIND_LISTENER: u64 = 13;
 pub const KIND_VISITOR: u64 = 14;
@@ -66,6 +69,7 @@ pub struct Keeper {
     pub kept: &'static mut Kept,
     pub agents: &'static mut Agents,
     pub listeners: &'static mut Listeners,
+    pub scribes: &'static mut Scribes,
     pub visitors: &'static mut Visitors,
     pub prelude: Prelude,
     pub message: &'static mut [u8],
@@ -102,6 +106,7 @@ fn start() -> Result<Keeper> {
         kept: Kept::create()?,
         agents: Agents::create()?,
         listeners: Listeners::create()?,
+        scribes: Scribes::create()?,
         visitors: Visitors::create()?,
         prelude: Prelude::none(),
         message: memory::map_bytes(wire::MESSAGE_MAX)?,
@@ -194,6 +199,8 @@ impl Keeper {
             KIND_VISITOR => self.visit(index),
             KIND_OUTPUT => self.log(index, 0),
             kind if kind == KIND_OUTPUT + 1 => self.log(index, 1),
+            KIND_SCRIBE => self.scribble(index, 0),
+            kind if kind == KIND_SCRIBE + 1 => self.scribble(index, 1),
             _ => {}
         }
         true
@@ -338,6 +345,7 @@ impl Keeper {
         };
         measure_upper(container.upper, &mut ended);
         container.log.end_all(self.message);
+        let id = container.id;
         let length = last_words(container, self.message, &mut ended);
         self.report.clear();
         self.report.put_u8(record::ENDED);
@@ -345,6 +353,7 @@ impl Keeper {
         self.report.put_bytes(&self.message[..length]);
         let _ = net::send(container.report, self.report.bytes(), &[], MSG_DONTWAIT);
         self.visitors.tell(index, self.report.bytes());
+        self.end_scribes(id);
         self.forget(index);
     }
 

@@ -48,6 +48,11 @@ impl Log {
         }
     }
 
+    /// Of a command whose output nothing bounds but the size of the file.
+    pub fn unbounded(file: i32, pipes: [i32; 2]) -> Log {
+        Log { file, pipes, totals: [0; 2], dropped: [0; 2], cap: u64::MAX, cap_kills: false, listeners: 0 }
+    }
+
     pub fn begin(&mut self, file: i32, pipes: [i32; 2]) {
         (self.file, self.pipes) = (file, pipes);
     }

@@ -43,6 +43,7 @@ mod procfs;
 mod remove;
 mod requests;
 mod rootless;
+mod scribes;
 mod update;
 mod users;
 mod view;

@@ -54,6 +54,8 @@ impl Keeper {
             Some(request::FROZEN) => self.freeze(from),
             Some(request::SIGNAL) => self.signal(from),
             Some(request::SUBSCRIBE) if received.fd_count == 1 => self.subscribe(from, received),
+            Some(request::KEEP_LOG) => self.keep_log(from, &mut received.fds[..received.fd_count]),
+            Some(request::SETTLE_LOG) => self.settle_log(from),
             Some(request::LISTEN) if received.fd_count == 2 => self.listen(received),
             Some(request::TERMINAL) if received.fd_count == 1 => self.log_terminal(from, received),
             Some(request::REMOVE) => from.text().map_or((), |name| remove::named(name, &self.places, &self.uppers)),
@@ -220,8 +222,11 @@ impl Keeper {
     }
 
     fn subscribe(&mut self, mut from: Reader<'_>, received: &mut Received) {
-        if let Some(index) = from.u64().and_then(|id| self.table.index_of(id)) {
+        let Some(id) = from.u64() else { return };
+        if let Some(index) = self.table.index_of(id) {
             self.add_listener(index, received);
+        } else {
+            self.listen_to_log(id, &mut received.fds[0]);
         }
     }
 

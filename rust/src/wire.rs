@@ -61,6 +61,11 @@ pub mod request {
     pub const FORGET: u8 = 21;
     /// A container, and whether its tasks stand still from now on: then its PID 1 cannot be asked to end them.
     pub const FROZEN: u8 = 31;
+    /// The log of one more command: its number, its container, which streams (bits); the file, and the reading ends of their pipes. Its
+    /// number stands for it in SUBSCRIBE.
+    pub const KEEP_LOG: u8 = 32;
+    /// Such a log, whose command has ended: what is in its pipes is to be in the file when the socket that comes along ends.
+    pub const SETTLE_LOG: u8 = 33;
 }
 
 /// What PID 1 hears from the host with `flag::LATE_GROUPS`.

@@ -185,6 +185,16 @@ impl Exec {
         interruptible(py, |check| self.exec.wait(timeout, check))?.map(|end| fields(py, &end)).transpose()
     }
 
+    /// What it has printed; None where that is not kept.
+    fn log(&self) -> Option<ContainerLog> {
+        self.exec.log().map(ContainerLog::of)
+    }
+
+    /// A socket for the caller, which gets a byte when something was written to the log and ends with its streams.
+    fn listen(&self, py: Python<'_>) -> PyResult<i32> {
+        py.detach(|| self.exec.listen()).map(IntoRawFd::into_raw_fd).map_err(|error| raise(py, error))
+    }
+
     /// Whether nothing is left of what came of it, after `kill`.
     fn is_gone(&self, py: Python<'_>) -> PyResult<bool> {
         py.detach(|| self.exec.is_gone()).map_err(|error| raise(py, error))

@@ -1,7 +1,7 @@
 //! A container of another process of this user: looked at, signalled, ended, given commands, by way of its keeper's socket. Owns nothing.
 
 use super::basis::Basis;
-use super::exec::Home;
+use super::exec::{Home, Kept};
 use super::handle::forked;
 use super::log::Log;
 use super::outcome::{Evidence, Finished};
@@ -242,6 +242,10 @@ impl Home for Foreign {
 
     fn ends_within(&self, seconds: f64) -> bool {
         self.wait(Some(seconds), &mut || false).unwrap_or(true)
+    }
+
+    fn keep_log(&self, _: &[Option<OwnedFd>; 2]) -> Result<Option<Kept>> {
+        Ok(None) // its keeper is another process's
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::basis::Basis;
 use super::engine::{self, Engine};
-use super::exec::Home;
+use super::exec::{Home, Kept};
 use super::explain;
 use super::log::Log;
 use super::outcome::Finished;
@@ -305,6 +305,13 @@ impl Home for Handle {
 
     fn ends_within(&self, seconds: f64) -> bool {
         self.wait(Some(seconds), &mut || false).unwrap_or(true)
+    }
+
+    fn keep_log(&self, pipes: &[Option<OwnedFd>; 2]) -> Result<Option<Kept>> {
+        let (engine, log) = (self.inner.engine.clone(), Arc::new(Log::make()?));
+        let id = engine.next_id();
+        engine.keeper.keep_log(id, self.inner.id, log.file().as_fd(), pipes)?;
+        Ok(Some(Kept { id, log, engine }))
     }
 }
 
