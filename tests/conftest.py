@@ -39,6 +39,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell without job control starts what it puts into the background with SIGINT ignored, and so would be all that
     # is started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Likewise nohup with SIGHUP: what a test sends would be for nobody.
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     config.stash[SKIPS], config.stash[RAN] = {}, set()
     skiplist.parse(skiplist.LIST.read_text())  # a bad line is found before an hour of tests, not after
 
