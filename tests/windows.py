@@ -54,7 +54,8 @@ class Windows:
     def without(self, module: str) -> None:
         """As if it were not installed, for the command line."""
         (self._place / "lacking").mkdir()
-        (self._place / "lacking" / f"{module}.py").write_text(f"raise ImportError('{module} is not installed')\n")
+        # Wherever it is installed: the place of the package under test may come first.
+        (self._place / "lacking/sitecustomize.py").write_text(f"import sys; sys.modules[{module!r}] = None\n")
         self._environ["PYTHONPATH"] = f"{self._place / 'lacking'}:{os.environ.get('PYTHONPATH', '')}"
 
     def _lives(self) -> bool:
