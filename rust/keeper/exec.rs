@@ -18,6 +18,8 @@ use crate::wire::{Fixed, Reader, Write, errand, flag, phase, record, step};
 
 /// Rounds in which all children that are left are killed. What forks faster than that is stopped first, with everything else inside.
 const ROUNDS: usize = 100;
+/// Milliseconds in which one that was killed can be reaped while everything else stands still.
+const TRACED_FOR: usize = 20;
 const CHILDREN_TEXT: usize = 4096;
 
 /// Supervisors on PID 1's memory at one time; those beyond get a copy.
@@ -304,15 +306,23 @@ impl Tree {
         }
     }
 
-    /// Waits for one that was killed, then takes all others that are dead. False where none is left.
+    /// Waits for one that was killed, then takes all others that are dead. False where none is left, or none comes: one that somebody
+    /// traces is his to wait for first, and he may be among those that stand still.
     fn reap_killed(&mut self) -> bool {
-        if let Ok((pid, status, usage)) = crate::sys::errno::retry(|| process::wait4(-1, WALL)) {
-            self.used.add(&usage);
-            if pid == self.command && !self.told {
-                self.tell_end(status);
+        for _ in 0..TRACED_FOR {
+            match process::wait4(-1, WNOHANG | WALL) {
+                Ok((0, ..)) | Err(Errno::INTR) => drop(process::poll(&mut [], 1)),
+                Ok((pid, status, usage)) => {
+                    self.used.add(&usage);
+                    if pid == self.command && !self.told {
+                        self.tell_end(status);
+                    }
+                    return self.reap();
+                }
+                Err(_) => return false,
             }
         }
-        self.reap()
+        false
     }
 }
 
