@@ -15,6 +15,7 @@ use crate::sys::net::{self, Received};
 use crate::sys::process::{self, PollFd, Rusage};
 use crate::sys::{Errno, Result};
 use crate::wire::{Fixed, Reader, Write, errand, flag, phase, record, step};
+use core::ffi::CStr;
 
 /// Rounds in which all children that are left are killed. What forks faster than that is stopped first, with everything else inside.
 const ROUNDS: usize = 100;
@@ -292,6 +293,9 @@ impl Tree {
             // A number that was cut off at the end of the text is one of the next round's.
             for pid in text[..length].split_inclusive(|byte| *byte == b' ').filter_map(number) {
                 any |= process::kill(pid, SIGKILL).is_ok();
+                if stop_all {
+                    kill_tracer(self.proc, pid);
+                }
             }
             if length == 0 {
                 // A kernel without CONFIG_PROC_CHILDREN: at least the command.
@@ -323,6 +327,20 @@ impl Tree {
             }
         }
         false
+    }
+}
+
+/// What is traced when it dies stays until its tracer has waited for it. One who does not, for as long as it takes to come here, dies too.
+fn kill_tracer(proc: i32, pid: i32) {
+    const NAME: &[u8] = b"TracerPid:\t";
+    let mut text = [0u8; 512];
+    let read = |path: &CStr| fs::openat(proc, path, O_RDONLY, 0).and_then(|file| fs::read_full(file.raw(), &mut text));
+    let Ok(length) = crate::procfs::with_path_below(pid, b"/status", read) else { return };
+    let Some(at) = text[..length].windows(NAME.len()).position(|window| window == NAME) else { return };
+    let digits = text[at + NAME.len()..length].iter().take_while(|byte| byte.is_ascii_digit());
+    let tracer = digits.fold(0, |number, digit| number * 10 + i32::from(digit - b'0'));
+    if tracer > 1 {
+        let _ = process::kill(tracer, SIGKILL);
     }
 }
 
