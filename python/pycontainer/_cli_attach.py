@@ -151,7 +151,11 @@ class Carrier:
         if self._hands_on:
             # Not what this process was told to ignore: by nohup, or by a shell that runs it in the background.
             wanted += [number for number in _HANDED_ON if signal.getsignal(number) != signal.SIG_IGN]
-        self._news, self._bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # A handler of Python's runs between two of its instructions: a signal that comes just before a select would
+        # wait for its end. The interpreter itself writes the number there at once.
+        self._wanted = set(wanted)
+        self._news, bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        waked = signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
         before = {number: signal.signal(number, self._ring) for number in wanted}
         try:
             self._selector.register(self._news, selectors.EVENT_READ, "news")
@@ -161,20 +165,19 @@ class Carrier:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(waked)
             os.close(self._news)
-            os.close(self._bell)
+            os.close(bell)
 
     def _ring(self, number: int, _frame: FrameType | None) -> None:
         self._asked += number in _ASKING
         if self._asked >= _ENOUGH:
             raise SystemExit(128 + number)  # it does not want to: all of it is killed
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._bell, bytes([number]))
 
     def _heard(self, number: int) -> None:
         if number == signal.SIGWINCH:
             self._tell_size()
-        else:
+        elif number in self._wanted:
             self._process.send_signal(number)
 
     def _drain_news(self) -> bytes:
