@@ -139,6 +139,8 @@ class Window:
 
     def code(self) -> int:
         """The exit code of the last command of its shell."""
+        # What is typed before the last command has put the terminal back may be thrown away with it.
+        self.until(rf"({re.escape(OUTER)}|{re.escape(INNER)})\n*\Z")
         self._asked += 1  # older answers are still to be seen
         self.line(f"echo code-{self._asked}-$?.")
         shown = self.until(rf"code-{self._asked}-\d+\.$")
