@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import pace
 import requirements
 import rootfs as rootfs_builder
 import skiplist
+from programs.compiled import compiled
 
 HERE = Path(__file__).parent
 AT_ONCE = 4  # containers that a test in this interpreter has at one time; those with more run in another
@@ -153,15 +153,7 @@ def probe(scratch: Path) -> Path:
     """The program of tests/probe, static: it runs inside and prints as JSON what it sees there."""
     if built := os.environ.get("PYCONTAINER_PROBE"):
         return Path(built)
-    target = scratch / "probe"
-    if (source := HERE / "probe/probe.c").exists():
-        argv = ["cc", "-O1", "-static", "-Wall", "-o", str(target), str(source)]
-    else:
-        source = HERE / "probe/probe.rs"
-        argv = ["rustc", "--edition=2024", "-O", "-C", "target-feature=+crt-static", "-o", str(target), str(source)]
-    subprocess.run(argv, check=True)
-    target.chmod(0o755)
-    return target
+    return compiled(HERE / "probe/probe.c", scratch / "probe")
 
 
 @pytest.fixture(scope="session")
