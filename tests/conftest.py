@@ -55,6 +55,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 # ---- requirements and skips --------------------------------------------------------------------------------------
 
 
+def required(item: pytest.Item) -> set[str]:
+    return {word for marker in item.iter_markers("requires") for word in marker.args}
+
+
+def function(test: str) -> str:
+    return test.partition("[")[0]
+
+
 def reason_to_skip(item: pytest.Item) -> str | None:
     for marker in item.iter_markers("requires"):
         for word in marker.args:
@@ -68,7 +76,11 @@ def reason_to_skip(item: pytest.Item) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    kept = pace.thinned([item.nodeid for item in items])
+    # Who runs it is part of these: no other run has them.
+    bound = [item.nodeid for item in items if {"root", "user"} & required(item)]
+    free = [item.nodeid for item in items if item.nodeid not in bound]
+    turns = pace.shared([function(test) for test in free])
+    kept = pace.thinned(bound + [test for test in free if function(test) in turns])
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
     items[:] = [item for item in items if item.nodeid in kept]
     for item in items:

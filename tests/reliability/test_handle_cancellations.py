@@ -48,7 +48,8 @@ def left():
     if (at_first, inside, written) == before[:3] and len(fds) <= len(before[3]):
         return ""
     gc.collect()  # what was cancelled may hold itself
-    more = [os.readlink("/proc/self/fd/" + fd) for fd in fds if fd not in before[3]]
+    links = ["/proc/self/fd/" + fd for fd in fds if fd not in before[3]]
+    more = [os.readlink(link) for link in links if os.path.lexists(link)]  # one that was collected is closed
     return f"{(at_first, inside, written)}, not {before[:3]}; descriptors: {more}"
 
 def turns(i, what):
