@@ -220,9 +220,9 @@ def run_staged(session: nox.Session, stage: house.Stage, name: str, command: lis
 def vm(session: nox.Session) -> None:
     """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and at the same time as a plain user with a group.
 
-    --quick: those marked `vm`, wherever they lie, with six repetitions and six cases of each at most; else with all,
-    and what else `tests` runs with a tenth. Other words are pytest's: a file's tests, with all repetitions unless
-    --quick.
+    --quick: those marked `vm`, wherever they lie, with two repetitions and two cases of each at most, each test by one
+    of the two unless it names root or a user; else all of them by both, and what else `tests` runs with a tenth. Other
+    words are pytest's: a file's tests, by both, with all repetitions unless --quick.
     """
     quick, words = options_of(session)
     if not IS_ROOT:
@@ -240,18 +240,20 @@ def vm(session: nox.Session) -> None:
         for part in parts.values():
             session.run(str(stage.python), "-m", "pytest", "-q", "--collect-only", *part, external=True, silent=True)
     with ThreadPoolExecutor() as both:  # each has a kernel of its own, so neither sees what the other one does
-        codes = both.map(lambda who: guest(session, stage, who, parts, quick), ("root", "user"))
+        codes = both.map(lambda who: guest(session, stage, who, parts, quick, named), ("root", "user"))
         if any(list(codes)):
             session.error("failed in an emulated machine")
 
 
-def guest(session: nox.Session, stage: house.Stage, who: str, parts: dict[str, list[str]], quick: bool) -> int:
+def guest(
+    session: nox.Session, stage: house.Stage, who: str, parts: dict[str, list[str]], quick: bool, named: bool
+) -> int:
     """Boot a machine of its own, and run the parts there as `who`; the exit code."""
     image = machine.image(stage.path, stage.path.with_name(f"vm-{who}.img"))
     results = stage.path.with_name(f"vm-{who}-results")
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
-    script = guests.script(stage, results, who, parts, quick)
+    script = guests.script(stage, results, who, parts, quick, named)
     try:
         session.run(
             "python", "tools/vm.py", "--disk", str(image), "--at", str(stage.path), "--results", str(results),

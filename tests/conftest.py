@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import pace
 import requirements
 import rootfs as rootfs_builder
 import skiplist
+from programs.compiled import compiled
 
 HERE = Path(__file__).parent
 AT_ONCE = 4  # containers that a test in this interpreter has at one time; those with more run in another
@@ -39,6 +39,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell without job control starts what it puts into the background with SIGINT ignored, and so would be all that
     # is started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Likewise nohup with SIGHUP: what a test sends would be for nobody.
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     config.stash[SKIPS], config.stash[RAN] = {}, set()
     skiplist.parse(skiplist.LIST.read_text())  # a bad line is found before an hour of tests, not after
 
@@ -49,6 +53,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 # ---- requirements and skips --------------------------------------------------------------------------------------
+
+
+def required(item: pytest.Item) -> set[str]:
+    return {word for marker in item.iter_markers("requires") for word in marker.args}
+
+
+def function(test: str) -> str:
+    return test.partition("[")[0]
 
 
 def reason_to_skip(item: pytest.Item) -> str | None:
@@ -64,7 +76,11 @@ def reason_to_skip(item: pytest.Item) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    kept = pace.thinned([item.nodeid for item in items])
+    # Who runs it is part of these: no other run has them.
+    bound = [item.nodeid for item in items if {"root", "user"} & required(item)]
+    free = [item.nodeid for item in items if item.nodeid not in bound]
+    turns = pace.shared([function(test) for test in free])
+    kept = pace.thinned(bound + [test for test in free if function(test) in turns])
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
     items[:] = [item for item in items if item.nodeid in kept]
     for item in items:
@@ -149,15 +165,7 @@ def probe(scratch: Path) -> Path:
     """The program of tests/probe, static: it runs inside and prints as JSON what it sees there."""
     if built := os.environ.get("PYCONTAINER_PROBE"):
         return Path(built)
-    target = scratch / "probe"
-    if (source := HERE / "probe/probe.c").exists():
-        argv = ["cc", "-O1", "-static", "-Wall", "-o", str(target), str(source)]
-    else:
-        source = HERE / "probe/probe.rs"
-        argv = ["rustc", "--edition=2024", "-O", "-C", "target-feature=+crt-static", "-o", str(target), str(source)]
-    subprocess.run(argv, check=True)
-    target.chmod(0o755)
-    return target
+    return compiled(HERE / "probe/probe.c", scratch / "probe")
 
 
 @pytest.fixture(scope="session")

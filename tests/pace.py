@@ -1,4 +1,5 @@
-"""How much slower than a real machine this one is, as its session says, and how often what is repeated is repeated."""
+"""How much slower than a real machine this one is, as its session says, how often what is repeated is repeated, and
+which part of the tests is this run's where two runs divide them."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import os
 PACE = float(os.environ.get("PYCONTAINER_TEST_PACE", "1"))
 # The most repetitions, and the most cases of one test, where the session says so; 0: as many as there are.
 MOST = int(os.environ.get("PYCONTAINER_TEST_MOST", "0"))
+# Two runs divide the tests: of each four of a file's functions this one has those of these turns ("0", "123"). "": all.
+TURNS = os.environ.get("PYCONTAINER_TEST_TURNS", "")
 
 
 def patience(seconds: float) -> float:
@@ -26,6 +29,12 @@ def thinned(tests: list[str], most: int = MOST) -> set[str]:
     for test in tests:
         by_test.setdefault(test.partition("[")[0], []).append(test)
     return {case for cases in by_test.values() for case in spread(cases, most or len(cases))}
+
+
+def shared(functions: list[str], turns: str = TURNS) -> set[str]:
+    """Those of the functions that are this run's; every one is some run's where the runs' turns are 0 to 3 together."""
+    different = list(dict.fromkeys(functions))
+    return {function for turn, function in enumerate(different) if not turns or str(turn % 4) in turns}
 
 
 def spread(cases: list[str], most: int) -> list[str]:

@@ -54,7 +54,8 @@ class Windows:
     def without(self, module: str) -> None:
         """As if it were not installed, for the command line."""
         (self._place / "lacking").mkdir()
-        (self._place / "lacking" / f"{module}.py").write_text(f"raise ImportError('{module} is not installed')\n")
+        # Wherever it is installed: the place of the package under test may come first.
+        (self._place / "lacking/sitecustomize.py").write_text(f"import sys; sys.modules[{module!r}] = None\n")
         self._environ["PYTHONPATH"] = f"{self._place / 'lacking'}:{os.environ.get('PYTHONPATH', '')}"
 
     def _lives(self) -> bool:
@@ -138,6 +139,8 @@ class Window:
 
     def code(self) -> int:
         """The exit code of the last command of its shell."""
+        # What is typed before the last command has put the terminal back may be thrown away with it.
+        self.until(rf"({re.escape(OUTER)}|{re.escape(INNER)})\n*\Z")
         self._asked += 1  # older answers are still to be seen
         self.line(f"echo code-{self._asked}-$?.")
         shown = self.until(rf"code-{self._asked}-\d+\.$")

@@ -151,8 +151,12 @@ class Carrier:
         if self._hands_on:
             # Not what this process was told to ignore: by nohup, or by a shell that runs it in the background.
             wanted += [number for number in _HANDED_ON if signal.getsignal(number) != signal.SIG_IGN]
-        self._news, self._bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        before = {number: signal.signal(number, self._ring) for number in wanted}
+        self._wanted = set(wanted)
+        self._news, bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # Not by the handler, which Python runs between two of its instructions: of a signal that comes just before a
+        # select it would tell after that.
+        waked = signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+        before = {number: signal.signal(number, self._asked_to_end) for number in wanted}
         try:
             self._selector.register(self._news, selectors.EVENT_READ, "news")
             if follows:
@@ -161,20 +165,19 @@ class Carrier:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(waked)
             os.close(self._news)
-            os.close(self._bell)
+            os.close(bell)
 
-    def _ring(self, number: int, _frame: FrameType | None) -> None:
+    def _asked_to_end(self, number: int, _frame: FrameType | None) -> None:
         self._asked += number in _ASKING
         if self._asked >= _ENOUGH:
             raise SystemExit(128 + number)  # it does not want to: all of it is killed
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._bell, bytes([number]))
 
     def _heard(self, number: int) -> None:
         if number == signal.SIGWINCH:
             self._tell_size()
-        else:
+        elif number in self._wanted:
             self._process.send_signal(number)
 
     def _drain_news(self) -> bytes:

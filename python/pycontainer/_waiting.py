@@ -39,12 +39,12 @@ class Condition(Frozen):
 
     __slots__ = ()
 
-    def describe(self) -> str:
-        """Say it for a message: "port 5432"."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    def _watch(self, container: Any) -> Look:
-        raise NotImplementedError
+        def describe(self) -> str:
+            """Say it for a message: "port 5432"."""
+
+        def _watch(self, container: Any) -> Look: ...
 
     def _gives_signs(self) -> bool:
         """Whether news of the log are all that there is to wait for."""

@@ -3,6 +3,7 @@
 use crate::inside::State;
 use crate::maps::make_namespace;
 use crate::plan::Plan;
+use crate::sys::beside::Workspace;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, WordArray};
@@ -10,7 +11,7 @@ use crate::sys::{Errno, Result, errno::retry, memory::Arena, security};
 use crate::users::{HOME_MAX, Identity};
 use crate::wire::{Reader, flag, role, step};
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const STACK: usize = 64 * 1024;
 /// The interpreter that a script or program names is missing (ELIBACC); the file itself is there.
@@ -38,19 +39,13 @@ pub struct Command<'a> {
     /// The nested user namespace of a command that has CAP_SYS_ADMIN.
     pub nested: Fd,
     progress: Progress,
-    place: Own<'a>,
+    workspace: Workspace<'a>,
     /// The keeper's socket, of a command that is PID 1 itself.
     pub lifeline: i32,
 }
 
-/// What a command's set-up has to itself: memory, as much as `needed` says, and the word for who forks onto it.
-pub struct Own<'a> {
-    pub memory: Arena<'a>,
-    pub guest: &'a AtomicI32,
-}
-
-/// Bytes for a plan of that length: a word of argv or envp stands for at least five of its bytes.
-pub fn needed(plan: usize) -> usize {
+/// Bytes of a workspace for a plan of that length, of which a word of argv or envp takes at least four.
+pub fn workspace_size(plan: usize) -> usize {
     STACK + HOME_MAX + 2 * plan + 4096
 }
 
@@ -86,7 +81,7 @@ impl<'a> Command<'a> {
         plan: &'a Plan<'a>,
         state: &mut State<'_>,
         nested: Option<i32>,
-        mut place: Own<'a>,
+        mut workspace: Workspace<'a>,
     ) -> Step<Command<'a>> {
         let mut from = skip_who(plan.command)?;
         let malformed = (step::DECODE, Errno::PROTO);
@@ -99,7 +94,7 @@ impl<'a> Command<'a> {
         state.identity(plan)?;
         let identity = state.take_identity().ok_or(malformed)?;
         own_streams(plan, &identity).map_err(at(step::OWN_STREAM))?;
-        let memory = &mut place.memory;
+        let memory = &mut workspace.memory;
         let argv = words(&mut from, None, memory)?;
         let home = home_variable(plan, &identity, memory)?;
         let envp = words(&mut from, home, memory)?;
@@ -124,15 +119,15 @@ impl<'a> Command<'a> {
             search_count,
             nested: nested.map_or_else(|| nested_namespace(plan), |fd| Ok(Fd::own(fd)))?,
             progress: Progress { reached_exec: AtomicBool::new(false), refused: AtomicU64::new(0) },
-            place,
+            workspace,
             lifeline: -1,
         })
     }
 
     /// Forks the command; comes back when it has been executed, or with the step that failed.
     pub fn start(&mut self) -> Step<i32> {
-        let stack = self.place.memory.stack(STACK).map_err(at(step::MEMORY))?;
-        let pid = process::vfork(stack, self.place.guest, self, |command| {
+        let stack = self.workspace.memory.stack(STACK).map_err(at(step::MEMORY))?;
+        let pid = process::vfork(stack, self.workspace.guest, self, |command| {
             command.progress.refuse(become_it(command));
             127
         })

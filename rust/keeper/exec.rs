@@ -1,23 +1,26 @@
 //! A command beside the first one: PID 1 forks a supervisor for each, which starts it, reports its end and can kill all that came of it.
 //!
-//! Nothing joins the container: the supervisor is a copy of PID 1, with its namespaces, groups, Landlock domain, and as undumpable. It
-//! is the subreaper of what it started, so that no child gets away by forking twice or by setsid.
+//! Nothing joins the container: the supervisor is a child of PID 1 on its memory, with its namespaces, groups, Landlock domain, and as
+//! undumpable. It is the subreaper of what it started, so that no child gets away by forking twice or by setsid.
 
-use crate::command::{self, Command, Own};
+use crate::command::{self, Command};
 use crate::inside::State;
 use crate::outside::Slots;
 use crate::pid1::{self, Failed, Inside};
 use crate::plan::{self, Plan};
-use crate::sys::beside::{Place, Places, Sizes};
+use crate::sys::beside::{Place, Places, Sizes, Workspace};
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Received};
 use crate::sys::process::{self, PollFd, Rusage};
 use crate::sys::{Errno, Result};
 use crate::wire::{Fixed, Reader, Write, errand, flag, phase, record, step};
+use core::ffi::CStr;
 
 /// Rounds in which all children that are left are killed. What forks faster than that is stopped first, with everything else inside.
 const ROUNDS: usize = 100;
+/// Milliseconds in which one that was killed can be reaped while everything else stands still.
+const TRACED_FOR: usize = 20;
 const CHILDREN_TEXT: usize = 4096;
 
 /// Supervisors on PID 1's memory at one time; those beyond get a copy.
@@ -101,7 +104,7 @@ fn start(
         return Err(Errno::NOMEM);
     }
     let begins = if in_file { &[] } else { plan };
-    let sizes = Sizes { told, begins, made: command::needed(told) };
+    let sizes = Sizes { told, begins, made: command::workspace_size(told) };
     let task = Task { origin: first.origin, in_file, fds: received.fds, fd_count: received.fd_count };
     supervisors.start(first.origin.shares(), &sizes, task, supervise)
 }
@@ -111,8 +114,7 @@ fn supervise(mut task: Task, place: Place) -> i32 {
         return UNREADABLE;
     }
     let Some(plan) = plan::read(place.told, task.fds, task.fd_count) else { return UNREADABLE };
-    let own = Own { memory: place.made, guest: place.guest };
-    match run(&task.origin, &plan, own) {
+    match run(&task.origin, &plan, place.workspace) {
         Ok(()) => 0,
         Err(failed) => {
             pid1::tell_error(plan.fds.report, failed);
@@ -127,7 +129,7 @@ fn read_file(task: &mut Task, plan: &mut [u8]) -> Result<()> {
     if fs::read_full(file.raw(), plan)? == plan.len() { Ok(()) } else { Err(Errno::PROTO) }
 }
 
-fn run(first: &Origin, plan: &Plan<'_>, place: Own<'_>) -> core::result::Result<(), Failed> {
+fn run(first: &Origin, plan: &Plan<'_>, workspace: Workspace<'_>) -> core::result::Result<(), Failed> {
     let failed = |step| move |errno| (phase::COMMAND, step, errno);
     let own = [first.root, first.proc, first.nested];
     let kept = plan.fds.all[..plan.fds.count].iter().copied().chain(own);
@@ -141,11 +143,11 @@ fn run(first: &Origin, plan: &Plan<'_>, place: Own<'_>) -> core::result::Result<
     }
     let in_command = |(step, errno)| (phase::COMMAND, step, errno);
     let nested = (first.nested >= 0).then_some(first.nested);
-    let mut command = Command::prepare(plan, &mut state, nested, place).map_err(in_command)?;
+    let mut command = Command::prepare(plan, &mut state, nested, workspace).map_err(in_command)?;
     let pid = command.start().map_err(in_command)?;
     pid1::stay_undumpable();
     let started = process::now();
-    // Who waits for its end alone has no use for the descriptor, which takes both sides as long as starting it.
+    // Who waits for its end alone has no use for the descriptor, and would have to look whose it is.
     tell_running(plan.fds.report, plan.head.has(flag::HANDLE).then_some(pid), started);
     command.close_streams();
     let mut tree = Tree { report: plan.fds.report, proc: state.proc, command: pid, started, ..Tree::default() };
@@ -232,14 +234,16 @@ impl Tree {
         loop {
             match process::wait4(-1, WNOHANG | WALL) {
                 Ok((0, ..)) | Err(Errno::INTR) => return true,
-                Ok((pid, status, usage)) => {
-                    self.used.add(&usage);
-                    if pid == self.command && !self.told {
-                        self.tell_end(status);
-                    }
-                }
+                Ok((pid, status, usage)) => self.reaped(pid, status, &usage),
                 Err(_) => return false,
             }
+        }
+    }
+
+    fn reaped(&mut self, pid: i32, status: i32, usage: &Rusage) {
+        self.used.add(usage);
+        if pid == self.command && !self.told {
+            self.tell_end(status);
         }
     }
 
@@ -290,6 +294,9 @@ impl Tree {
             // A number that was cut off at the end of the text is one of the next round's.
             for pid in text[..length].split_inclusive(|byte| *byte == b' ').filter_map(number) {
                 any |= process::kill(pid, SIGKILL).is_ok();
+                if stop_all {
+                    kill_tracer(self.proc, pid);
+                }
             }
             if length == 0 {
                 // A kernel without CONFIG_PROC_CHILDREN: at least the command.
@@ -304,15 +311,34 @@ impl Tree {
         }
     }
 
-    /// Waits for one that was killed, then takes all others that are dead. False where none is left.
+    /// Waits for one that was killed, then takes all others that are dead. False where none is left, or none comes: one that somebody
+    /// traces is his to wait for first, and he may be among those that stand still.
     fn reap_killed(&mut self) -> bool {
-        if let Ok((pid, status, usage)) = crate::sys::errno::retry(|| process::wait4(-1, WALL)) {
-            self.used.add(&usage);
-            if pid == self.command && !self.told {
-                self.tell_end(status);
+        for _ in 0..TRACED_FOR {
+            match process::wait4(-1, WNOHANG | WALL) {
+                Ok((0, ..)) | Err(Errno::INTR) => drop(process::poll(&mut [], 1)),
+                Ok((pid, status, usage)) => {
+                    self.reaped(pid, status, &usage);
+                    return self.reap();
+                }
+                Err(_) => return false,
             }
         }
-        self.reap()
+        false
+    }
+}
+
+/// What is traced when it dies stays until its tracer has waited for it. One who does not, for as long as it takes to come here, dies too.
+fn kill_tracer(proc: i32, pid: i32) {
+    const NAME: &[u8] = b"TracerPid:\t";
+    let mut text = [0u8; 512];
+    let read = |path: &CStr| fs::openat(proc, path, O_RDONLY, 0).and_then(|file| fs::read_full(file.raw(), &mut text));
+    let Ok(length) = crate::procfs::with_path_below(pid, b"/status", read) else { return };
+    let Some(at) = text[..length].windows(NAME.len()).position(|window| window == NAME) else { return };
+    let digits = text[at + NAME.len()..length].iter().take_while(|byte| byte.is_ascii_digit());
+    let tracer = digits.fold(0, |number, digit| number * 10 + i32::from(digit - b'0'));
+    if tracer > 1 {
+        let _ = process::kill(tracer, SIGKILL);
     }
 }
 

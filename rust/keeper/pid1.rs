@@ -1,6 +1,6 @@
 //! PID 1 of a container: waits for its maps, sets the root up, starts the command as pid 2, reaps, reports, ends with the keeper.
 
-use crate::command::{self, Command, Own};
+use crate::command::{self, Command};
 use crate::evidence;
 use crate::exec;
 use crate::guests::Guests;
@@ -8,9 +8,10 @@ use crate::inside;
 use crate::outside::Slots;
 use crate::plan::Plan;
 use crate::porter;
+use crate::sys::beside::Workspace;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
-use crate::sys::memory::{Arena, Room};
+use crate::sys::memory::Room;
 use crate::sys::process::{self, PollFd};
 use crate::sys::{Errno, memory, net};
 use crate::wire::{self, Fixed, Write, errand, flag, phase, record, role, step};
@@ -84,9 +85,9 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     if plan.head.has(flag::HOLD) {
         wait_for_word(inside).map_err(failed(step::RELEASE))?;
     }
-    let mut place = Room::NONE;
-    let own = own_place(plan, &mut place).map_err(failed(step::MEMORY))?;
-    let mut command = Command::prepare(plan, &mut state, None, own).map_err(in_command)?;
+    let mut room = Room::NONE;
+    let workspace = workspace(plan, &mut room).map_err(failed(step::MEMORY))?;
+    let mut command = Command::prepare(plan, &mut state, None, workspace).map_err(in_command)?;
     close_spent(inside, &state);
     let mut report = Fixed::<{ wire::EVIDENCE_MAX }>::new();
     report.put_u8(record::EXITED);
@@ -111,7 +112,7 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
     let nested = core::mem::replace(&mut command.nested, Fd::NONE);
     drop(command);
     if plan.head.has(flag::HANDLE) {
-        place.give_back(); // it may live long
+        room.give_back(); // it may live long
     }
     let origin = exec::Origin::of(&state, nested.raw());
     let first = exec::First { inside, state: &state, origin };
@@ -119,9 +120,8 @@ fn run(inside: &Inside<'_>) -> Result<i32, Failed> {
 }
 
 /// What the first command's set-up has to itself.
-fn own_place<'a>(plan: &Plan<'_>, place: &'a mut Room) -> crate::sys::Result<Own<'a>> {
-    let mut memory = Arena::of(place.make(command::needed(plan.command.rest().len()))?);
-    Ok(Own { guest: memory.word()?, memory })
+fn workspace<'a>(plan: &Plan<'_>, room: &'a mut Room) -> crate::sys::Result<Workspace<'a>> {
+    Workspace::of(room.make(command::workspace_size(plan.command.rest().len()))?)
 }
 
 /// Everything is there but the command. The host's word lets it start; the keeper's is that all shall end.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 import pycontainer as pc
+from programs.compiled import compiled
 from pycontainer._native import core
 
 pytestmark = [pytest.mark.requires("userns", "program:cc"), pytest.mark.timeout(1800)]
@@ -41,9 +41,7 @@ WAYS = {
 @pytest.fixture(scope="module")
 def root(rootfs: Path, scratch: Path) -> Path:
     made = shutil.copytree(rootfs, scratch / "attack-root", symlinks=True)
-    program = made / "bin/attack"
-    subprocess.run(["cc", "-O1", "-static", "-Wall", "-Werror", "-o", str(program), str(SOURCE)], check=True)
-    program.chmod(0o755)
+    compiled(SOURCE, made / "bin/attack")
     return made
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 import pycontainer as pc
 from pace import patience
 from pycontainer import Reason
@@ -100,3 +102,28 @@ def test_one_that_is_killed_takes_nothing_with_it(times: Callable[[int], range])
             assert container.exec(["echo", str(round_)], text=True).stdout == f"{round_}\n"
         assert comes_back(first, before)
     print(f"\n  {dict(seen)}", end=" ")
+
+
+TRACER = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+of = {int(pid): open(f"/proc/{pid}/cmdline").read() for pid in os.listdir("/proc") if pid.isdigit()}
+SEIZE, traced = 0x4206, next(pid for pid in of if of[pid] == "sleep\\x008000\\x00")
+print(libc.ptrace(SEIZE, traced, 0, 0), flush=True)
+time.sleep(8000)
+"""
+
+
+@pytest.mark.requires("ptrace")
+def test_a_tracer_that_does_not_wait_holds_no_end_up() -> None:
+    """What is traced stays a zombie until its tracer has waited for it."""
+    security = pc.Security(capabilities=pc.DEFAULT_CAPABILITIES | {"SYS_PTRACE"}, seccomp="unconfined")
+    with pc.Container(["sleep", "1000"], security=security) as container:
+        process = container.popen(["sleep", "8000"])
+        tracer = container.popen(["python3", "-c", TRACER], stdout=pc.PIPE)
+        assert tracer.stdout.readline() == b"0\n"
+        process.kill()
+        assert process.wait(timeout=patience(20)) == -9
+        assert tracer.wait(timeout=patience(5)) == -9
+        assert container.exec(["true"]).returncode == 0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import pycontainer as pc
-from hostile.attacks import inside, shell, without_engine
+from hostile.attacks import EPERM, PRELUDE, inside, shell, without_engine
 
 ADMIN = pc.Security(capabilities=pc.DEFAULT_CAPABILITIES | {"SYS_ADMIN"})
 BOTH = pytest.mark.parametrize("security", [pc.Security(), ADMIN], ids=["default", "sys_admin"])
@@ -179,6 +179,55 @@ def test_cve_2022_0492_release_agent(security: pc.Security, fresh: str) -> None:
     assert {name: answer for name, answer in seen["answers"].items() if answer[0] != "refused"} == {}
     assert {path: path.read_text() for path in agents} == agents
     assert not list(Path("/sys/fs/cgroup").glob("*/evil"))
+
+
+ENOSPC = 28
+NAMESPACES = """
+UNSHARE, MOUNT, NEWNS, NEWUSER, NEWCGROUP = 272, 165, 0x20000, 0x10000000, 0x2000000
+PROC = '/run/own-proc'
+def apart(*steps):
+    # In a process of its own: the first call that is refused, or 0.
+    ours, theirs = os.pipe()
+    if (child := os.fork()) == 0:
+        answer = next((result for step in steps if (result := step()) < 0), 0)
+        os.write(theirs, str(answer).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    return int(os.read(ours, 20))
+def unshare(flags):
+    return lambda: call(UNSHARE, flags)
+def second_user():
+    return call(117, 1, 1, 1) if sys.argv[1] == 'root' else 0  # setresuid; of a plain user's container there is one id
+tell({
+    'one': apart(unshare(NEWCGROUP)),
+    'below a user namespace': apart(unshare(NEWUSER), unshare(NEWCGROUP)),
+    'with one': apart(unshare(NEWUSER | NEWNS | NEWCGROUP)),
+    'of another user': apart(second_user, unshare(NEWUSER), unshare(NEWCGROUP)),
+    'as many as are wanted': attempt(os.open, '/proc/sys/user/max_cgroup_namespaces', os.O_WRONLY)[0],
+    'the same of a proc of its own': apart(lambda: os.makedirs(PROC, exist_ok=True) or 0,
+        lambda: call(MOUNT, b'proc', PROC.encode(), b'proc', 0, 0)),
+})
+"""
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("namespaces", [{"cgroup": "host"}, {}], ids=["shared", "own"])
+def test_sys_admin_makes_no_control_group_namespace(namespaces: dict[str, str]) -> None:
+    """A mount in one of its own would show a plain user's groups as that user's: the limits of the container, and
+    whatever else was delegated to him. (An engine without the bound: `fresh` above had them writable.)"""
+    who = "root" if os.geteuid() == 0 else "user"
+    seen = inside(NAMESPACES, who, security=ADMIN, namespaces=namespaces)
+    assert seen == {
+        "one": -ENOSPC,
+        "below a user namespace": -ENOSPC,
+        "with one": -ENOSPC,
+        "of another user": -ENOSPC,
+        "as many as are wanted": "refused",
+        "the same of a proc of its own": -EPERM,
+    }
+    with pc.Container(["sleep", "100"], security=ADMIN, namespaces=namespaces) as container:
+        code = PRELUDE + "tell(call(272, 0x2000000))"
+        assert container.exec(["python3", "-c", code], text=True).stdout == f"{-ENOSPC}\n"
 
 
 @pytest.mark.requires("root", "cgroup1:memory")

@@ -159,6 +159,11 @@ def test_lines_come_of_pipes_and_of_the_log(rootfs: Path) -> None:
                 assert await anext(lines) == ("stdout", "x\n")
                 with pytest.raises(pc.TimeoutExpired):
                     await anext(lines)
+            # A log whose streams have ended has no more lines, though its container runs on.
+            closes = ["sh", "-c", "echo last; exec >&- 2>&-; sleep 1000"]
+            async with aio.Container(closes, image=rootfs) as other:
+                assert [item async for item in other.lines(timeout=patience(10))] == [("stdout", b"last\n")]
+                assert other.poll() is None
         for streams in ({}, {"stdout": PIPE}, {"stdout": PIPE, "stderr": PIPE}):
             async with aio.Container(script, image=rootfs, **streams) as c:
                 assert {item async for item in c.lines(timeout=patience(10))} == wanted

@@ -8,6 +8,7 @@ import gc
 import itertools
 import os
 import pickle
+import resource
 import select
 import signal
 import subprocess
@@ -524,18 +525,36 @@ def test_ctrl_c_ends_the_waiting(rootfs: Path, heard: Events) -> None:
     assert kinds(heard) == LIFE
 
 
-def test_no_descriptor_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_free(*_: object) -> int:
-        raise OSError(24, "Too many open files")
+@contextlib.contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """So many numbers are free, and no more to be had."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, limits[1]))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
+
+def test_no_descriptor_is_a_typed_error() -> None:
+    """A listener takes three: an eventfd and two epolls."""
+    pc.events().close()  # what is imported on the way is there
     before = sorted(os.listdir("/proc/self/fd"))
-    for owner, name in ((os, "eventfd"), (select, "epoll")):
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, none_free)
-            with pytest.raises(pc.SetupError, match="listen to events"):
-                pc.events()
-    assert sorted(os.listdir("/proc/self/fd")) == before
-    assert _events.hub is None
+    for count in range(3):
+        with descriptors_left(count), pytest.raises(pc.SetupError, match="listen to events"):
+            pc.events()
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        assert _events.hub is None
+    with descriptors_left(3):
+        pc.events().close()
 
 
 def test_an_event_is_a_value(rootfs: Path, heard: Events) -> None:

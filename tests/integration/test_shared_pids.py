@@ -80,3 +80,17 @@ def test_a_plain_user_without_a_group_is_refused_with_the_cure() -> None:
         pc.run(["true"], namespaces={"pid": "host"})
     assert str(caught.value).startswith(ONLY_SO)
     assert "Delegate=yes" in caught.value.fix
+
+
+@pytest.mark.requires("pen")
+def test_sys_admin_beside_it_is_refused_with_the_cure(rootfs: Path) -> None:
+    """What locks the masks beneath it could not be set up: a shared /proc is read-only."""
+    admin = pc.DEFAULT_CAPABILITIES | {"SYS_ADMIN"}
+    with pytest.raises(pc.NotSupported, match=r"namespaces\['pid'\].*CAP_SYS_ADMIN.*user_namespace=\"host\""):
+        pc.run(["true"], image=rootfs, namespaces={"pid": "host"}, security=pc.Security(capabilities=admin))
+
+
+@pytest.mark.requires("root", "pen")
+def test_its_cure_helps(rootfs: Path) -> None:
+    security = pc.Security(capabilities=pc.DEFAULT_CAPABILITIES | {"SYS_ADMIN"}, user_namespace="host")
+    assert pc.run(["true"], image=rootfs, namespaces={"pid": "host"}, security=security).returncode == 0

@@ -212,7 +212,8 @@ static void trace(pid_t pid)
         long word = ptrace(PTRACE_PEEKTEXT, pid, (void *)address, 0);
         if ((length >= (int)sizeof word && !memcmp(&word, bytes, sizeof word)) || (engine && is_engine(pid)))
             win(SEIZE, pid, "traced");
-        ptrace(PTRACE_DETACH, pid, 0, 0);
+        if (ptrace(PTRACE_DETACH, pid, 0, 0)) /* killed meanwhile: its end is ours to wait for first */
+            waitpid(pid, &status, __WALL);
     }
 }
 

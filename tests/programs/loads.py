@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 import pycontainer as pc
+from programs.compiled import compiled
 
 SOURCE = Path(__file__).with_name("load.c")
 MIB = 1 << 20
@@ -32,9 +32,7 @@ class Load:
 @pytest.fixture(scope="session")
 def load(rootfs: Path, scratch: Path) -> Load:
     root = shutil.copytree(rootfs, scratch / "load-root", symlinks=True)
-    program = root / "bin/load"
-    subprocess.run(["cc", "-O1", "-static", "-Wall", "-Werror", "-o", str(program), str(SOURCE)], check=True)
-    program.chmod(0o755)
+    compiled(SOURCE, root / "bin/load")
     return Load(root)
 
 

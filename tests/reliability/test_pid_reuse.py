@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from pen import PRELUDE, Pen, children
 
+from programs.compiled import compiled
+
 pytestmark = [
     pytest.mark.requires("pen", "root", "program:cc"),
     pytest.mark.leaks_by_design,
@@ -47,9 +49,7 @@ class Strangers:
 
 @pytest.fixture(scope="module")
 def program(scratch: Path) -> Path:
-    target = scratch / "stranger"
-    subprocess.run(["cc", "-O1", "-static", "-Wall", "-Werror", "-o", str(target), str(SOURCE)], check=True)
-    return target
+    return compiled(SOURCE, scratch / "stranger")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 import against_docker
 import doc_examples
+import guests
 import junit
 import leaks
 import machine
@@ -322,6 +323,14 @@ def test_a_session_in_a_hurry_takes_cases_from_end_to_end() -> None:
     assert sorted(pace.thinned(tests, 3)) == sorted(
         ["a.py::one", "a.py::many[0]", "a.py::many[5]", "a.py::many[10]", "a.py::two[x]", "a.py::two[y]"]
     )
+
+
+def test_two_runs_divide_the_tests_and_leave_none() -> None:
+    functions = ["a.py::one", "a.py::many", "a.py::many", "a.py::two", "b.py::three", "b.py::four"]
+    assert pace.shared(functions, "") == set(functions)
+    assert pace.shared(functions, "0") == {"a.py::one", "b.py::four"}
+    assert pace.shared(functions, "123") == set(functions) - pace.shared(functions, "0")
+    assert sorted("".join(guests.TURNS.values())) == ["0", "1", "2", "3"]
 
 
 def test_lines_of_several_guests_bear_their_names() -> None:

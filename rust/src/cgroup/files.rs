@@ -97,7 +97,8 @@ impl Directory {
 
     /// The whole of a file.
     pub(super) fn read(&self, name: &str) -> Option<String> {
-        whole(self.file(name, OFlags::RDONLY).ok()?)
+        let file = self.file(name, OFlags::RDONLY).ok()?;
+        whole(|text| rustix::io::read(&file, spare_capacity(text)))
     }
 
     /// Likewise of the one file that this directory keeps open: the one that was first asked for here.
@@ -107,7 +108,10 @@ impl Directory {
             let _ = self.again.set((name, Ours::new(file)));
         }
         match self.again.get() {
-            Some((kept, file)) if *kept == name => whole(file),
+            Some((kept, file)) if *kept == name => whole(|text| {
+                let from = text.len() as u64;
+                rustix::io::pread(file, spare_capacity(text), from)
+            }),
             _ => self.read(name),
         }
     }
@@ -129,12 +133,11 @@ impl Directory {
     }
 }
 
-/// From its beginning. The kernel gives all lines that fit, so that a read which leaves room for one more has seen the end.
-fn whole(file: impl AsFd) -> Option<String> {
+/// The kernel gives all lines that fit, so that a read which leaves room for one more has seen the end.
+fn whole(mut more: impl FnMut(&mut Vec<u8>) -> Result<usize, Errno>) -> Option<String> {
     let mut text = Vec::with_capacity(AT_ONCE);
     loop {
-        let at = text.len() as u64;
-        let got = rustix::io::retry_on_intr(|| rustix::io::pread(&file, spare_capacity(&mut text), at)).ok()?;
+        let got = rustix::io::retry_on_intr(|| more(&mut text)).ok()?;
         if got == 0 || text.capacity() - text.len() >= LONGEST_LINE {
             return String::from_utf8(text).ok();
         }

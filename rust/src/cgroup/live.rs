@@ -38,7 +38,7 @@ impl Groups {
     /// `first` is PID 1 of the container, for what no group counts.
     pub fn live_stats(&self, first: Option<i32>) -> LiveStats {
         let mut now = LiveStats::default();
-        [now.cpu_usec, now.cpu_user_usec, now.cpu_system_usec] = self.cpu_counters();
+        [now.cpu_usec, now.cpu_user_usec, now.cpu_system_usec] = self.cpu_counters(Directory::read_again);
         if let Some((version, directory)) = self.counted(Controller::Memory) {
             memory(version, directory, &mut now);
             now.memory_peak = now.memory_peak.map(|peak| peak + self.uncharged);

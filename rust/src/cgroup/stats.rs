@@ -28,7 +28,7 @@ pub struct Counters {
 impl Groups {
     pub fn counters(&self) -> Counters {
         let mut counters = Counters::default();
-        [counters.cpu_usec, counters.cpu_user_usec, counters.cpu_system_usec] = self.cpu_counters();
+        [counters.cpu_usec, counters.cpu_user_usec, counters.cpu_system_usec] = self.cpu_counters(Directory::read);
         if let Some((version, directory)) = self.counted(Controller::Memory) {
             memory(version, directory, &mut counters);
             counters.memory_peak = counters.memory_peak.map(|peak| peak + self.uncharged);
@@ -49,9 +49,9 @@ impl Groups {
     }
 
     /// Microseconds: all, of the user, of the kernel.
-    pub(super) fn cpu_counters(&self) -> [Option<u64>; 3] {
+    pub(super) fn cpu_counters(&self, read: fn(&Directory, &'static str) -> Option<String>) -> [Option<u64>; 3] {
         if let Some((_, directory)) = self.counted(Controller::Unified) {
-            let text = directory.read_again("cpu.stat").unwrap_or_default();
+            let text = read(directory, "cpu.stat").unwrap_or_default();
             return ["usage_usec", "user_usec", "system_usec"].map(|key| parse::keyed(&text, key));
         }
         let usec = |file| self.counted(Controller::Cpuacct)?.1.number(file).map(|nsec| nsec / 1000);

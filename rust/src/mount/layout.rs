@@ -289,6 +289,12 @@ impl Build<'_> {
 
     fn settings(&mut self) {
         let spaces = self.spec.spaces;
+        if self.spec.admin && self.facts.user_namespace {
+            // No control group namespace but ours, now or later: one of the command's own could be mounted, and in it lie the
+            // limits of this container and of whatever else belongs to a plain user.
+            let ours = if spaces.cgroup == Space::New { "1" } else { "0" };
+            self.inside.sysctl("user.max_cgroup_namespaces", ours);
+        }
         if spaces.net == Space::New && spaces.pid == Space::New {
             let last = self.facts.last_to_ping;
             self.inside.sysctl("net.ipv4.ping_group_range", &format!("0 {last}"));

@@ -58,6 +58,8 @@ pub struct Wanted<'a> {
     pub masked_paths: &'a [String],
     pub readonly_paths: &'a [String],
     pub no_new_privileges: bool,
+    /// The command has CAP_SYS_ADMIN.
+    pub admin: bool,
     pub read_only: bool,
     pub tty: bool,
     pub window: (u16, u16),

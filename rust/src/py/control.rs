@@ -4,6 +4,7 @@ use super::container::Container;
 use super::errors::raise;
 use super::foreign::Foreign;
 use crate::cgroup::{LiveStats, Resource};
+use crate::spawn::control::Measured;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::os::fd::IntoRawFd;
@@ -27,6 +28,15 @@ pub enum Either<'py> {
     Found(PyRef<'py, Foreign>),
 }
 
+impl Either<'_> {
+    fn measured(&self) -> &dyn Measured {
+        match self {
+            Either::Own(own) => &*own.handle,
+            Either::Found(found) => &*found.handle,
+        }
+    }
+}
+
 fn numbers(now: &LiveStats) -> Numbers {
     let parts = now.breakdown;
     (
@@ -42,16 +52,8 @@ fn numbers(now: &LiveStats) -> Numbers {
 
 #[pyfunction]
 pub fn container_stats(py: Python<'_>, container: Either<'_>) -> PyResult<Numbers> {
-    let now = match &container {
-        Either::Own(own) => {
-            let handle = &own.handle;
-            py.detach(|| handle.stats())
-        }
-        Either::Found(found) => {
-            let handle = &found.handle;
-            py.detach(|| handle.stats())
-        }
-    };
+    let container = container.measured();
+    let now = py.detach(|| container.stats());
     now.map(|now| numbers(&now)).map_err(|error| raise(py, error))
 }
 
@@ -92,16 +94,7 @@ pub fn container_pressure(
 ) -> PyResult<i32> {
     let of = Resource::parse(resource).ok_or_else(|| PyValueError::new_err("resource"))?;
     let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    let (stall, window) = (time(stall), time(window));
-    let trigger = match &container {
-        Either::Own(own) => {
-            let handle = &own.handle;
-            py.detach(|| handle.pressure_trigger(of, full, stall, window))
-        }
-        Either::Found(found) => {
-            let handle = &found.handle;
-            py.detach(|| handle.pressure_trigger(of, full, stall, window))
-        }
-    };
+    let container = container.measured();
+    let trigger = py.detach(|| container.pressure_trigger(of, full, time(stall), time(window)));
     trigger.map(IntoRawFd::into_raw_fd).map_err(|error| raise(py, error))
 }

@@ -1,13 +1,14 @@
 //! What was asked against who asks: refused before anything is looked up. Makes and opens nothing.
 
 use super::engine::Engine;
-use super::spec::{Mount, MountKind, Root, Spec, UserSpace};
+use super::spec::{Mount, MountKind, Root, Space, Spec, UserSpace};
 use crate::error::{Error, Result};
 use crate::security::{capabilities, maps};
 use crate::sys::host;
 
 pub fn all(engine: &Engine, spec: &Spec) -> Result<()> {
     user_namespace(engine, spec)?;
+    admin(spec)?;
     landlock(spec)?;
     spec.mounts.iter().try_for_each(|mount| owner(engine, spec, mount))?;
     descriptors(spec)
@@ -22,6 +23,18 @@ fn user_namespace(engine: &Engine, spec: &Spec) -> Result<()> {
         return Err(Error::Value("security: user_namespace=\"host\" with Image.host() needs no_new_privileges".into()));
     }
     Ok(())
+}
+
+/// What locks the read-only flags and masks beneath CAP_SYS_ADMIN is set up through a /proc that can be written to.
+fn admin(spec: &Spec) -> Result<()> {
+    let locked = spec.user_space != UserSpace::Host && capabilities::has_admin(spec.capabilities);
+    if !locked || spec.spaces.pid == Space::New || spec.spaces.mnt != Space::New {
+        return Ok(());
+    }
+    let cause = "a command that has CAP_SYS_ADMIN sits in one more user namespace, which nobody can set up through the read-only /proc \
+                 that a shared namespace brings";
+    let fix = "capabilities without SYS_ADMIN, or as root security=Security(user_namespace=\"host\", ...)";
+    Err(Error::unsupported("namespaces['pid']", cause, fix))
 }
 
 /// Left out where nobody wrote it; what was written is not.

@@ -21,9 +21,15 @@ const EOPNOTSUPP: i32 = 95;
 const BYTES_PER_INODE: u64 = 4096;
 const LEAST_INODES: u64 = 64;
 
-impl Handle {
+/// A container that can be looked at, of this process or of another one.
+pub trait Measured: Sync {
     /// What it uses at this moment.
-    pub fn stats(&self) -> Result<LiveStats> {
+    fn stats(&self) -> Result<LiveStats>;
+    fn pressure_trigger(&self, of: Resource, full: bool, stall: Duration, window: Duration) -> Result<OwnedFd>;
+}
+
+impl Measured for Handle {
+    fn stats(&self) -> Result<LiveStats> {
         let counted = self.with_live(|live| Ok(live.groups.as_ref().is_some_and(|groups| !groups.is_empty())))?;
         let first = if counted { None } else { self.first()? };
         self.with_live(|live| {
@@ -37,6 +43,12 @@ impl Handle {
         })
     }
 
+    fn pressure_trigger(&self, of: Resource, full: bool, stall: Duration, window: Duration) -> Result<OwnedFd> {
+        self.with_live(|live| groups(live)?.pressure_trigger(of, full, stall, window))
+    }
+}
+
+impl Handle {
     /// Back when every task has stopped, or goes on.
     pub fn freeze(&self, stop: bool) -> Result<()> {
         if !stop {
@@ -50,10 +62,6 @@ impl Handle {
         })?;
         // Not while others cannot get at it: they may want to kill it.
         stopping.wait().inspect_err(|_| drop(self.with_live(|live| live.frozen(false))))
-    }
-
-    pub fn pressure_trigger(&self, of: Resource, full: bool, stall: Duration, window: Duration) -> Result<OwnedFd> {
-        self.with_live(|live| groups(live)?.pressure_trigger(of, full, stall, window))
     }
 
     pub fn oom_watch(&self) -> Result<Option<OomWatch>> {

@@ -2,8 +2,7 @@
 
 use super::causes::MEMFD_NOEXEC;
 use super::keeper::{Keeper, Privileges};
-use super::registry;
-use super::upper;
+use super::{registry, upper};
 use crate::cgroup::{self, Place};
 use crate::error::{Error, Result};
 use crate::image::skeleton;

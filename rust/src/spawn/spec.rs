@@ -2,6 +2,7 @@
 
 use crate::mount::wanted::Wanted;
 pub use crate::mount::wanted::{Content, File, Mount, MountKind, Space, Spaces};
+use crate::security::capabilities;
 use crate::security::maps::Lines;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -127,6 +128,7 @@ impl Spec {
             masked_paths: &self.masked_paths,
             readonly_paths: &self.readonly_paths,
             no_new_privileges: self.no_new_privileges,
+            admin: capabilities::has_admin(self.capabilities),
             read_only: self.read_only,
             tty: self.tty,
             window: self.window,

@@ -13,13 +13,18 @@ const STACK: usize = 128 * 1024;
 const USUAL: usize = 256 * 1024;
 const ALIGNED: usize = 16;
 
+/// Memory that one process works in, and the word in which the kernel names the process that it forks onto that memory, for as long as
+/// that one is there.
+pub struct Workspace<'a> {
+    pub memory: Arena<'a>,
+    pub guest: &'a AtomicI32,
+}
+
 /// What a process beside has to itself, until it ends.
 pub struct Place {
     /// What it was told.
     pub told: &'static mut [u8],
-    pub made: Arena<'static>,
-    /// The process that it forks onto this memory is named here, and no longer than it is on it.
-    pub guest: &'static AtomicI32,
+    pub workspace: Workspace<'static>,
 }
 
 /// Stands at the beginning of a place.
@@ -50,6 +55,13 @@ pub struct Sizes<'a> {
     pub told: usize,
     pub begins: &'a [u8],
     pub made: usize,
+}
+
+impl<'a> Workspace<'a> {
+    pub fn of(bytes: &'a mut [u8]) -> Result<Workspace<'a>> {
+        let mut memory = Arena::of(bytes);
+        Ok(Workspace { guest: memory.word()?, memory })
+    }
 }
 
 impl<const N: usize> Places<N> {
@@ -155,5 +167,6 @@ extern "C" fn enter<T: Copy + 'static>(at: *mut u8) -> ! {
     // SAFETY: likewise; what lies before `begin` and from the stack on is not among them.
     let free = unsafe { core::slice::from_raw_parts_mut(at.add(begin), head.length - STACK - begin) };
     let (told, made) = free.split_at_mut(head.told);
-    exit_group((head.body)(head.task, Place { told, made: Arena::of(made), guest: &head.guest }))
+    let workspace = Workspace { memory: Arena::of(made), guest: &head.guest };
+    exit_group((head.body)(head.task, Place { told, workspace }))
 }

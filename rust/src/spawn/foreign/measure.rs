@@ -4,7 +4,7 @@ use super::{Foreign, Inner, State};
 use crate::cgroup::{Found, LiveStats, Resource};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
-use crate::spawn::control::{ended, ours};
+use crate::spawn::control::{Measured, ended, ours};
 use crate::spawn::handle::pid_of;
 use crate::spawn::waiting;
 use crate::sys::net::Received;
@@ -15,9 +15,9 @@ use std::time::Duration;
 
 const EMFILE: i32 = 24;
 
-impl Foreign {
-    /// What it uses at this moment. Nothing is kept: it may be given other groups meanwhile.
-    pub fn stats(&self) -> Result<LiveStats> {
+impl Measured for Foreign {
+    /// Nothing is kept: it may be given other groups meanwhile.
+    fn stats(&self) -> Result<LiveStats> {
         let (groups, first) = self.measured()?;
         let by_tree = if groups.is_empty() { Some(pid_of(&first)).filter(|pid| *pid > 0) } else { None };
         let mut now = groups.live_stats(by_tree);
@@ -28,10 +28,12 @@ impl Foreign {
         Ok(now)
     }
 
-    pub fn pressure_trigger(&self, of: Resource, full: bool, stall: Duration, window: Duration) -> Result<OwnedFd> {
+    fn pressure_trigger(&self, of: Resource, full: bool, stall: Duration, window: Duration) -> Result<OwnedFd> {
         self.measured()?.0.pressure_trigger(of, full, stall, window)
     }
+}
 
+impl Foreign {
     /// Its groups, and the pidfd of its PID 1.
     fn measured(&self) -> Result<(Found, Arc<Ours>)> {
         let mut state = self.attached()?;
