@@ -54,7 +54,6 @@ class Process:
                     if left >= 0:
                         os.close(left)
                 raise
-        self._watch = Watch(native.fileno(), lambda: self._sync.poll() is not None)
 
     _text: Text
     _files: dict[str, Any]

@@ -60,6 +60,12 @@ class Container:
         """Return a descriptor of its terminal's outer end, for the caller to close; -1 where there is none."""
     def poll(self) -> bool:
         """Tell whether it has ended. Waits for nothing."""
+    def nudge(self) -> None:
+        """Wake a keeper that was stopped and owes an end.
+
+        Raises:
+            SetupError: what was killed does not die.
+        """
     def wait(self, timeout: float | None) -> bool:
         """Wait for its end; False where `timeout` seconds passed first. Signals of the main thread are served."""
     def outcome(self) -> Outcome | None:

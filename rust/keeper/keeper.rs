@@ -1,6 +1,6 @@
 //! The keeper's loop: requests of its one host, deaths, timers, clean-up. Never blocks on a container.
 
-use crate::account::{last_words, measure_upper, spent_cpu_time};
+use crate::account::{self, last_words, measure_upper, spent_cpu_time};
 use crate::agents::Agents;
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
@@ -312,6 +312,7 @@ impl Keeper {
         if container.porter > 0 {
             return self.bury_later(index);
         }
+        let unseen = account::unseen(container);
         // Without waiting: whatever brought us here, the keeper never blocks on a container.
         let Ok((1.., status, usage)) = process::wait4(container.pid, WALL | WNOHANG) else { return };
         if container.shares_pids {
@@ -338,7 +339,8 @@ impl Keeper {
         };
         measure_upper(container.upper, &mut ended);
         container.log.end_all(self.message);
-        let length = last_words(container, self.message, &mut ended);
+        let mut length = last_words(container, self.message, &mut ended);
+        length += account::append(&ended, unseen.bytes(), &mut self.message[length..wire::EVIDENCE_MAX]);
         self.report.clear();
         self.report.put_u8(record::ENDED);
         ended.write(&mut self.report);

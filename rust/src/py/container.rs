@@ -75,6 +75,11 @@ handle_methods! { Container {
         py.detach(|| self.handle.runs()).map_err(|error| raise(py, error))
     }
 
+    /// For who waits elsewhere for an end that is owed: wakes a keeper that was stopped, and raises where what was killed does not die.
+    fn nudge(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.handle.impatient()).map_err(|error| raise(py, error))
+    }
+
     fn take_pipes(&self, py: Python<'_>) -> PyResult<Pipes> {
         py.detach(|| self.handle.take_pipes()).map(given).map_err(|error| raise(py, error))
     }

@@ -156,7 +156,7 @@ impl Handle {
     }
 
     /// A keeper that was stopped is woken when it owes an end; what was killed and does not die is waited for no longer.
-    fn impatient(&self) -> Result<()> {
+    pub fn impatient(&self) -> Result<()> {
         let slot = self.slot()?;
         let (Some(live), now) = (&slot.live, sys::process::now()) else { return Ok(()) };
         if now >= live.overdue {
