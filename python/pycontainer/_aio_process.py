@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import timedelta
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Literal, Self
 
+    from pycontainer._commands import ExecProcess as ExecOnThreads
     from pycontainer._lines import Lines
     from pycontainer._result import Result
 
@@ -54,7 +55,6 @@ class Process:
                     if left >= 0:
                         os.close(left)
                 raise
-        self._watch = Watch(native.fileno(), lambda: self._sync.poll() is not None)
 
     _text: Text
     _files: dict[str, Any]
@@ -212,7 +212,9 @@ class Process:
 class ExecProcess(Process):
     """A command beside the first one of a container; leaving its block kills it and its children."""
 
-    def __init__(self, sync: _process.ExecProcess) -> None:
+    _sync: ExecOnThreads
+
+    def __init__(self, sync: ExecOnThreads) -> None:
         self._sync = sync
 
     @property
@@ -223,6 +225,16 @@ class ExecProcess(Process):
             return None
         output = [self._output("stdout"), self._output("stderr")]
         return result_of_exec(sync._container, self.args, sync._end, output, ())
+
+    def logs(self, stream: Literal["stdout", "stderr"] | None = None) -> Any:
+        """Return all that is kept of a logged stream, or of both, one after the other."""
+        return self._sync.logs(stream)
+
+    def _output(self, name: str) -> Any:
+        return self._sync._output(name) if name in self._sync._logged() else super()._output(name)
+
+    def _log_lines(self) -> Lines | None:
+        return self._sync._logged_lines() if self._sync._logged() else None
 
     async def __aenter__(self) -> Self:
         return self

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class BesideSpec:
     """One more command of a container: what is not said is as with its first one."""
 
-    def __init__(self, first: Spec, given: Mapping[str, Any], *, handle: bool) -> None:
-        self.handle = handle
+    def __init__(self, first: Spec, given: Mapping[str, Any], *, handle: bool, unsaid: str = "null") -> None:
+        self.handle, self._unsaid = handle, unsaid
         self.argv = list(_arguments.command(given["args"]))
         self.tty = parse_bool(given["tty"], "tty")
         self.window = (0, 0) if not self.tty else own_window() if handle else (24, 80)
@@ -49,7 +49,7 @@ class BesideSpec:
     def _streams(self, given: Mapping[str, Any]) -> None:
         self.input: bytes | None = None
         if self.handle:
-            self.stdin, self.stdout, self.stderr = streams_of_handle(given, "null", self.tty)
+            self.stdin, self.stdout, self.stderr = streams_of_handle(given, self._unsaid, self.tty)
             return
         self.stdin, self.stdout, self.stderr = ("null", -1), ("capture", -1), ("capture", -1)
         if given["input"] is not None:

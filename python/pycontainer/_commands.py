@@ -7,13 +7,15 @@ from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound, NotSupported
 from pycontainer._failures import TimeoutExpired
 from pycontainer._lines import OUTPUTS
-from pycontainer._process import ExecProcess, Text, result_of_exec
+from pycontainer._logs import Logged
+from pycontainer._process import Text, result_of_exec
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
+    from types import TracebackType
     from typing import Any
 
     from pycontainer._options import Stream
@@ -21,11 +23,53 @@ if TYPE_CHECKING:
     from pycontainer._spec import Spec
     from pycontainer._types import Arg
 
+# Seconds after which what was killed is taken for what does not die.
+_PATIENCE = 10.0
+
+
+class ExecProcess(Logged):
+    """A command beside the first one of a container; leaving its block kills it and its children."""
+
+    def __init__(self, container: Any, native: Any, args: Any, spec: Any, text: Text, *, adopt: bool = True) -> None:
+        self._container, self._native, self.args, self._text = container, native, args, text
+        self._kinds = (spec.stdin[0], spec.stdout[0], spec.stderr[0])
+        self._has_tty = spec.tty
+        if adopt:
+            self._adopt()
+        else:
+            self._files, self._kept, self._pid = {}, {}, native.command()[0]
+
+    @property
+    def _tty(self) -> bool:
+        return bool(self._has_tty)
+
+    @property
+    def result(self) -> Result[Any] | None:
+        """What it came to; None while it runs."""
+        if self.poll() is None:
+            return None
+        output = [self._output("stdout"), self._output("stderr")]
+        return result_of_exec(self._container, self.args, self._end, output, ())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Kill what still runs of it and of its children, and wait for their end."""
+        super().__exit__(kind, error, traceback)
+        self._native.wait_gone(_PATIENCE)
+
+    def _open(self) -> None:
+        self._begun()
+
+    def __repr__(self) -> str:
+        return f"<Process args={self.args!r} pid={self._pid} returncode={self.returncode}>"
+
 
 class Commands:
     """What Container runs in itself."""
 
     _spec: Spec
+    _owns: bool
 
     if TYPE_CHECKING:
 
@@ -102,7 +146,8 @@ class Commands:
         """Start a command in the container, and come back when it runs.
 
         Args:
-            stdin, stdout, stderr: PIPE, a descriptor or a file; what is not given is empty, or dropped.
+            stdin, stdout, stderr: PIPE, a descriptor, a file. A stdin that is not given is empty, an output logged, as
+                the container's own; dropped where the container is another process's.
             tty: a terminal of its own, of the size of this process's one, or 24 rows of 80; resize() changes that.
             args, user, env, cwd, text, encoding, errors: as of exec().
 
@@ -112,7 +157,7 @@ class Commands:
         """
         given = {**locals(), "timeout": None, "input": None}
         text_of = Text(given)
-        spec = BesideSpec(self._spec, given, handle=True)
+        spec = BesideSpec(self._spec, given, handle=True, unsaid="log" if self._owns else "null")
         native = self._running()
         self._can_exec()
         try:

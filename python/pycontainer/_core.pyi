@@ -60,6 +60,12 @@ class Container:
         """Return a descriptor of its terminal's outer end, for the caller to close; -1 where there is none."""
     def poll(self) -> bool:
         """Tell whether it has ended. Waits for nothing."""
+    def nudge(self) -> None:
+        """Wake a keeper that was stopped and owes an end.
+
+        Raises:
+            SetupError: what was killed does not die.
+        """
     def wait(self, timeout: float | None) -> bool:
         """Wait for its end; False where `timeout` seconds passed first. Signals of the main thread are served."""
     def outcome(self) -> Outcome | None:
@@ -173,6 +179,10 @@ class Exec:
         """Return how it ended; None while it runs."""
     def wait(self, timeout: float | None) -> dict[str, Any] | None:
         """Wait for its end: returncode, reason, lost, wall, cpu_user, cpu_system, memory_peak; None: the time passed."""
+    def log(self) -> ContainerLog | None:
+        """Return what it has printed; None where that is not kept. Waits a moment for what it wrote before its end."""
+    def listen(self) -> int:
+        """Return a socket for the caller: a byte when something was written to the log, its end with the streams'."""
     def is_gone(self) -> bool:
         """Tell whether nothing is left of what came of it, after `kill`."""
     def wait_gone(self, timeout: float) -> bool:

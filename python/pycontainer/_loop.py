@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pycontainer._lines import Lines
 
 _PIECE = 1 << 16
+# Seconds between two nudges, as of every wait in a thread.
+_TICK = 1.024
 # As much as a pipe can hold (fs.pipe-max-size, unless root raised it).
 _PIPE_MAX = 1 << 20
 
@@ -25,11 +27,12 @@ class Watch:
     Args:
         fileno: the descriptor, or -1 where there is nothing to wait for any more.
         look: tells whether it has happened; may raise what it learns instead.
+        nudge: called now and then meanwhile: wakes a keeper that was stopped, and raises where waiting is in vain.
     """
 
-    def __init__(self, fileno: int, look: Callable[[], bool]) -> None:
-        self._fd, self._look = fileno, look
-        self._waiting: set[asyncio.Future[None]] = set()
+    def __init__(self, fileno: int, look: Callable[[], bool], nudge: Callable[[], None] | None = None) -> None:
+        self._fd, self._look, self._nudge = fileno, look, nudge
+        self._waiting: set[asyncio.Future[bool]] = set()
 
     async def until(self, seconds: float | None = None) -> bool:
         """Return True once it has happened, False where the time passes first."""
@@ -39,17 +42,21 @@ class Watch:
             left = None if deadline is None else deadline - loop.time()
             if left is not None and left <= 0:
                 return False
-            await self._news(loop, left)
+            if self._nudge is None:
+                await self._news(loop, left)
+            elif not await self._news(loop, _TICK if left is None else min(left, _TICK)):
+                self._nudge()
         return True
 
-    async def _news(self, loop: asyncio.AbstractEventLoop, left: float | None) -> None:
+    async def _news(self, loop: asyncio.AbstractEventLoop, left: float | None) -> bool:
+        """Return False where the time passed first."""
         if not self._waiting:
             loop.add_reader(self._fd, self._wake)
-        future = loop.create_future()
+        future: asyncio.Future[bool] = loop.create_future()
         self._waiting.add(future)
-        timer = None if left is None else loop.call_later(left, _settle, future)
+        timer = None if left is None else loop.call_later(left, _settle, future, False)
         try:
-            await future
+            return await future
         finally:
             if timer is not None:
                 timer.cancel()
@@ -59,7 +66,7 @@ class Watch:
 
     def _wake(self) -> None:
         for future in self._waiting:
-            _settle(future)
+            _settle(future, True)
 
 
 def news_of(listener: int, lines: Lines) -> Callable[[], bool]:
@@ -76,9 +83,9 @@ def news_of(listener: int, lines: Lines) -> Callable[[], bool]:
     return look
 
 
-def _settle(future: asyncio.Future[None]) -> None:
+def _settle(future: asyncio.Future[bool], news: bool) -> None:
     if not future.done():
-        future.set_result(None)
+        future.set_result(news)
 
 
 class Exchange:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 
 _PIECE = 1 << 16
-# Seconds after which what was killed is taken for what does not die.
-_PATIENCE = 10.0
 
 
 class Text:
@@ -312,41 +310,6 @@ class Process:
         self._native.kill("killed")
         self._close_files()
         self.wait()
-
-
-class ExecProcess(Process):
-    """A command beside the first one of a container; leaving its block kills it and its children."""
-
-    def __init__(self, container: Any, native: Any, args: Any, spec: Any, text: Text, *, adopt: bool = True) -> None:
-        self._container, self._native, self.args, self._text = container, native, args, text
-        self._kinds = (spec.stdin[0], spec.stdout[0], spec.stderr[0])
-        self._has_tty = spec.tty
-        if adopt:
-            self._adopt()
-        else:
-            self._files, self._kept, self._pid = {}, {}, native.command()[0]
-
-    @property
-    def _tty(self) -> bool:
-        return bool(self._has_tty)
-
-    @property
-    def result(self) -> Result[Any] | None:
-        """What it came to; None while it runs."""
-        if self.poll() is None:
-            return None
-        output = [self._output("stdout"), self._output("stderr")]
-        return result_of_exec(self._container, self.args, self._end, output, ())
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Kill what still runs of it and of its children, and wait for their end."""
-        super().__exit__(kind, error, traceback)
-        self._native.wait_gone(_PATIENCE)
-
-    def __repr__(self) -> str:
-        return f"<Process args={self.args!r} pid={self._pid} returncode={self.returncode}>"
 
 
 def result_of_exec(container: Any, args: Any, end: Any, output: Any, truncated: Any) -> Result[Any]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 
-from pycontainer import _container, _events, _outcome, _process, _waiting, _waiting_loop
+from pycontainer import _commands, _container, _events, _outcome, _waiting, _waiting_loop
 from pycontainer._aio_control import Control
 from pycontainer._aio_events import events
 from pycontainer._aio_process import ExecProcess, Process, seconds_of
+from pycontainer._aio_run import alone, ends_of, remove
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound
 from pycontainer._failures import TimeoutExpired
@@ -110,13 +111,13 @@ class Container(Control, Process):
         except CommandNotFound as error:
             raise _outcome.with_mount_hint(error, sync._spec) from None
         except asyncio.CancelledError:
-            await to_the_end(_remove(native))
+            await to_the_end(remove(native))
             raise
         sync._native, sync._files, sync._kept = native, {}, {}
         sync._pid = native.command()[0]
         _events.started(sync)
         self._files, self._kept, self._text = {}, {}, sync._text
-        self._watch = Watch(native.fileno(), lambda: sync.poll() is not None)
+        self._watch = Watch(native.fileno(), lambda: sync.poll() is not None, native.nudge)
 
     async def _whole(self, data: bytes, seconds: float | None, check: bool) -> Result[Any]:
         """Feed it, keep what comes, and make the Result at its end."""
@@ -128,7 +129,7 @@ class Container(Control, Process):
             if limits.output_kills:
                 native.kill("output")
 
-        exchange = Exchange(_ends(native, sync._tty, bool(data)), data, limits.output, too_much)  # type: ignore[attr-defined]
+        exchange = Exchange(ends_of(native, sync._tty, bool(data)), data, limits.output, too_much)  # type: ignore[attr-defined]
         try:
             expired = not await self._watch.until(seconds)
             if expired:
@@ -137,6 +138,8 @@ class Container(Control, Process):
         finally:
             exchange.finish()
         sync._kept, sync._cut = exchange.kept, exchange.cut
+        if sync._tty:  # both are one, as run() says it
+            sync._kept["stderr"] = bytearray()
         result = sync.result
         assert result is not None
         if expired and result.reason == Reason.TIMEOUT:
@@ -159,7 +162,7 @@ class Container(Control, Process):
             await self.communicate(input, timeout)
         except TimeoutExpired as expired:
             self._sync._native.kill("timeout")
-            await to_the_end(self.wait())
+            await to_the_end(self._watch.until())
             result = self.result
             assert result is not None
             raise TimeoutExpired(self.args, expired.timeout, result.stdout, result.stderr, result=result) from None
@@ -216,7 +219,7 @@ class Container(Control, Process):
             if spec.output_kills:
                 native.kill("output")
 
-        exchange = Exchange(_ends(native, spec.tty, input is not None), data, spec.output, too_much)
+        exchange = Exchange(ends_of(native, spec.tty, input is not None), data, spec.output, too_much)
         try:
             if not await watch.until(seconds):
                 native.kill("timeout")
@@ -254,9 +257,10 @@ class Container(Control, Process):
         """Start a command in the container, and come back when it runs."""
         given = {**locals(), "timeout": None, "input": None}
         text_of = Text(given)
-        native, spec = await self._launch(given)
-        process = ExecProcess(_process.ExecProcess(self._sync, native, args, spec, text_of, adopt=False))
+        native, spec = await self._launch(given, "log" if self._sync._owns else "null")
+        process = ExecProcess(_commands.ExecProcess(self._sync, native, args, spec, text_of, adopt=False))
         try:
+            process._watch = Watch(native.fileno(), lambda: process._sync.poll() is not None)
             await process._adopt(text_of, (spec.stdin[0], spec.stdout[0], spec.stderr[0]))
         except BaseException:
             native.kill("killed")
@@ -264,9 +268,9 @@ class Container(Control, Process):
             raise
         return process
 
-    async def _launch(self, given: Mapping[str, Any]) -> tuple[Any, BesideSpec]:
+    async def _launch(self, given: Mapping[str, Any], unsaid: str = "null") -> tuple[Any, BesideSpec]:
         """Start a command beside the first one, and leave its pipes alone."""
-        spec = BesideSpec(self._sync._spec, given, handle=True)
+        spec = BesideSpec(self._sync._spec, given, handle=True, unsaid=unsaid)
         running = self._sync._running()
         self._sync._can_exec()
         native = running.launch(spec)
@@ -306,13 +310,6 @@ class Container(Control, Process):
         return repr(self._sync)
 
 
-async def _remove(native: Any) -> None:
-    """End a container that nobody got."""
-    native.kill("killed")
-    await Watch(native.fileno(), native.poll).until()
-    native.close()
-
-
 async def run(
     args: Sequence[Arg] | None = None,
     *,
@@ -346,16 +343,10 @@ async def run(
     seconds = seconds_of(timeout)
     if seconds is not None and seconds <= 0:
         raise TimeoutExpired(container.args, seconds)
+    if _events.hub is None and not tty:
+        return await alone(container._sync, data, seconds, check)
     try:
         await container._begin()
         return await container._whole(data, seconds, check)
     finally:
         await to_the_end(container.close())
-
-
-def _ends(native: Any, tty: bool, has_input: bool) -> list[int]:
-    """Our ends of the pipes; a terminal is stdin, where something is to be typed, and stdout."""
-    ends = list(native.take_pipes())
-    if tty:
-        ends[:2] = [native.terminal() if has_input else -1, native.terminal()]
-    return ends

@@ -1,9 +1,10 @@
 //! What a container used, and what it said at its end: the numbers and words of its last record. Changes nothing.
 
 use crate::container::Container;
+use crate::evidence;
 use crate::sys::constants::*;
 use crate::sys::{Errno, fs, net};
-use crate::wire::{Ended, Reader, flag, outcome, record};
+use crate::wire::{self, Ended, Fixed, Reader, flag, outcome, record};
 
 pub fn measure_upper(upper: i32, ended: &mut Ended) {
     if upper < 0 {
@@ -48,6 +49,26 @@ pub fn last_words(container: &Container, buffer: &mut [u8], ended: &mut Ended) -
         }
     }
     kept
+}
+
+/// What the kernel says of a command that is PID 1, where it ended before anybody looked: until it is waited for, the kernel knows.
+pub fn unseen(container: &Container) -> Fixed<{ wire::EVIDENCE_MAX }> {
+    let mut seen = Fixed::new();
+    if container.flags & flag::PID1 != 0 && container.started == 0 {
+        evidence::of_process(container.pid, container.flags, &mut seen);
+    }
+    seen
+}
+
+/// All of it; nothing where there is no room, or where it never was the command. Returns how much.
+pub fn append(ended: &Ended, bytes: &[u8], room: &mut [u8]) -> usize {
+    match room.get_mut(..bytes.len()) {
+        Some(place) if ended.outcome != outcome::FAILED => {
+            place.copy_from_slice(bytes);
+            bytes.len()
+        }
+        _ => 0,
+    }
 }
 
 /// The command's own status and times, and whether they are there: the first record has the start only, and where the command is

@@ -1,17 +1,17 @@
 //! The keeper's loop: requests of its one host, deaths, timers, clean-up. Never blocks on a container.
 
-use crate::account::{last_words, measure_upper, spent_cpu_time};
+use crate::account::{self, last_words, measure_upper, spent_cpu_time};
 use crate::agents::Agents;
 use crate::cache::Cache;
 use crate::container::{Container, NEVER, Table};
 use crate::kept::Kept;
-use crate::log::{Came, Listeners};
-use crate::scribes::Scribes;
+use crate::log::Listeners;
 use crate::oom;
 use crate::pid1;
 use crate::porter;
 use crate::prelude::Prelude;
 use crate::remove;
+use crate::scribes::Scribes;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Credentials};
@@ -210,7 +210,7 @@ impl Keeper {
     /// watched, under an index that somebody else has by then.
     pub fn forget(&mut self, index: usize) {
         let Some(container) = self.table.get(index) else { return };
-        let [stdout, stderr] = container.log.pipes;
+        let (id, [stdout, stderr]) = (container.id, container.log.pipes);
         for fd in [container.pidfd, container.control, container.oom_event, container.porter_fd, stdout, stderr] {
             if fd >= 0 {
                 process::epoll_remove(self.epoll.raw(), fd);
@@ -219,26 +219,8 @@ impl Keeper {
         porter::end((container.porter, container.porter_fd));
         self.table.remove(index);
         self.listeners.forget(index);
+        self.end_scribes(id);
         self.see_out(index);
-    }
-
-    /// One piece of one stream: the other containers' come in between.
-    fn log(&mut self, index: usize, stream: usize) {
-        let Some(container) = self.table.get(index) else { return };
-        let came = container.log.take(stream, self.message);
-        if came == Came::Nothing {
-            return;
-        }
-        if came == Came::End {
-            process::epoll_remove(self.epoll.raw(), container.log.pipes[stream]);
-            container.log.end(stream);
-        }
-        if container.log.listeners > 0 {
-            container.log.listeners = self.listeners.tell(index);
-        }
-        if matches!(came, Came::TooMuch(_)) && container.log.cap_kills {
-            self.kill(index, cause::OUTPUT);
-        }
     }
 
     /// The first cause counts. PID 1 of ours is asked to end everything and to reap it: what dies with it uncollected is in nobody's
@@ -319,6 +301,7 @@ impl Keeper {
         if container.porter > 0 {
             return self.bury_later(index);
         }
+        let unseen = account::unseen(container);
         // Without waiting: whatever brought us here, the keeper never blocks on a container.
         let Ok((1.., status, usage)) = process::wait4(container.pid, WALL | WNOHANG) else { return };
         if container.shares_pids {
@@ -345,15 +328,14 @@ impl Keeper {
         };
         measure_upper(container.upper, &mut ended);
         container.log.end_all(self.message);
-        let id = container.id;
-        let length = last_words(container, self.message, &mut ended);
+        let mut length = last_words(container, self.message, &mut ended);
+        length += account::append(&ended, unseen.bytes(), &mut self.message[length..wire::EVIDENCE_MAX]);
         self.report.clear();
         self.report.put_u8(record::ENDED);
         ended.write(&mut self.report);
         self.report.put_bytes(&self.message[..length]);
         let _ = net::send(container.report, self.report.bytes(), &[], MSG_DONTWAIT);
         self.visitors.tell(index, self.report.bytes());
-        self.end_scribes(id);
         self.forget(index);
     }
 

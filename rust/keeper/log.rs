@@ -2,10 +2,11 @@
 //!
 //! Nothing blocks where nobody reads, and nothing of it is in the host's memory. The file is laid out in rust/src/wire/log.rs.
 
+use crate::keeper::Keeper;
 use crate::sys::constants::MSG_DONTWAIT;
 use crate::sys::fs::{self, close};
-use crate::sys::{Errno, Result, memory, net};
-use crate::wire::{Fixed, Head, Write, log};
+use crate::sys::{Errno, Result, memory, net, process};
+use crate::wire::{Fixed, Head, Write, cause, log};
 
 /// As much as a pipe can hold (fs.pipe-max-size, unless root raised it): more is not there when its writers are gone.
 const PIPE_MAX: usize = 1 << 20;
@@ -190,6 +191,27 @@ impl Listeners {
         }
         while self.top > 0 && self.all[self.top - 1].fd == 0 {
             self.top -= 1;
+        }
+    }
+}
+
+impl Keeper {
+    /// One piece of one stream: the other containers' come in between.
+    pub fn log(&mut self, index: usize, stream: usize) {
+        let Some(container) = self.table.get(index) else { return };
+        let came = container.log.take(stream, self.message);
+        if came == Came::Nothing {
+            return;
+        }
+        if came == Came::End {
+            process::epoll_remove(self.epoll.raw(), container.log.pipes[stream]);
+            container.log.end(stream);
+        }
+        if container.log.listeners > 0 {
+            container.log.listeners = self.listeners.tell(index);
+        }
+        if matches!(came, Came::TooMuch(_)) && container.log.cap_kills {
+            self.kill(index, cause::OUTPUT);
         }
     }
 }

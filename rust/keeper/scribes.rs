@@ -3,7 +3,8 @@
 use crate::container::CONTAINERS_MAX;
 use crate::keeper::{KIND_BITS, KIND_SCRIBE, Keeper};
 use crate::log::{Came, Log};
-use crate::sys::constants::EPOLLIN;
+use crate::sys::constants::{EPOLLIN, POLLIN};
+use crate::sys::process::PollFd;
 use crate::sys::{Result, memory, process};
 use crate::wire::Reader;
 
@@ -39,6 +40,12 @@ impl Scribes {
     fn index_of(&self, id: u64) -> Option<usize> {
         self.all[..self.top].iter().position(|scribe| id != 0 && scribe.id == id)
     }
+}
+
+/// A terminal blocks who reads it in vain.
+fn has_some(fd: i32) -> bool {
+    let mut polled = [PollFd { fd, events: POLLIN, revents: 0 }];
+    fd >= 0 && matches!(process::poll(&mut polled, 0), Ok(1))
 }
 
 /// Under which those who listen to it are known: behind all containers.
@@ -114,7 +121,7 @@ impl Keeper {
         let Some(index) = from.u64().and_then(|id| self.scribes.index_of(id)) else { return };
         let mut buffer = [0; PIECE]; // the request lies in the keeper's own
         for stream in 0..2 {
-            while self.scribes.all[index].id != 0 && self.scribes.all[index].log.pipes[stream] >= 0 {
+            while has_some(self.scribes.all[index].log.pipes[stream]) {
                 let scribe = &mut self.scribes.all[index];
                 match scribe.log.take(stream, &mut buffer) {
                     Came::Some(_) | Came::TooMuch(_) => {}

@@ -26,7 +26,7 @@ ROOMS = [
     {"_logs"},
     {"_commands", "_reach", "_elsewhere", "wait"},
     {"_container", "_waiting_loop", "_aio_lines"},
-    {"_aio_process", "_aio_control", "_aio_events"},
+    {"_aio_process", "_aio_control", "_aio_events", "_aio_run"},
     {"aio"},
     {"_doctor"},
     {"__init__"},
@@ -137,7 +137,7 @@ def test_what_type_checkers_read_is_left_out_and_nothing_else() -> None:
     }
 
 
-ON_ASYNCIO = {"aio", "_aio_control", "_aio_events", "_aio_lines", "_aio_process", "_loop", "_waiting_loop"}
+ON_ASYNCIO = {"aio", "_aio_control", "_aio_events", "_aio_lines", "_aio_process", "_aio_run", "_loop", "_waiting_loop"}
 OF_THE_COMMAND_LINE = {
     "_cli_words",
     "_cli_terminal",

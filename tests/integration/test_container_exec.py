@@ -196,7 +196,7 @@ def test_a_process_is_popen_s(container: Container) -> None:
         process.stdin.write("one\n")
         process.stdin.flush()
         assert process.stdout.readline() == "one\n"
-        assert process.communicate("two\n", timeout=patience(5)) == ("two\n", None)
+        assert process.communicate("two\n", timeout=patience(5)) == ("two\n", "")
         assert process.returncode == process.poll() == process.wait() == 0
     assert process.result is not None
     assert process.result.stdout == "two\n"

@@ -28,6 +28,15 @@ argv = ["sh", "-c", "echo kept > /file; echo up; read line; cat /file; echo more
 given = {"upper": "disk", "limits": pc.Limits(memory="64MiB"), "stdin": 0, "stdout": 1, "image": sys.argv[1]}
 print(pc.run(argv, **given).reason)
 """
+# Its container has said that it is up; `end` takes place then, in another thread.
+ENDS = LIVES.replace('"stdout": 1', '"stdout": outer').replace(
+    "given =",
+    """import os, signal, threading, time
+from pycontainer import _core
+inner, outer = os.pipe()
+threading.Thread(target=lambda: (os.read(inner, 3), end()), daemon=True).start()
+given =""",
+)
 RUNS = """
 import sys
 import pycontainer as pc
@@ -87,10 +96,10 @@ def test_what_is_dead_is_swept_by_an_engine_of_another_namespace(
 ) -> None:
     """Both died at once in there; nobody holds the lock."""
     code = f"""
-import os, signal, threading, time
-from pycontainer import _core
-threading.Timer(1, lambda: [os.kill(_core.keeper_pid()[0], signal.SIGSTOP), os._exit(0)]).start()
-{LIVES}"""
+def end():
+    os.kill(_core.keeper_pid()[0], signal.SIGSTOP)
+    os._exit(0)
+{ENDS}"""
     argv = [*PIDS, "--kill-child", *worlds.python(code), str(rootfs)]
     subprocess.run(argv, check=False, capture_output=True, env=store, stdin=silence)
     assert left(store), "nothing was left to sweep"
@@ -103,8 +112,6 @@ def test_a_forked_copy_of_what_is_dead_holds_no_lock(rootfs: Path, store: dict[s
     watch over leaks looks for the groups.)
     """
     code = f"""
-import os, signal, threading, time
-from pycontainer import _core
 def end():
     copy = os.fork()
     if copy == 0:
@@ -115,8 +122,7 @@ def end():
     print(copy, flush=True)
     os.kill(_core.keeper_pid()[0], signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
-threading.Timer(1, end).start()
-{LIVES.replace('"stdout": 1', '"stdout": None')}"""
+{ENDS}"""
     argv = [*worlds.python(code), str(rootfs)]
     done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, text=True, env=store, stdin=silence)
     copy = int(done.stdout)

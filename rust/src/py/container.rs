@@ -4,6 +4,7 @@ use super::child::Outcome;
 use super::errors::raise;
 use super::functions::interruptible;
 use super::shared::handle_methods;
+use crate::error::Error;
 use crate::spawn::exec::{Done, End, Exec as NativeExec, Home};
 use crate::spawn::handle::Handle;
 use crate::spawn::lend;
@@ -73,6 +74,11 @@ handle_methods! { Container {
     /// Whether its command runs, or has run.
     fn runs(&self, py: Python<'_>) -> PyResult<bool> {
         py.detach(|| self.handle.runs()).map_err(|error| raise(py, error))
+    }
+
+    /// For who waits elsewhere for an end that is owed: wakes a keeper that was stopped, and raises where what was killed does not die.
+    fn nudge(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.handle.impatient()).map_err(|error| raise(py, error))
     }
 
     fn take_pipes(&self, py: Python<'_>) -> PyResult<Pipes> {
@@ -185,14 +191,19 @@ impl Exec {
         interruptible(py, |check| self.exec.wait(timeout, check))?.map(|end| fields(py, &end)).transpose()
     }
 
-    /// What it has printed; None where that is not kept.
-    fn log(&self) -> Option<ContainerLog> {
-        self.exec.log().map(ContainerLog::of)
+    /// What it has printed; None where that is not kept. Waits a moment for what it wrote before its end.
+    fn log(&self, py: Python<'_>) -> PyResult<Option<ContainerLog>> {
+        let Some(kept) = self.exec.kept() else { return Ok(None) };
+        let log =
+            py.detach(|| self.exec.poll().map(|end| kept.log(end.is_some()))).map_err(|error| raise(py, error))?;
+        Ok(Some(ContainerLog::of(log)))
     }
 
     /// A socket for the caller, which gets a byte when something was written to the log and ends with its streams.
     fn listen(&self, py: Python<'_>) -> PyResult<i32> {
-        py.detach(|| self.exec.listen()).map(IntoRawFd::into_raw_fd).map_err(|error| raise(py, error))
+        let none = || Error::State("nothing of the command is logged".into());
+        let listener = self.exec.kept().ok_or_else(none).and_then(|kept| py.detach(|| kept.listen()));
+        listener.map(IntoRawFd::into_raw_fd).map_err(|error| raise(py, error))
     }
 
     /// Whether nothing is left of what came of it, after `kill`.

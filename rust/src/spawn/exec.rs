@@ -1,9 +1,7 @@
 //! A command beside the first one of a container: sent to its PID 1, waited for, signalled, ended with all that came of it.
 
 use super::basis::Basis;
-use super::engine::Engine;
 use super::explain;
-use super::log::Log;
 use super::run::{FIRST_TICK, Interrupted, LAST_TICK, MILLISECOND};
 use super::spec::Spec;
 use super::streams::Streams;
@@ -14,18 +12,18 @@ use crate::sys;
 use crate::sys::constants::MSG_DONTWAIT;
 use crate::wire::{self, Ended, Reader, record};
 use order::Order;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 mod end;
+mod kept;
 mod order;
 
 pub use end::{Done, End, reason};
+pub use kept::Kept;
 
 /// Milliseconds after which what was killed is taken for what does not die.
 const STUCK: u64 = 10_000;
-/// Nanoseconds for the keeper to read what is left in the pipes of a command that has ended.
-const SETTLED: u64 = 2_000 * MILLISECOND;
 const SIGKILL: i32 = 9;
 /// Instead of a signal: all that came of it.
 const ALL: i32 = 0;
@@ -41,34 +39,6 @@ pub trait Home: Send + Sync {
     fn keep_log(&self, pipes: &[Option<OwnedFd>; 2]) -> Result<Option<Kept>>;
 }
 
-/// The log of one command, and how its keeper knows it.
-pub struct Kept {
-    pub id: u64,
-    pub log: Arc<Log>,
-    pub engine: Arc<Engine>,
-}
-
-impl Kept {
-    /// A socket that gets a byte when something was written, and ends with the log's streams.
-    fn listen(&self) -> Result<OwnedFd> {
-        self.with_socket(|theirs| self.engine.keeper.subscribe(self.id, theirs))
-    }
-
-    /// After the command's end: what it has written is in the log, unless the keeper is held up.
-    fn settle(&self) -> Result<()> {
-        let settled = self.with_socket(|theirs| self.engine.keeper.settle_log(self.id, theirs))?;
-        waiting::readable(&[settled.as_fd()], SETTLED);
-        Ok(())
-    }
-
-    fn with_socket(&self, ask: impl FnOnce(BorrowedFd<'_>) -> Result<()>) -> Result<OwnedFd> {
-        let _gate = gate::spawning();
-        let (ours, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
-        ask(sys::host::borrow(theirs.raw()))?;
-        Ok(sys::host::adopt(ours.release()))
-    }
-}
-
 /// One command under way.
 pub struct Exec {
     container: Arc<dyn Home>,
@@ -80,7 +50,7 @@ pub struct Exec {
 
 struct Inner {
     report: Arc<Ours>,
-    kept: Option<Kept>,
+    kept: OnceLock<Kept>,
     state: Mutex<State>,
 }
 
@@ -120,7 +90,8 @@ impl Exec {
         let (report, theirs) = sys::net::socketpair().map_err(|errno| Error::setup("socketpair", errno.0))?;
         let report = Arc::new(Ours::new(sys::host::adopt(report.release())));
         let basis = container.basis()?;
-        let kept = if streams.logged.iter().any(Option::is_some) { container.keep_log(&streams.logged)? } else { None };
+        let logged = streams.logged.iter().any(Option::is_some);
+        let kept = if logged { container.keep_log(&streams.logged)? } else { None };
         let order = Order::of(&basis, &spec, &streams, theirs.raw())?;
         let pid1 = container.errands()?;
         order.send(&pid1, interrupted)?;
@@ -139,6 +110,7 @@ impl Exec {
             signals: 0,
             killed: None,
         };
+        let kept = kept.map_or_else(OnceLock::new, OnceLock::from);
         let inner = Arc::new(Inner { report, kept, state: Mutex::new(state) });
         Ok(Exec { container: container.clone(), basis, spec, inner, owner: std::process::id() })
     }
@@ -219,15 +191,12 @@ impl Exec {
                     state.pid = state.pidfd.as_ref().map_or(0, |pidfd| super::handle::pid_of(pidfd));
                 }
                 Some(record::TERMINAL) => match descriptor {
-                    Some(master) if self.spec.handle => state.terminal = Some(master),
+                    Some(master) if self.spec.handle => state.terminal = Some(self.log_of(master)?),
                     Some(master) => state.streams.take_terminal(master, &self.spec)?,
                     None => return Err(Error::setup("receive the terminal", 24)),
                 },
                 Some(record::ERROR) => state.failed = Some(self.refused(&mut from)),
-                Some(record::EXITED) => {
-                    state.finish(&mut from);
-                    self.inner.kept.as_ref().map_or(Ok(()), Kept::settle)?;
-                }
+                Some(record::EXITED) => state.finish(&mut from),
                 _ => {}
             }
         }
@@ -296,18 +265,6 @@ impl Exec {
     pub fn command(&self) -> Result<(Option<Arc<Ours>>, i32)> {
         let state = self.state()?;
         Ok((state.pidfd.clone(), state.pid))
-    }
-
-    /// What it has printed, where that is kept.
-    pub fn log(&self) -> Option<Arc<Log>> {
-        self.inner.kept.as_ref().map(|kept| kept.log.clone())
-    }
-
-    pub fn listen(&self) -> Result<OwnedFd> {
-        match &self.inner.kept {
-            Some(kept) => kept.listen(),
-            None => Err(Error::State("nothing of the command is logged".into())),
-        }
     }
 
     /// Readable when there is news.

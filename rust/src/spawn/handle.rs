@@ -156,7 +156,7 @@ impl Handle {
     }
 
     /// A keeper that was stopped is woken when it owes an end; what was killed and does not die is waited for no longer.
-    fn impatient(&self) -> Result<()> {
+    pub fn impatient(&self) -> Result<()> {
         let slot = self.slot()?;
         let (Some(live), now) = (&slot.live, sys::process::now()) else { return Ok(()) };
         if now >= live.overdue {
@@ -308,10 +308,7 @@ impl Home for Handle {
     }
 
     fn keep_log(&self, pipes: &[Option<OwnedFd>; 2]) -> Result<Option<Kept>> {
-        let (engine, log) = (self.inner.engine.clone(), Arc::new(Log::make()?));
-        let id = engine.next_id();
-        engine.keeper.keep_log(id, self.inner.id, log.file().as_fd(), pipes)?;
-        Ok(Some(Kept { id, log, engine }))
+        Kept::of(&self.inner.engine, self.inner.id, pipes).map(Some)
     }
 }
 

@@ -165,18 +165,17 @@ impl Keeper {
         self.send(&[request::LISTEN], &[listener.as_raw_fd(), directory.as_raw_fd()])
     }
 
-    /// What comes out of the pipes of one more command goes to a log of its own, which this number stands for.
+    /// What comes out of these pipes goes to a log of its own, which this number stands for.
     pub fn keep_log(&self, id: u64, container: u64, file: BorrowedFd<'_>, pipes: &[Option<OwnedFd>; 2]) -> Result<()> {
-        let mut message = Vec::with_capacity(18);
-        message.put_u8(request::KEEP_LOG);
+        let mut message = vec![request::KEEP_LOG];
         message.put_u64(id);
         message.put_u64(container);
         message.put_u8(u8::from(pipes[0].is_some()) | u8::from(pipes[1].is_some()) << 1);
-        let fds: Vec<_> = [file.as_raw_fd()].into_iter().chain(pipes.iter().flatten().map(AsRawFd::as_raw_fd)).collect();
-        self.send(&message, &fds)
+        let pipes = pipes.iter().flatten().map(AsRawFd::as_raw_fd);
+        self.send(&message, &[file.as_raw_fd()].into_iter().chain(pipes).collect::<Vec<_>>())
     }
 
-    /// Its command has ended: what is left in the pipes is in the file when `told` has no other end.
+    /// What is left in its pipes is in the file when `told` has no other end.
     pub fn settle_log(&self, id: u64, told: BorrowedFd<'_>) -> Result<()> {
         self.about(request::SETTLE_LOG, id, told)
     }
