@@ -3,7 +3,7 @@
 //! Nothing blocks where nobody reads, and nothing of it is in the host's memory. The file is laid out in rust/src/wire/log.rs.
 
 use crate::keeper::Keeper;
-use crate::sys::constants::MSG_DONTWAIT;
+use crate::sys::constants::{MSG_DONTWAIT, POLLIN};
 use crate::sys::fs::{self, close};
 use crate::sys::{Errno, Result, memory, net, process};
 use crate::wire::{Fixed, Head, Write, cause, log};
@@ -116,16 +116,23 @@ impl Log {
         }
     }
 
+    /// What is there now, at most as much as a pipe holds: somebody may go on writing. True at the stream's end.
+    pub fn drain(&mut self, stream: usize, buffer: &mut [u8]) -> bool {
+        let mut taken = 0;
+        while taken <= PIPE_MAX && has_some(self.pipes[stream]) {
+            match self.take(stream, buffer) {
+                Came::Some(count) | Came::TooMuch(count) => taken += count,
+                Came::Nothing => break,
+                Came::End => return true,
+            }
+        }
+        false
+    }
+
     /// Its container has ended: what is still in the pipes is all there will ever be, but for what a stranger writes who still holds one.
     pub fn end_all(&mut self, buffer: &mut [u8]) {
         for stream in 0..2 {
-            let mut taken = 0;
-            while self.pipes[stream] >= 0 && taken <= PIPE_MAX {
-                match self.take(stream, buffer) {
-                    Came::Some(count) | Came::TooMuch(count) => taken += count,
-                    Came::Nothing | Came::End => break,
-                }
-            }
+            self.drain(stream, buffer);
             self.end(stream);
         }
     }
@@ -134,6 +141,12 @@ impl Log {
         self.pipes.into_iter().chain([self.file]).filter(|fd| *fd >= 0).for_each(close);
         (self.file, self.pipes) = (-1, [-1; 2]);
     }
+}
+
+/// A terminal blocks who reads it in vain.
+fn has_some(fd: i32) -> bool {
+    let mut polled = [process::PollFd { fd, events: POLLIN, revents: 0 }];
+    fd >= 0 && matches!(process::poll(&mut polled, 0), Ok(1))
 }
 
 pub const LISTENERS_MAX: usize = 4096;

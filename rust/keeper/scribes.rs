@@ -3,12 +3,11 @@
 use crate::container::CONTAINERS_MAX;
 use crate::keeper::{KIND_BITS, KIND_SCRIBE, Keeper};
 use crate::log::{Came, Log};
-use crate::sys::constants::{EPOLLIN, POLLIN};
-use crate::sys::process::PollFd;
+use crate::sys::constants::EPOLLIN;
 use crate::sys::{Result, memory, process};
 use crate::wire::Reader;
 
-/// At one time; of more only what is there at once is kept.
+/// At one time. Of more nothing is kept: who writes there is told that nobody reads.
 const SCRIBES_MAX: usize = 4096;
 const PIECE: usize = 4096;
 
@@ -42,12 +41,6 @@ impl Scribes {
     }
 }
 
-/// A terminal blocks who reads it in vain.
-fn has_some(fd: i32) -> bool {
-    let mut polled = [PollFd { fd, events: POLLIN, revents: 0 }];
-    fd >= 0 && matches!(process::poll(&mut polled, 0), Ok(1))
-}
-
 /// Under which those who listen to it are known: behind all containers.
 fn listened(index: usize) -> usize {
     CONTAINERS_MAX + index
@@ -69,7 +62,6 @@ impl Keeper {
         let mut log = Log::unbounded(core::mem::replace(&mut fds[0], -1), pipes);
         let free = self.scribes.all.iter().position(|scribe| scribe.id == 0);
         let (Some(index), true) = (free, self.table.index_of(container).is_some()) else {
-            log.end_all(&mut [0; PIECE]);
             return log.close();
         };
         self.scribes.all[index] = Scribe { id, container, log };
@@ -119,21 +111,13 @@ impl Keeper {
     /// Its command has ended: all that is in its pipes now is to be in the file; the end of the socket that came along says so.
     pub fn settle_log(&mut self, mut from: Reader<'_>) {
         let Some(index) = from.u64().and_then(|id| self.scribes.index_of(id)) else { return };
-        let mut buffer = [0; PIECE]; // the request lies in the keeper's own
+        let (scribe, mut buffer) = (&mut self.scribes.all[index], [0; PIECE]); // the request lies in the keeper's own
         for stream in 0..2 {
-            while has_some(self.scribes.all[index].log.pipes[stream]) {
-                let scribe = &mut self.scribes.all[index];
-                match scribe.log.take(stream, &mut buffer) {
-                    Came::Some(_) | Came::TooMuch(_) => {}
-                    Came::Nothing => break,
-                    Came::End => {
-                        process::epoll_remove(self.epoll.raw(), scribe.log.pipes[stream]);
-                        scribe.log.end(stream);
-                    }
-                }
+            if scribe.log.drain(stream, &mut buffer) {
+                process::epoll_remove(self.epoll.raw(), scribe.log.pipes[stream]);
+                scribe.log.end(stream);
             }
         }
-        let scribe = &mut self.scribes.all[index];
         scribe.log.listeners = self.listeners.tell(listened(index));
         self.end_of_scribe(index);
     }

@@ -102,6 +102,18 @@ def test_what_it_leaves_running_writes_on_and_holds_nobody(container: Container)
     assert list(process.lines(timeout=patience(10))) == [("stdout", "now\n"), ("stdout", "later\n")]
 
 
+@pytest.mark.parametrize("tty", [False, True])
+def test_what_it_leaves_flooding_holds_up_neither_who_reads_nor_the_keeper(
+    container: Container, rootfs: Path, tty: bool
+) -> None:
+    with container.popen(["sh", "-c", "trap '' HUP; yes & sleep 0.2"], tty=tty) as process:
+        assert process.wait(timeout=patience(5)) == 0
+        begun = time.monotonic()
+        assert process.logs("stdout").startswith(b"y")
+        assert pc.run(["true"], image=rootfs, timeout=patience(5)).returncode == 0
+        assert time.monotonic() - begun < patience(4)
+
+
 def test_the_container_s_end_ends_its_lines(rootfs: Path) -> None:
     with Container(["sleep", "100000"], image=rootfs) as container:
         process = container.popen(["sh", "-c", "echo begun; sleep 9000"])
