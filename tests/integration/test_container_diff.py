@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,12 @@ def test_an_attribute_of_the_container_s_own_hides_nothing() -> None:
     with Container(["python3", "-c", code], image=pc.Image.host(writable=True)) as made:
         assert made.wait(timeout=patience(20)) == 0, made.logs()
         assert [(line.kind, line.path) for line in made.diff()] == [("C", "/etc"), ("A", "/etc/new")]
+
+
+def test_what_is_removed_meanwhile_is_no_error(rootfs: Path, times: Callable[[int], range]) -> None:
+    """Also a directory that is open here."""
+    script = "while :; do mkdir -p /a/b/c /a/d; echo x > /a/b/c/x; rm -r /a; done"
+    with Container(["sh", "-c", script], image=rootfs) as container:
+        seen = {line.path for _ in times(1000) for line in container.diff()}
+    assert seen <= {"/a", "/a/b", "/a/b/c", "/a/b/c/x", "/a/d"}
+    assert seen

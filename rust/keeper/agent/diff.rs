@@ -89,7 +89,10 @@ impl Walk {
                 return Ok(true);
             }
             let from = if level.below { &level.lower } else { &level.upper };
-            level.filled = fs::getdents64(from.raw(), buffer)?;
+            level.filled = match fs::getdents64(from.raw(), buffer) {
+                Err(Errno::NOENT) => 0, // removed meanwhile, while it is open here
+                other => other?,
+            };
             level.at = 0;
             if level.filled == 0 {
                 return Ok(false);
