@@ -7,12 +7,14 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import leaks
 import pycontainer as pc
 from pace import patience
 from pycontainer import PIPE, Limits, Reason, aio
@@ -33,6 +35,14 @@ def threads() -> int:
 def inside(pid: int) -> int:
     """How many processes live in the pid namespace of this one, as this machine sees them."""
     return sum(1 for entry in Path("/proc").iterdir() if entry.name.isdigit() and same(entry.name, pid))
+
+
+async def come_to(count: int, pid: int) -> bool:
+    """Who started what was cut off is reaped a moment after its last word."""
+    deadline = time.monotonic() + leaks.SETTLE
+    while inside(pid) != count and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    return inside(pid) == count
 
 
 def same(entry: str, pid: int) -> bool:
@@ -254,7 +264,7 @@ def test_a_start_with_pipes_is_cancelled_at_any_moment(rootfs: Path) -> None:
                     with pytest.raises(asyncio.CancelledError):
                         await task
             if os.geteuid() == 0:
-                assert inside(c.pid) == 2
+                assert await come_to(2, c.pid)
 
     go(main())
 
@@ -285,6 +295,6 @@ def test_a_cancellation_at_any_moment_leaves_nothing(rootfs: Path, what: str) ->
                     await task
             assert c.state == "RUNNING"
             if os.geteuid() == 0:
-                assert inside(c.pid) == 2
+                assert await come_to(2, c.pid)
 
     go(main())
