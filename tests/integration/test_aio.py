@@ -120,7 +120,7 @@ def test_a_process_has_streams(rootfs: Path) -> None:
             async with await c.popen(["cat"], stdin=PIPE, stdout=PIPE) as process:
                 process.stdin.write(b"one\n")
                 assert await process.stdout.readline() == b"one\n"
-                assert await process.communicate(b"two\n") == (b"two\n", None)
+                assert await process.communicate(b"two\n") == (b"two\n", b"")
                 assert process.returncode == await process.wait() == 0
             async with await c.popen(SLEEP) as process:
                 assert process.poll() is None
