@@ -10,8 +10,7 @@ use crate::spawn::spec::Stream;
 use crate::spawn::waiting;
 use crate::sys;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 
 /// Nanoseconds for the keeper to read what is left in the pipes of a command that has ended.
 const SETTLED: u64 = 2_000 * MILLISECOND;
@@ -20,7 +19,7 @@ pub struct Kept {
     id: u64,
     log: Arc<Log>,
     engine: Arc<Engine>,
-    settled: AtomicBool,
+    settled: Once,
 }
 
 impl Kept {
@@ -28,15 +27,17 @@ impl Kept {
     pub fn of(engine: &Arc<Engine>, container: u64, pipes: &[Option<OwnedFd>; 2]) -> Result<Kept> {
         let (id, log) = (engine.next_id(), Arc::new(Log::make()?));
         engine.keeper.keep_log(id, container, log.file().as_fd(), pipes)?;
-        Ok(Kept { id, log, engine: engine.clone(), settled: AtomicBool::new(false) })
+        Ok(Kept { id, log, engine: engine.clone(), settled: Once::new() })
     }
 
     /// What is there. Where the command has `ended` all that it has written is, unless the keeper is held up.
     pub fn log(&self, ended: bool) -> Arc<Log> {
-        if ended && !self.settled.swap(true, Ordering::Relaxed) {
-            let told = self.with_socket(|theirs| self.engine.keeper.settle_log(self.id, theirs));
-            // Where it is dead, so is the container.
-            let _ = told.map(|socket| waiting::readable(&[socket.as_fd()], SETTLED));
+        if ended {
+            self.settled.call_once(|| {
+                let told = self.with_socket(|theirs| self.engine.keeper.settle_log(self.id, theirs));
+                // Where it is dead, so is the container.
+                let _ = told.map(|socket| waiting::readable(&[socket.as_fd()], SETTLED));
+            });
         }
         self.log.clone()
     }
