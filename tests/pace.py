@@ -8,6 +8,7 @@ import os
 PACE = float(os.environ.get("PYCONTAINER_TEST_PACE", "1"))
 # The most repetitions, and the most cases of one test, where the session says so; 0: as many as there are.
 MOST = int(os.environ.get("PYCONTAINER_TEST_MOST", "0"))
+CASES = int(os.environ.get("PYCONTAINER_TEST_CASES", "0"))
 # Two runs divide the tests: of each four of a file's functions this one has those of these turns ("0", "123"). "": all.
 TURNS = os.environ.get("PYCONTAINER_TEST_TURNS", "")
 
@@ -23,7 +24,7 @@ def repetitions(count: int, quick: bool) -> range:
     return range(min(wanted, MOST) if MOST else wanted)
 
 
-def thinned(tests: list[str], most: int = MOST) -> set[str]:
+def thinned(tests: list[str], most: int = CASES) -> set[str]:
     """All of them, or of each that has cases (`test[case]`) so many, from the first to the last at equal distances."""
     by_test: dict[str, list[str]] = {}
     for test in tests:

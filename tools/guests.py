@@ -15,7 +15,7 @@ SECONDS = {"quick": 1500, "full": 30000}  # after the boot; a quick run takes ha
 PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
 # In the quick form nothing is repeated more often, and no test has more cases: each kill takes 1 to 4 seconds there,
 # and CI has an hour for all.
-MOST = "2"
+MOST, CASES = "6", "2"
 # There each test is run by one of the two; by both what names who runs it. Root has more of those.
 TURNS = {"root": "0", "user": "123"}
 LAST_WORDS = "ps -eo pid,ppid,user,stat,wchan:30,etime,args; dmesg | tail -n 40"
@@ -33,7 +33,7 @@ def parts(quick: bool, named: bool, words: list[str]) -> dict[str, list[str]]:
 def script(stage: house.Stage, results: Path, who: str, parts: dict[str, list[str]], quick: bool, named: bool) -> Path:
     """All parts in one boot; a failure is the exit code, but the others take place too."""
     settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYCONTAINER_TEST_PACE": PACE, **house.passed_on()}
-    settings |= {"PYCONTAINER_TEST_MOST": MOST} if quick else {}
+    settings |= {"PYCONTAINER_TEST_MOST": MOST, "PYCONTAINER_TEST_CASES": CASES} if quick else {}
     settings |= {"PYCONTAINER_TEST_TURNS": TURNS[who]} if quick and not named else {}
     # The store is on the disk of the stage: the guest's root is an overlay, which carries no layers.
     settings |= {"PYTHONDONTWRITEBYTECODE": "1", "PYCONTAINER_STORE": f"{stage.path}/tmp/store"}
