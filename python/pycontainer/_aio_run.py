@@ -49,7 +49,6 @@ def _too_much(native: Any, spec: Any) -> None:
 def _judged(container: Container, seconds: float | None, check: bool) -> Result[Any]:
     result = container.result
     assert result is not None
-    container.close()
     wall = container._spec.wall_time  # type: ignore[attr-defined]
     # Which of the two was the shorter one ended it.
     if result.reason == Reason.TIMEOUT and seconds is not None and (wall is None or seconds <= wall):

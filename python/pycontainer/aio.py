@@ -344,7 +344,10 @@ async def run(
     if seconds is not None and seconds <= 0:
         raise TimeoutExpired(container.args, seconds)
     if _events.hub is None and not tty:
-        return await alone(container._sync, data, seconds, check)
+        try:
+            return await alone(container._sync, data, seconds, check)
+        finally:
+            container._sync.close()
     try:
         await container._begin()
         return await container._whole(data, seconds, check)

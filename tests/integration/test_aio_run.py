@@ -15,7 +15,7 @@ import pytest
 
 import pycontainer as pc
 from pace import patience
-from pycontainer import Limits, aio
+from pycontainer import Limits, _events, aio
 from pycontainer._native import core
 
 pytestmark = pytest.mark.requires("userns")
@@ -69,6 +69,14 @@ def test_both_tell_the_same(rootfs: Path, case: str, listened: bool) -> None:
     expected = told(lambda: pc.run(args, image=rootfs, **options))
     with contextlib.closing(pc.events()) if listened else contextlib.nullcontext():
         assert told(lambda: asyncio.run(aio.run(args, image=rootfs, **options))) == expected
+
+
+@pytest.mark.parametrize("case", ["output", "timeout", "no such command", "check"])
+def test_nothing_of_it_is_remembered(rootfs: Path, case: str) -> None:
+    args, options = SAME[case]
+    before = len(_events.containers)
+    told(lambda: asyncio.run(aio.run(args, image=rootfs, **options)))
+    assert len(_events.containers) == before
 
 
 def test_a_keeper_that_was_stopped_is_woken_when_it_is_late(rootfs: Path) -> None:
