@@ -7,8 +7,10 @@ as it takes; a pause until all tasks stand still.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from pycontainer._errors import StateError
+from pycontainer._live import OWED
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import parse_duration
 
@@ -111,6 +113,8 @@ class Control:
                     return
                 now = self._sync.stats()
             except StateError:
+                with contextlib.suppress(StateError):
+                    await self._watch.until(OWED)
                 return
             yield now
 

@@ -32,6 +32,8 @@ CHANGEABLE = (
     "network",
 )  # fmt: skip
 _RESOURCES = ("cpu", "memory", "io")
+# Seconds in which an end is told that the kernel has shown already.
+OWED = 1.0
 # By state: what helps, or what there is instead.
 CURES = {
     "CREATED": "start() starts it",
@@ -168,6 +170,9 @@ class Live:
             try:
                 now = self.stats()
             except StateError:
+                # Nothing of it is left to be measured: that it has ended is told a moment later.
+                with contextlib.suppress(StateError):
+                    self._ends_within(OWED)
                 return
             yield now
             # Of what a slow reader has missed nothing is made up.

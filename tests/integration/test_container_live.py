@@ -129,6 +129,15 @@ def test_two_descriptors_are_kept_at_most_and_until_the_end_only(load: Load) -> 
     assert set(os.listdir("/proc/self/fd")) <= begun
 
 
+def test_what_a_monitor_saw_end_has_ended(rootfs: Path, times: Callable[[int], range]) -> None:
+    """Also where there was nothing left to measure before the end was told."""
+    for _ in times(300):
+        with Container(["sleep", "0.02"], image=rootfs) as container:
+            for _stats in container.monitor(interval=0.0001):
+                pass
+            assert container.state == "EXITED"
+
+
 def test_monitor_goes_on_until_the_end(load: Load) -> None:
     with of(load, "sleep", 1) as container:
         begun = time.monotonic()
