@@ -257,7 +257,7 @@ def guest(
     try:
         session.run(
             "python", "tools/vm.py", "--disk", str(image), "--at", str(stage.path), "--results", str(results),
-            "--label", who, "--timeout", str(guests.SECONDS["quick" if quick else "full"]), "--", "sh", str(script),
+            "--label", who, "--timeout", str(guests.seconds(quick)), "--", "sh", str(script),
         )  # fmt: skip
     except nox.command.CommandFailed:
         return 1

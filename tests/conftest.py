@@ -55,32 +55,26 @@ def pytest_report_header(config: pytest.Config) -> str:
 # ---- requirements and skips --------------------------------------------------------------------------------------
 
 
-def required(item: pytest.Item) -> set[str]:
-    return {word for marker in item.iter_markers("requires") for word in marker.args}
-
-
-def function(test: str) -> str:
-    return test.partition("[")[0]
+def required(item: pytest.Item) -> list[str]:
+    return [word for marker in item.iter_markers("requires") for word in marker.args]
 
 
 def reason_to_skip(item: pytest.Item) -> str | None:
-    for marker in item.iter_markers("requires"):
-        for word in marker.args:
-            try:
-                why = requirements.missing(word)
-            except LookupError as error:
-                raise pytest.UsageError(f"{item.nodeid}: {error.args[0]}") from None
-            if why is not None:
-                return f"requires {word}: {why}"
+    for word in required(item):
+        try:
+            why = requirements.missing(word)
+        except LookupError as error:
+            raise pytest.UsageError(f"{item.nodeid}: {error.args[0]}") from None
+        if why is not None:
+            return f"requires {word}: {why}"
     return None
 
 
+@pytest.hookimpl(trylast=True)  # of the cases that -m and -k leave, not of all
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Who runs it is part of these: no other run has them.
-    bound = [item.nodeid for item in items if {"root", "user"} & required(item)]
-    free = [item.nodeid for item in items if item.nodeid not in bound]
-    turns = pace.shared([function(test) for test in free])
-    kept = pace.thinned(bound + [test for test in free if function(test) in turns])
+    # Who runs it is part of those that name root or a user: no other run has them.
+    ours = [item.nodeid for item in items if pace.is_ours(item.nodeid) or {"root", "user"}.intersection(required(item))]
+    kept = pace.thinned(ours)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
     items[:] = [item for item in items if item.nodeid in kept]
     for item in items:

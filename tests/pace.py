@@ -4,12 +4,13 @@ which part of the tests is this run's where two runs divide them."""
 from __future__ import annotations
 
 import os
+import zlib
 
 PACE = float(os.environ.get("PYCONTAINER_TEST_PACE", "1"))
 # The most repetitions, and the most cases of one test, where the session says so; 0: as many as there are.
 MOST = int(os.environ.get("PYCONTAINER_TEST_MOST", "0"))
 CASES = int(os.environ.get("PYCONTAINER_TEST_CASES", "0"))
-# Two runs divide the tests: of each four of a file's functions this one has those of these turns ("0", "123"). "": all.
+# Where two runs divide the tests: the quarters that are this one's ("0", "123"). "": all.
 TURNS = os.environ.get("PYCONTAINER_TEST_TURNS", "")
 
 
@@ -32,10 +33,9 @@ def thinned(tests: list[str], most: int = CASES) -> set[str]:
     return {case for cases in by_test.values() for case in spread(cases, most or len(cases))}
 
 
-def shared(functions: list[str], turns: str = TURNS) -> set[str]:
-    """Those of the functions that are this run's; every one is some run's where the runs' turns are 0 to 3 together."""
-    different = list(dict.fromkeys(functions))
-    return {function for turn, function in enumerate(different) if not turns or str(turn % 4) in turns}
+def is_ours(test: str, turns: str = TURNS) -> bool:
+    """Each test, with all its cases, is in one quarter by its name: the runs need not have collected the same ones."""
+    return not turns or str(zlib.crc32(test.partition("[")[0].encode()) % 4) in turns
 
 
 def spread(cases: list[str], most: int) -> list[str]:

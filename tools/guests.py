@@ -11,14 +11,18 @@ import house
 # The image is thrown away. A test that hangs is ended after ten minutes; where that needs more than a signal its stacks
 # are printed before.
 PYTEST = ("--timeout=600", "-o", "faulthandler_timeout=500", "-p", "no:cacheprovider")
-SECONDS = {"quick": 1500, "full": 30000}  # after the boot; a quick run takes half of it on two idle cores
 PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
 # In the quick form nothing is repeated more often, and no test has more cases: each kill takes 1 to 4 seconds there,
 # and CI has an hour for all.
 MOST, CASES = "6", "2"
-# There each test is run by one of the two; by both what names who runs it. Root has more of those.
-TURNS = {"root": "0", "user": "123"}
+# There each test is run by one of the two; by both what names who runs it. Root has more of those, and fewer quarters.
+TURNS = {"root": "1", "user": "023"}
 LAST_WORDS = "ps -eo pid,ppid,user,stat,wchan:30,etime,args; dmesg | tail -n 40"
+
+
+def seconds(quick: bool) -> int:
+    """What a guest has after its boot; a quick run takes half of it on two idle cores."""
+    return 1500 if quick else 30000
 
 
 def parts(quick: bool, named: bool, words: list[str]) -> dict[str, list[str]]:
@@ -53,7 +57,7 @@ def script(stage: house.Stage, results: Path, who: str, parts: dict[str, list[st
         f"chown -R {'root' if who == 'root' else house.USER}: {stage.results}",
         "code=0",
         # A guest that comes to no end is killed: before that it says what it waits for.
-        f"(sleep {SECONDS['quick' if quick else 'full'] - 60}; {LAST_WORDS}) & watch=$!",
+        f"(sleep {seconds(quick) - 60}; {LAST_WORDS}) & watch=$!",
         *runs(),
         "kill $watch",
         "exit $code",

@@ -326,11 +326,13 @@ def test_a_session_in_a_hurry_takes_cases_from_end_to_end() -> None:
 
 
 def test_two_runs_divide_the_tests_and_leave_none() -> None:
-    functions = ["a.py::one", "a.py::many", "a.py::many", "a.py::two", "b.py::three", "b.py::four"]
-    assert pace.shared(functions, "") == set(functions)
-    assert pace.shared(functions, "0") == {"a.py::one", "b.py::four"}
-    assert pace.shared(functions, "123") == set(functions) - pace.shared(functions, "0")
-    assert sorted("".join(guests.TURNS.values())) == ["0", "1", "2", "3"]
+    tests = [f"a.py::test_{n}" for n in range(100)]
+    shares = [{test for test in tests if pace.is_ours(test, turns)} for turns in guests.TURNS.values()]
+    assert set.union(*shares) == set(tests)
+    assert sum(map(len, shares)) == len(tests)
+    assert 10 < len(shares[0]) < 40
+    assert all(pace.is_ours(test, "") for test in tests)
+    assert len({pace.is_ours(f"a.py::test[{case}]", "0") for case in range(20)}) == 1, "cases stay together"
 
 
 def test_lines_of_several_guests_bear_their_names() -> None:
