@@ -17,7 +17,7 @@ from pycontainer._types import parse_duration
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from datetime import timedelta
-    from typing import Any, Literal
+    from typing import Literal
 
     from pycontainer._container import Container
     from pycontainer._files import Change
@@ -75,10 +75,6 @@ class Control:
     def ports(self) -> Mapping[int | str, tuple[str, int]]:
         """Where each published port is on this machine: ("127.0.0.1", 41235)."""
         return self._sync.ports
-
-    def logs(self, stream: Literal["stdout", "stderr"] | None = None) -> Any:
-        """Return all that is kept of a logged stream, or of both, one after the other. Also after close()."""
-        return self._sync.logs(stream)
 
     def namespaces(self) -> dict[str, int]:
         """Return the inode of each of its namespaces, to be compared with /proc/self/ns."""

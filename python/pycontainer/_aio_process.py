@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
-from pycontainer import _process
 from pycontainer._aio_lines import lines_of, read
+from pycontainer._commands import PATIENCE
 from pycontainer._errors import StateError
 from pycontainer._failures import TimeoutExpired
 from pycontainer._lines import OUTPUTS
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 
     from pycontainer._commands import ExecProcess as ExecOnThreads
     from pycontainer._lines import Lines
+    from pycontainer._logs import Logged
     from pycontainer._result import Result
-
-# Seconds after which what was killed is taken for what does not die.
-_PATIENCE = 10.0
 
 
 def seconds_of(timeout: Any) -> float | None:
@@ -37,7 +35,7 @@ def seconds_of(timeout: Any) -> float | None:
 class Process:
     """A command in a container: `asyncio.subprocess.Process`'s names, with a Result."""
 
-    _sync: _process.Process
+    _sync: Logged
 
     async def _adopt(self, text: Text, kinds: Sequence[str]) -> None:
         """Take the pipes into the loop. They are bytes here; `text` says what is made of what was read."""
@@ -154,7 +152,12 @@ class Process:
         )
 
     def _log_lines(self) -> Lines | None:
-        return None
+        self._sync._open()
+        return self._sync._logged_lines() if self._sync._logged() else None
+
+    def logs(self, stream: Literal["stdout", "stderr"] | None = None) -> Any:
+        """Return all that is kept of a logged stream, or of both, one after the other. Also after close()."""
+        return self._sync.logs(stream)
 
     async def communicate(self, input: Any = None, timeout: float | timedelta | None = None) -> tuple[Any, Any]:
         """Feed stdin and read what comes until the end; can be called again after a timeout.
@@ -199,6 +202,8 @@ class Process:
             kept += piece
 
     def _output(self, name: str) -> Any:
+        if name in self._sync._logged():
+            return self._sync._output(name)
         return self._text.decode(bytes(self._kept[name])) if name in self._kept else None
 
     def _close_files(self) -> None:
@@ -226,16 +231,6 @@ class ExecProcess(Process):
         output = [self._output("stdout"), self._output("stderr")]
         return result_of_exec(sync._container, self.args, sync._end, output, ())
 
-    def logs(self, stream: Literal["stdout", "stderr"] | None = None) -> Any:
-        """Return all that is kept of a logged stream, or of both, one after the other."""
-        return self._sync.logs(stream)
-
-    def _output(self, name: str) -> Any:
-        return self._sync._output(name) if name in self._sync._logged() else super()._output(name)
-
-    def _log_lines(self) -> Lines | None:
-        return self._sync._logged_lines() if self._sync._logged() else None
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -246,5 +241,5 @@ class ExecProcess(Process):
         native: Any = self._sync._native
         native.kill("killed")
         self._close_files()
-        await to_the_end(Watch(native.fileno(), native.is_gone).until(_PATIENCE))
+        await to_the_end(Watch(native.fileno(), native.is_gone).until(PATIENCE))
         self._sync.poll()

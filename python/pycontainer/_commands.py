@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pycontainer._types import Arg
 
 # Seconds after which what was killed is taken for what does not die.
-_PATIENCE = 10.0
+PATIENCE = 10.0
 
 
 class ExecProcess(Logged):
@@ -56,7 +56,7 @@ class ExecProcess(Logged):
     ) -> None:
         """Kill what still runs of it and of its children, and wait for their end."""
         super().__exit__(kind, error, traceback)
-        self._native.wait_gone(_PATIENCE)
+        self._native.wait_gone(PATIENCE)
 
     def _open(self) -> None:
         self._begun()

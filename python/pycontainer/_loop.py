@@ -10,7 +10,7 @@ from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
-    from typing import Any
+    from typing import Any, Self
 
     from pycontainer._lines import Lines
 
@@ -110,6 +110,19 @@ class Exchange:
         if self._stdin >= 0:
             os.set_blocking(self._stdin, False)
             self._loop.add_writer(self._stdin, self._feed)
+
+    @classmethod
+    def of(cls, native: Any, spec: Any, data: bytes, has_input: bool) -> Self:
+        """That of a native command. Its terminal is stdin, where something is to be typed, and stdout."""
+        ends = list(native.take_pipes())
+        if spec.tty:
+            ends[:2] = [native.terminal() if has_input else -1, native.terminal()]
+
+        def too_much() -> None:
+            if spec.output_kills:
+                native.kill("output")
+
+        return cls(ends, data, spec.output, too_much)
 
     def _take(self, name: str) -> bool:
         """One read; False where nothing is there, or nothing will be."""

@@ -69,6 +69,10 @@ class Process:
     _kinds: tuple[str, str, str] = ("null", "null", "null")
     _pid = 0
 
+    if TYPE_CHECKING:
+
+        def _lines(self) -> Lines: ...
+
     def _adopt(self) -> None:
         """Take what the start has left: the pipes, or the terminal."""
         self._files: dict[str, IO[Any]] = {}
@@ -207,10 +211,6 @@ class Process:
         seconds = _seconds(timeout)
         lines = self._lines()
         return lines.until(seconds, lambda: TimeoutExpired(self.args, seconds or 0.0))
-
-    def _lines(self) -> Lines:
-        files = {name: self._files[name] for name in ("stdout", "stderr") if name in self._files}
-        return Lines(self, {name: file.fileno() for name, file in files.items()}, None, self._text.decode)
 
     def communicate(self, input: Any = None, timeout: float | timedelta | None = None) -> tuple[Any, Any]:
         """Feed stdin and read what comes until the end, as Popen.communicate does; can be called again after a timeout.

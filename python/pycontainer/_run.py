@@ -186,17 +186,18 @@ def _carry_out(given: dict[str, Any]) -> Result[Any]:
             _events.run_ended(listened, args, result)
     if spec.degrade:
         _log.of_degraded(result.enforced, spec.degrade)
-    if outcome.reason == "timeout" and spec.timeout is not None and _timed_out(outcome, spec):
+    return judged(result, spec, check)
+
+
+def judged(result: Result[Any], spec: Spec, check: bool) -> Result[Any]:
+    """Return it, or raise what `timeout` and `check` make of it."""
+    wall = spec.wall_time  # type: ignore[attr-defined]
+    # Of the two the shorter one ended the run.
+    if result.reason is Reason.TIMEOUT and spec.timeout is not None and (wall is None or spec.timeout <= wall):
         raise TimeoutExpired(result.args, spec.timeout, result.stdout, result.stderr, result=result)
     if check:
         result.check_returncode()
     return result
-
-
-def _timed_out(outcome: Any, spec: Spec) -> bool:
-    """Tell `timeout` from `wall_time`: the shorter of the two ended the run."""
-    wall = spec.wall_time  # type: ignore[attr-defined]
-    return wall is None or (spec.timeout is not None and spec.timeout <= wall)
 
 
 def _result(args: Any, outcome: Any, spec: Spec, given: dict[str, Any], text_mode: bool) -> Result[Any]:

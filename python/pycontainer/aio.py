@@ -13,7 +13,7 @@ from pycontainer import _commands, _container, _events, _outcome, _waiting, _wai
 from pycontainer._aio_control import Control
 from pycontainer._aio_events import events
 from pycontainer._aio_process import ExecProcess, Process, seconds_of
-from pycontainer._aio_run import alone, ends_of, remove
+from pycontainer._aio_run import alone, remove
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound
 from pycontainer._failures import TimeoutExpired
@@ -21,7 +21,7 @@ from pycontainer._lines import OUTPUTS
 from pycontainer._loop import Exchange, Watch, to_the_end
 from pycontainer._native import core
 from pycontainer._process import Text, result_of_exec
-from pycontainer._result import Reason
+from pycontainer._run import judged
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import INHERIT, PIPE, parse_bool, parse_duration
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from pycontainer._lines import Lines
     from pycontainer._options import Stream
     from pycontainer._result import Result
     from pycontainer._types import Arg
@@ -47,6 +46,7 @@ class Container(Control, Process):
 
     def __init__(self, args: Sequence[Arg] | None = None, **options: Any) -> None:
         self._sync = _container.Container(args, **options)
+        self._text, self._files, self._kept = self._sync._text, {}, {}
 
     @classmethod
     def get(cls, id: str) -> Self:
@@ -116,40 +116,20 @@ class Container(Control, Process):
         sync._native, sync._files, sync._kept = native, {}, {}
         sync._pid = native.command()[0]
         _events.started(sync)
-        self._files, self._kept, self._text = {}, {}, sync._text
         self._watch = Watch(native.fileno(), lambda: sync.poll() is not None, native.nudge)
 
-    async def _whole(self, data: bytes, seconds: float | None, check: bool) -> Result[Any]:
-        """Feed it, keep what comes, and make the Result at its end."""
+    async def _whole(self, data: bytes) -> None:
+        """From the start to the end: feed it, and keep what comes."""
+        await self._begin()
         sync = self._sync
-        native = sync._native
-        limits = sync._spec
-
-        def too_much() -> None:
-            if limits.output_kills:
-                native.kill("output")
-
-        exchange = Exchange(ends_of(native, sync._tty, bool(data)), data, limits.output, too_much)  # type: ignore[attr-defined]
+        exchange = Exchange.of(sync._native, sync._spec, data, bool(data))
         try:
-            expired = not await self._watch.until(seconds)
-            if expired:
-                native.kill("timeout")
-                await self._watch.until()
+            await self._watch.until()
         finally:
             exchange.finish()
         sync._kept, sync._cut = exchange.kept, exchange.cut
         if sync._tty:  # both are one, as run() says it
             sync._kept["stderr"] = bytearray()
-        result = sync.result
-        assert result is not None
-        if expired and result.reason == Reason.TIMEOUT:
-            raise TimeoutExpired(self.args, seconds or 0.0, result.stdout, result.stderr, result=result)
-        if check:
-            result.check_returncode()
-        return result
-
-    def _output(self, name: str) -> Any:
-        return self._sync._output(name) if name in self._sync._logged() else super()._output(name)
 
     async def run(
         self, input: Any = None, timeout: float | timedelta | None = None, check: bool = False
@@ -186,10 +166,6 @@ class Container(Control, Process):
                 self._sync._native.kill("stopped")
                 await self._watch.until()
 
-    def _log_lines(self) -> Lines | None:
-        self._sync._open()
-        return self._sync._logged_lines() if self._sync._logged() else None
-
     async def exec(
         self,
         args: Sequence[Arg],
@@ -215,11 +191,7 @@ class Container(Control, Process):
         watch = Watch(native.fileno(), lambda: native.poll() is not None)
         gone = Watch(native.fileno(), native.is_gone)
 
-        def too_much() -> None:
-            if spec.output_kills:
-                native.kill("output")
-
-        exchange = Exchange(ends_of(native, spec.tty, input is not None), data, spec.output, too_much)
+        exchange = Exchange.of(native, spec, data, input is not None)
         try:
             if not await watch.until(seconds):
                 native.kill("timeout")
@@ -339,17 +311,16 @@ async def run(
         stderr=stderr if stderr is not None or tty else unsaid,
         **options,
     )
-    data = b"" if input is None else container._sync._text.encode(input)
-    seconds = seconds_of(timeout)
+    sync, seconds = container._sync, seconds_of(timeout)
+    data = b"" if input is None else sync._text.encode(input)
     if seconds is not None and seconds <= 0:
         raise TimeoutExpired(container.args, seconds)
-    if _events.hub is None and not tty:
-        try:
-            return await alone(container._sync, data, seconds, check)
-        finally:
-            container._sync.close()
+    sync._spec.timeout = seconds
+    sync.limits = _outcome.limits_in_force(sync._spec)
     try:
-        await container._begin()
-        return await container._whole(data, seconds, check)
+        await (alone(sync, data) if _events.hub is None and not tty else container._whole(data))
+        result = sync.result
+        assert result is not None
+        return judged(result, sync._spec, check)
     finally:
         await to_the_end(container.close())

@@ -116,6 +116,33 @@ impl Log {
         }
     }
 
+    /// One piece of one stream, and the news of it for those who listen to `whose`: the other streams' come in between.
+    pub fn pump(
+        &mut self,
+        stream: usize,
+        whose: usize,
+        epoll: i32,
+        listeners: &mut Listeners,
+        buffer: &mut [u8],
+    ) -> Came {
+        let came = self.take(stream, buffer);
+        if came == Came::End {
+            self.leave(stream, epoll);
+        }
+        if came != Came::Nothing && self.listeners > 0 {
+            self.listeners = listeners.tell(whose);
+        }
+        came
+    }
+
+    /// The end of a stream that is watched. Out of epoll first: a copy in a child just cloned would keep it there.
+    pub fn leave(&mut self, stream: usize, epoll: i32) {
+        if self.pipes[stream] >= 0 {
+            process::epoll_remove(epoll, self.pipes[stream]);
+            self.end(stream);
+        }
+    }
+
     /// What is there now, at most as much as a pipe holds: somebody may go on writing. True at the stream's end.
     pub fn drain(&mut self, stream: usize, buffer: &mut [u8]) -> bool {
         let mut taken = 0;
@@ -209,20 +236,9 @@ impl Listeners {
 }
 
 impl Keeper {
-    /// One piece of one stream: the other containers' come in between.
     pub fn log(&mut self, index: usize, stream: usize) {
         let Some(container) = self.table.get(index) else { return };
-        let came = container.log.take(stream, self.message);
-        if came == Came::Nothing {
-            return;
-        }
-        if came == Came::End {
-            process::epoll_remove(self.epoll.raw(), container.log.pipes[stream]);
-            container.log.end(stream);
-        }
-        if container.log.listeners > 0 {
-            container.log.listeners = self.listeners.tell(index);
-        }
+        let came = container.log.pump(stream, index, self.epoll.raw(), self.listeners, self.message);
         if matches!(came, Came::TooMuch(_)) && container.log.cap_kills {
             self.kill(index, cause::OUTPUT);
         }

@@ -2,7 +2,7 @@
 
 use crate::container::CONTAINERS_MAX;
 use crate::keeper::{KIND_BITS, KIND_SCRIBE, Keeper};
-use crate::log::{Came, Log};
+use crate::log::Log;
 use crate::sys::constants::EPOLLIN;
 use crate::sys::{Result, memory, process};
 use crate::wire::Reader;
@@ -75,23 +75,13 @@ impl Keeper {
         self.end_of_scribe(index);
     }
 
-    /// One piece of one stream.
+    /// As `log` of a container's own.
     pub fn scribble(&mut self, index: usize, stream: usize) {
         let scribe = &mut self.scribes.all[index];
         if scribe.id == 0 || scribe.log.pipes[stream] < 0 {
             return;
         }
-        match scribe.log.take(stream, self.message) {
-            Came::Nothing => return,
-            Came::End => {
-                process::epoll_remove(self.epoll.raw(), scribe.log.pipes[stream]);
-                scribe.log.end(stream);
-            }
-            Came::Some(_) | Came::TooMuch(_) => {}
-        }
-        if scribe.log.listeners > 0 {
-            scribe.log.listeners = self.listeners.tell(listened(index));
-        }
+        scribe.log.pump(stream, listened(index), self.epoll.raw(), self.listeners, self.message);
         self.end_of_scribe(index);
     }
 
@@ -114,8 +104,7 @@ impl Keeper {
         let (scribe, mut buffer) = (&mut self.scribes.all[index], [0; PIECE]); // the request lies in the keeper's own
         for stream in 0..2 {
             if scribe.log.drain(stream, &mut buffer) {
-                process::epoll_remove(self.epoll.raw(), scribe.log.pipes[stream]);
-                scribe.log.end(stream);
+                scribe.log.leave(stream, self.epoll.raw());
             }
         }
         scribe.log.listeners = self.listeners.tell(listened(index));
@@ -134,10 +123,11 @@ impl Keeper {
     /// The container has ended, and with it whatever wrote there.
     pub fn end_scribes(&mut self, container: u64) {
         while let Some(index) = self.scribes.of_container(container) {
-            let scribe = &mut self.scribes.all[index];
-            let pipes = scribe.log.pipes;
-            pipes.into_iter().filter(|fd| *fd >= 0).for_each(|fd| process::epoll_remove(self.epoll.raw(), fd));
-            scribe.log.end_all(self.message);
+            let log = &mut self.scribes.all[index].log;
+            for stream in 0..2 {
+                log.drain(stream, self.message);
+                log.leave(stream, self.epoll.raw());
+            }
             self.end_of_scribe(index);
         }
     }

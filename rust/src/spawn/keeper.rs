@@ -148,14 +148,13 @@ impl Keeper {
 
     /// A signal for the command of a container.
     pub fn signal(&self, id: u64, signal: i32) -> Result<()> {
-        let mut message = Vec::with_capacity(13);
-        message.put_u8(request::SIGNAL);
+        let mut message = vec![request::SIGNAL];
         message.put_u64(id);
         message.put_i32(signal);
         self.send(&message, &[])
     }
 
-    /// The socket gets a byte when something was written to the container's log, and its end is the container's.
+    /// The socket gets a byte when something was written to the log of a container, or to the log of this number, and ends with it.
     pub fn subscribe(&self, id: u64, listener: BorrowedFd<'_>) -> Result<()> {
         self.about(request::SUBSCRIBE, id, listener)
     }
@@ -186,8 +185,7 @@ impl Keeper {
     }
 
     fn about(&self, kind: u8, id: u64, descriptor: BorrowedFd<'_>) -> Result<()> {
-        let mut message = Vec::with_capacity(9);
-        message.put_u8(kind);
+        let mut message = vec![kind];
         message.put_u64(id);
         self.send(&message, &[descriptor.as_raw_fd()])
     }
