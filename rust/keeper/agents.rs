@@ -28,10 +28,6 @@ pub struct Agents {
 memory::zeroed!(Agents);
 
 impl Agents {
-    pub fn create() -> Result<&'static mut Agents> {
-        memory::map_zeroed::<Agents>()
-    }
-
     /// Those of one container; each is reaped when its pidfd says that it is dead.
     pub fn end(&self, id: u64) {
         for agent in self.entries.iter().filter(|agent| id != 0 && agent.id == id) {

@@ -49,10 +49,6 @@ pub struct Cache {
 memory::zeroed!(Cache);
 
 impl Cache {
-    pub fn create() -> Result<&'static mut Cache> {
-        memory::map_zeroed::<Cache>()
-    }
-
     /// The user namespace with the map of the one range from `base` on.
     pub fn range(&mut self, base: u32, maps: Maps<'_>) -> Result<i32> {
         let key = base as u64;

@@ -3,7 +3,6 @@
 use crate::log::Log;
 use crate::sys::constants::CLONE_NEWPID;
 use crate::sys::fs::close;
-use crate::sys::memory::map_zeroed;
 use crate::sys::{Errno, Result};
 use crate::wire::{Head, flag};
 
@@ -110,10 +109,6 @@ pub struct Table {
 crate::sys::memory::zeroed!(Table);
 
 impl Table {
-    pub fn create() -> Result<&'static mut Table> {
-        map_zeroed::<Table>()
-    }
-
     pub fn add(&mut self, head: &Head) -> Result<usize> {
         let index = (0..CONTAINERS_MAX).find(|i| !self.entries[*i].live).ok_or(Errno::NFILE)?;
         self.top = self.top.max(index + 1);

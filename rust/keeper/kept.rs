@@ -151,12 +151,6 @@ pub struct Kept {
 
 memory::zeroed!(Kept);
 
-impl Kept {
-    pub fn create() -> Result<&'static mut Kept> {
-        memory::map_zeroed::<Kept>()
-    }
-}
-
 impl Keeper {
     pub fn keep_files(&mut self, mut held: Held) -> Result<()> {
         if held.0.is_none() {

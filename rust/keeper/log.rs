@@ -194,10 +194,6 @@ pub struct Listeners {
 memory::zeroed!(Listeners);
 
 impl Listeners {
-    pub fn create() -> Result<&'static mut Listeners> {
-        memory::map_zeroed::<Listeners>()
-    }
-
     /// False where there is no room: who listens then sees the end of its socket.
     pub fn add(&mut self, fd: i32, container: usize) -> bool {
         let Some(index) = self.all.iter().position(|listener| listener.fd == 0) else { return false };

@@ -4,7 +4,7 @@ use crate::container::CONTAINERS_MAX;
 use crate::keeper::{KIND_BITS, KIND_SCRIBE, Keeper};
 use crate::log::Log;
 use crate::sys::constants::EPOLLIN;
-use crate::sys::{Result, memory, process};
+use crate::sys::{memory, process};
 use crate::wire::Reader;
 
 /// At one time. Of more nothing is kept: who writes there is told that nobody reads.
@@ -27,10 +27,6 @@ pub struct Scribes {
 memory::zeroed!(Scribes);
 
 impl Scribes {
-    pub fn create() -> Result<&'static mut Scribes> {
-        memory::map_zeroed::<Scribes>()
-    }
-
     /// Of the next one, for who looks at all of them.
     fn of_container(&self, id: u64) -> Option<usize> {
         self.all[..self.top].iter().position(|scribe| scribe.id != 0 && scribe.container == id)

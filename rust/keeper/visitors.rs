@@ -41,10 +41,6 @@ pub struct Visitors {
 memory::zeroed!(Visitors);
 
 impl Visitors {
-    pub fn create() -> Result<&'static mut Visitors> {
-        memory::map_zeroed::<Visitors>()
-    }
-
     fn of(&self, index: usize) -> Option<Visitor> {
         self.all.get(index).copied().filter(|visitor| visitor.fd > 0)
     }
