@@ -220,7 +220,7 @@ def run_staged(session: nox.Session, stage: house.Stage, name: str, command: lis
 def vm(session: nox.Session) -> None:
     """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and at the same time as a plain user with a group.
 
-    --quick: those marked `vm`, wherever they lie, with six repetitions and two cases of each at most, each test by one
+    --quick: those marked `vm`, wherever they lie, with six repetitions at most and one case of each, each test by one
     of the two unless it names root or a user; else all of them by both, and what else `tests` runs with a tenth. Other
     words are pytest's: a file's tests, by both, with all repetitions unless --quick.
     """

@@ -19,6 +19,18 @@ pub enum Error {
     State(String),
     /// An archive or a layer that cannot be read, or asks for what it may not. Becomes `LayerError`.
     Layer(String),
+    /// An image, a store or a document of either that is not as it has to be. Becomes `ImageError`.
+    Image(String),
+    /// No image of this reference, here or where it was looked for. Becomes `ImageNotFound`.
+    ImageNotFound(String),
+    /// Becomes `InvalidReference`.
+    InvalidReference(String),
+    /// Content is not what its digest says. Becomes `DigestMismatch`.
+    DigestMismatch(String),
+    /// A registry's answer, or that there was none. Becomes `RegistryError`.
+    Registry { text: String, status: Option<u16>, code: Option<String> },
+    /// Becomes `AuthError`.
+    Auth(String),
     /// The store's file system is full, or nearly. Becomes `NoSpaceError`.
     NoSpace { path: Option<String> },
 }
@@ -59,7 +71,15 @@ impl fmt::Display for Error {
                 write!(f, "no space left in the store")?;
                 path.as_ref().map_or(Ok(()), |path| write!(f, " {path}"))
             }
-            Error::Value(text) | Error::State(text) | Error::Layer(text) => f.write_str(text),
+            Error::Value(text)
+            | Error::State(text)
+            | Error::Layer(text)
+            | Error::Image(text)
+            | Error::ImageNotFound(text)
+            | Error::InvalidReference(text)
+            | Error::DigestMismatch(text)
+            | Error::Auth(text)
+            | Error::Registry { text, .. } => f.write_str(text),
         }
     }
 }

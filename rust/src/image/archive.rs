@@ -6,19 +6,18 @@
 mod extract;
 mod header;
 mod pax;
-mod remove;
 mod source;
 mod sparse;
-mod store;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+use super::unpacked::{ARCHIVES, Unfinished, Unpacked};
 use crate::error::{Error, Result};
+pub use extract::Totals;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use store::{Store, Unfinished};
 
 /// Between two questions whether to go on.
 const PACE: Duration = Duration::from_millis(20);
@@ -40,7 +39,7 @@ fn unpack_as(archive: &Path, store: &Path, privileged: bool, check: &mut dyn FnM
     };
     let source = source::Source::open(archive)?;
     let digest = source.digest(&mut check)?;
-    let store = Store::open(store)?;
+    let store = Unpacked::open(store, ARCHIVES)?;
     if store.is_complete(&digest) {
         return Ok(store.rootfs(&digest));
     }

@@ -37,6 +37,16 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Error::Value(message) => Ok(PyValueError::new_err(message.clone())),
         Error::State(message) => make("StateError", (message,).into_pyobject(py)?),
         Error::Layer(message) => make("LayerError", (message,).into_pyobject(py)?),
+        Error::Image(message) => make("ImageError", (message,).into_pyobject(py)?),
+        Error::ImageNotFound(message) => make("ImageNotFound", (message,).into_pyobject(py)?),
+        Error::InvalidReference(message) => make("InvalidReference", (message,).into_pyobject(py)?),
+        Error::DigestMismatch(message) => make("DigestMismatch", (message,).into_pyobject(py)?),
+        Error::Auth(message) => make("AuthError", (message,).into_pyobject(py)?),
+        Error::Registry { text, status, code } => {
+            keywords.set_item("status", status)?;
+            keywords.set_item("code", code)?;
+            make("RegistryError", (text,).into_pyobject(py)?)
+        }
         Error::NoSpace { path } => make("NoSpaceError", (28, text(28)?, path).into_pyobject(py)?),
     }
 }

@@ -1,6 +1,7 @@
 //! The archive's bytes: opened once, hashed, decompressed in this process, within a budget. Reads only.
 
 use crate::error::{Error, Result};
+pub use crate::image::locks::{Check, interrupted};
 use rustix::fs::{FileType, Mode, OFlags};
 use sha2::{Digest, Sha256};
 use std::cell::{Cell, RefCell};
@@ -16,13 +17,6 @@ const RATIO_MAX: u64 = 200;
 const FREE_OF_RATIO: u64 = 256 << 20;
 /// 128 MiB, what `zstd --long` needs and what zstd itself decodes unasked.
 const WINDOW_LOG_MAX: u32 = 27;
-
-/// Asked now and then during long work; true ends it.
-pub type Check<'a> = &'a mut dyn FnMut() -> bool;
-
-pub fn interrupted() -> Error {
-    Error::State("interrupted".into())
-}
 
 #[derive(Debug)]
 pub struct Source {

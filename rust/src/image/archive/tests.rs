@@ -176,7 +176,7 @@ fn trees_of_any_depth_are_removed() {
         at = rustix::fs::openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
     }
     let parent = rustix::fs::open(&scratch.0, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-    remove::remove_tree(std::os::fd::AsFd::as_fd(&parent), c"deep").unwrap();
+    crate::image::remove::remove_tree(std::os::fd::AsFd::as_fd(&parent), c"deep").unwrap();
     assert!(!deep.exists());
 }
 

@@ -1,51 +1,44 @@
-//! Where unpacked archives lie: one directory per digest, complete or not there. Any number of processes share it.
+//! Where what was unpacked lies: one directory per digest, complete or not there. Any number of processes share it.
 
-use super::extract::Totals;
+use super::archive::Totals;
+use super::locks::{self, Check, Lock};
 use super::remove::remove_tree;
-use super::source::{Check, interrupted};
 use crate::error::{Error, Result};
-use crate::gate::Ours;
 use crate::runtime::make_private_directory;
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// Raised when a tree would come out otherwise: what an older version unpacked is then unpacked again.
-const VERSION: &str = "pycontainer-archive 1";
+/// What is unpacked, and the version of how: raised when a tree would come out otherwise, so that it is unpacked again.
+#[derive(Debug, Clone, Copy)]
+pub struct Sort {
+    pub directory: &'static str,
+    pub version: &'static str,
+}
+
+/// Root file systems of archives, by the digest of the archive.
+pub const ARCHIVES: Sort = Sort { directory: "archives", version: "pycontainer-archive 1" };
+/// Layers of images, by their diff id.
+pub const LAYERS: Sort = Sort { directory: "layers", version: "pycontainer-layer 1" };
+
 const RECORD: &str = "complete";
 const ROOTFS: &str = "rootfs";
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 #[derive(Debug)]
-pub struct Store {
+pub struct Unpacked {
+    sort: Sort,
     dir: OwnedFd,
     path: PathBuf,
-}
-
-/// Held by the one process that unpacks this archive; the file is gone when the lock is.
-#[derive(Debug)]
-pub struct Lock<'a> {
-    store: &'a Store,
-    name: String,
-    /// A forked copy of the host would keep the lock alive: it closes this.
-    file: Ours,
-}
-
-impl Drop for Lock<'_> {
-    fn drop(&mut self) {
-        let _ = rustix::fs::unlinkat(&self.store.dir, &self.name, AtFlags::empty());
-        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
-    }
 }
 
 /// A directory under a name that says it is not complete.
 #[derive(Debug)]
 pub struct Unfinished<'a> {
-    store: &'a Store,
+    store: &'a Unpacked,
     name: String,
     dir: OwnedFd,
 }
@@ -57,18 +50,14 @@ fn failed(step: &str, errno: Errno) -> Error {
     }
 }
 
-fn first_lines(digest: &str) -> String {
-    format!("{VERSION}\nsha256:{digest}\n")
-}
-
-impl Store {
-    pub fn open(parent: &Path) -> Result<Store> {
-        let path = parent.join("archives");
+impl Unpacked {
+    pub fn open(parent: &Path, sort: Sort) -> Result<Unpacked> {
+        let path = parent.join(sort.directory);
         make_private_directory(parent)?;
         make_private_directory(&path)?;
         let dir = rustix::fs::open(&path, DIRECTORY, Mode::empty());
         let fail = |errno: Errno| Error::setup_at("open the store", path.display().to_string(), errno.raw_os_error());
-        Ok(Store { dir: dir.map_err(fail)?, path })
+        Ok(Unpacked { sort, dir: dir.map_err(fail)?, path })
     }
 
     pub fn rootfs(&self, digest: &str) -> PathBuf {
@@ -80,7 +69,7 @@ impl Store {
         let seen = rustix::fs::statat(&self.dir, format!("{digest}/{ROOTFS}"), AtFlags::SYMLINK_NOFOLLOW);
         let is_directory = seen.is_ok_and(|seen| FileType::from_raw_mode(seen.st_mode) == FileType::Directory);
         let text = self.record(digest).unwrap_or_default();
-        is_directory && text.starts_with(&first_lines(digest)) && text.ends_with("end\n")
+        is_directory && text.starts_with(&self.first_lines(digest)) && text.ends_with("end\n")
     }
 
     fn record(&self, digest: &str) -> Option<String> {
@@ -92,43 +81,22 @@ impl Store {
         String::from_utf8(buffer[..length].to_vec()).ok()
     }
 
-    /// Waits for whoever unpacks the same archive.
-    pub fn lock(&self, digest: &str, check: Check<'_>) -> Result<Lock<'_>> {
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if let Some(lock) = self.try_lock(digest)? {
-                return Ok(lock);
-            }
-            if check() {
-                return Err(interrupted());
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
-        }
+    fn first_lines(&self, digest: &str) -> String {
+        format!("{}\nsha256:{digest}\n", self.sort.version)
     }
 
-    /// None while somebody else holds it. Its holder removes the file, so a lock on a removed one is none.
-    fn try_lock(&self, digest: &str) -> Result<Option<Lock<'_>>> {
-        let name = format!("{digest}.lock");
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fail = |errno| failed("lock the store", errno);
-        let file = rustix::fs::openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
-        let file = Ours::new(file);
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
-            other => other.map_err(fail)?,
-        }
-        let is_linked = rustix::fs::fstat(&file).map_err(fail)?.st_nlink > 0;
-        Ok(is_linked.then_some(Lock { store: self, name, file }))
+    /// Waits for whoever unpacks the same.
+    pub fn lock(&self, digest: &str, check: Check<'_>) -> Result<Lock> {
+        locks::lock(self.dir.as_fd(), digest, check)
     }
 
     /// Removes what processes that died while unpacking have left: of this digest, whose lock we hold, and of those whose
     /// lock is free.
-    pub fn sweep(&self, held: &Lock<'_>) {
+    pub fn sweep(&self, held: &Lock) {
         let names = self.names();
         let digests: BTreeSet<&str> = names.iter().filter_map(|name| leftover_of(name)).collect();
         for digest in digests {
-            let other = if held.name == format!("{digest}.lock") { None } else { Some(self.try_lock(digest)) };
+            let other = if held.is_of(digest) { None } else { Some(locks::try_lock(self.dir.as_fd(), digest)) };
             if matches!(other, Some(Err(_) | Ok(None))) {
                 continue;
             }
@@ -147,7 +115,7 @@ impl Store {
         remove_tree(self.dir.as_fd(), &CString::new(name).unwrap_or_default())
     }
 
-    /// A new directory for the archive whose lock is held, with an empty root of mode 0755 in it.
+    /// A new directory for that whose lock is held, with an empty root of mode 0755 in it.
     pub fn unfinished(&self, digest: &str) -> Result<Unfinished<'_>> {
         let name = unfinished_name(digest)?;
         let fail = |errno| failed("make a directory in the store", errno);
@@ -195,13 +163,14 @@ impl Unfinished<'_> {
         let done = self.write_record(digest, totals).and_then(|()| self.rename(digest));
         done.map_err(|errno| {
             let _ = self.store.remove(&self.name);
-            failed("complete the unpacked archive", errno)
+            failed("complete what was unpacked", errno)
         })
     }
 
     fn write_record(&self, digest: &str, totals: Totals) -> rustix::io::Result<()> {
         rustix::fs::syncfs(&self.dir)?;
-        let text = format!("{}entries {}\nbytes {}\nend\n", first_lines(digest), totals.entries, totals.bytes);
+        let text =
+            format!("{}entries {}\nbytes {}\nend\n", self.store.first_lines(digest), totals.entries, totals.bytes);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.dir, RECORD, flags, Mode::RUSR | Mode::WUSR)?;
         if rustix::io::write(&file, text.as_bytes())? < text.len() {

@@ -1,0 +1,108 @@
+//! The store of images: blobs in an OCI image layout, which other tools may read and write in place, and names in its index.
+//!
+//! Crash-only: a blob is under its name when all of it is on the disk, a name in the index when all that it needs is there. What a
+//! process leaves that dies lies in `partial/` and is swept by the next one. Any number of processes share it.
+
+mod blobs;
+mod index;
+#[cfg(test)]
+mod tests;
+
+use super::unpacked::{LAYERS, Unpacked};
+use crate::error::{Error, Result};
+use crate::runtime::make_private_directory;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+pub use blobs::{Blob, Ingest};
+pub use index::Named;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const LAYOUT: &str = "{\"imageLayoutVersion\": \"1.0.0\"}";
+/// Of the store as a whole; a newer one is not touched.
+const VERSION: &str = "1\n";
+/// Below the store.
+const IMAGES: &str = "images";
+const PARTIAL: &str = "partial";
+
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    images: OwnedFd,
+    /// Blobs that are being written, and the locks of those and of the index.
+    partial: OwnedFd,
+}
+
+fn failed(step: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => Error::NoSpace { path: None },
+        _ => Error::setup(step, errno.raw_os_error()),
+    }
+}
+
+impl Store {
+    /// Makes what is missing, and sweeps what dead processes left.
+    pub fn open(path: &Path) -> Result<Store> {
+        make_private_directory(path)?;
+        let (images, partial) = (path.join(IMAGES), path.join(PARTIAL));
+        for directory in
+            [&images, &images.join("blobs"), &images.join("blobs/sha256"), &images.join("blobs/sha512"), &partial]
+        {
+            make_private_directory(directory)?;
+        }
+        check_version(path)?;
+        let open = |path: &Path| {
+            let fail =
+                |errno: Errno| Error::setup_at("open the store", path.display().to_string(), errno.raw_os_error());
+            rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(fail)
+        };
+        let store = Store { path: path.into(), images: open(&images)?, partial: open(&partial)? };
+        store.begin_layout()?;
+        store.sweep();
+        Ok(store)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn layers(&self) -> Result<Unpacked> {
+        Unpacked::open(&self.path, LAYERS)
+    }
+
+    fn begin_layout(&self) -> Result<()> {
+        match rustix::fs::statat(&self.images, "oci-layout", rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(()),
+            Err(_) => self.replace(&self.images, "oci-layout", LAYOUT.as_bytes()),
+        }
+    }
+}
+
+/// An older store is taken over as it is; a newer one may mean something else by the same names.
+fn check_version(path: &Path) -> Result<()> {
+    let place = path.join("version");
+    match std::fs::read_to_string(&place) {
+        Ok(text) if text == VERSION => Ok(()),
+        Ok(text) => {
+            let text = super::digest::cut(text.trim_end());
+            Err(Error::Image(format!(
+                "the store {} is of version {text:?}: a newer pycontainer made it",
+                path.display()
+            )))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::write(&place, VERSION).map_err(|error| {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                match errno {
+                    libc::ENOSPC | libc::EDQUOT => Error::NoSpace { path: Some(path.display().to_string()) },
+                    _ => Error::setup_at("write to the store", place.display().to_string(), errno),
+                }
+            })
+        }
+        Err(error) => {
+            Err(Error::setup_at("read", place.display().to_string(), error.raw_os_error().unwrap_or(libc::EIO)))
+        }
+    }
+}
