@@ -10,3 +10,4 @@ mod remove;
 pub mod skeleton;
 pub mod store;
 pub mod unpacked;
+pub mod used;
