@@ -3,19 +3,23 @@
 //! As `docker import`, the tar is a root file system and no layer: names such as `.wh.x` are plain names. Owners, devices and
 //! file capabilities are the archive's when root unpacks it; otherwise everything belongs to the user, and devices are left out.
 
-mod extract;
+pub(super) mod extract;
 mod header;
 mod pax;
-mod source;
+#[cfg(test)]
+pub(super) mod samples;
+pub(super) mod source;
 mod sparse;
-mod stream;
+pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod whiteout;
 
 use super::locks::paced;
 use super::unpacked::{ARCHIVES, Unfinished, Unpacked};
 use crate::error::{Error, Result};
+use extract::Manner;
 pub use extract::Totals;
 pub use source::Source;
 pub use stream::{Entry, Kind as EntryKind, Reader};
@@ -59,7 +63,7 @@ fn fill(
 ) -> Result<extract::Totals> {
     let root = unfinished.root().map_err(|errno| Error::from(("open a directory of the store", errno)))?;
     let mut reader = stream::Reader::new(source.tar()?);
-    let totals = extract::extract(&mut reader, root, privileged, check)?;
+    let totals = extract::extract(&mut reader, root, Manner { privileged, is_layer: false }, check)?;
     if reader.into_input().digest() != digest {
         return Err(Error::Layer("the archive changed while it was read".into()));
     }

@@ -6,6 +6,7 @@ pub mod digest;
 pub mod found;
 pub mod garbage;
 pub mod load;
+pub mod layers;
 pub mod locks;
 pub mod progress;
 pub mod reference;
