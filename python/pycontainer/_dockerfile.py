@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pycontainer._build import quote, write
-from pycontainer._build.parse import parse, parse_trigger
+from pycontainer._build.parse import parse_trigger
 from pycontainer._build.source import SPACES, Span
 from pycontainer._errors import BuildError
 from pycontainer._text import TYPE_CHECKING, shown
@@ -68,12 +68,7 @@ class Dockerfile(Frozen):
 
     def _and(self, method: str, text: str) -> Dockerfile:
         """With one more instruction, which is read once to know that it can be."""
-        try:
-            read = parse(f"FROM scratch\n{text}\nFROM scratch").instructions
-        except BuildError as error:
-            raise ValueError(f"{method}: {str(error).partition(': ')[2]}") from None
-        if len(read) != 3:
-            raise ValueError(f"{method}: this cannot be written as one instruction: {shown(text)}")
+        write.only_one(text, method)
         return self._of((*self._instructions, text))
 
     def stage(self, base: str, name: str | None = None, *, platform: str | None = None) -> Dockerfile:

@@ -117,7 +117,7 @@ def set_mode(mode: int, change: str, *, directory: bool) -> int:
     for part in change.split(","):
         match = re.match("[ugoa]*", part)
         who = match[0] if match else ""
-        for sign, what in re.findall(r"([-+=])([rwxXst]*|[ugo])", part[len(who) :]):
+        for sign, what in re.findall(r"([-+=])([ugo]|[rwxXst]*)", part[len(who) :]):
             mode = _changed(mode, who or "a", sign, what, directory)
     return mode
 

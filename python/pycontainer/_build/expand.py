@@ -127,8 +127,14 @@ def _check_source(source: Word, written: Word, keyword: str, of_context: bool) -
 def _inline(file: made.InlineFile, variables: Mapping[str, str]) -> made.InlineFile:
     if not file.expand:
         return file
-    content = file.content.like(_expansion(file.content, variables, _CONTENT).text)
-    return dataclasses.replace(file, content=content)
+    content = file.content
+    try:
+        text = shell.expand(content, variables, _CONTENT).text
+    except Mistake as mistake:
+        before = content[: mistake.at if isinstance(mistake.at, int) else 0]
+        place = Word("", content.line + before.count("\n"), len(before) - before.rfind("\n"))
+        raise Mistake(mistake.what, place, mistake.fix) from None
+    return dataclasses.replace(file, content=content.like(text))
 
 
 def _checksum(instruction: made.Add, one: Expander) -> made.Add:

@@ -92,5 +92,5 @@ def fields(values: Mapping[str, str | None]) -> str:
     for key, value in values.items():
         if value is not None:
             field = f"{key}={value}"
-            made.append('"' + field.replace('"', '""') + '"' if set(field) & set(',"\n') else field)
+            made.append('"' + field.replace('"', '""') + '"' if set(field) & set(',"\r\n') else field)
     return ",".join(made)

@@ -37,11 +37,19 @@ def from_line(base: object, name: object, platform: object) -> str:
     flag = quote.flag("platform", None if platform is None else text_of(platform, "platform"))
     stage = "" if name is None else f" AS {text_of(name, 'name')}"
     text = f"FROM{flag} {image}{stage}"
-    try:
-        parse(text)
-    except BuildError as error:
-        raise ValueError(f"base, name or platform: {str(error).partition(': ')[2]}") from None
+    only_one(text, "base, name or platform")
     return text
+
+
+def only_one(text: str, what: str) -> None:
+    """Refuse text that is not read as one instruction; `what` names the arguments that it was made of."""
+    head = "" if text.startswith("FROM") else "FROM scratch\n"
+    try:
+        read = parse(f"{head}{text}\nFROM scratch").instructions
+    except BuildError as error:
+        raise ValueError(f"{what}: {str(error).partition(': ')[2]}") from None
+    if len(read) != 2 + bool(head):
+        raise ValueError(f"{what}: this cannot be written as one instruction: {shown(text)}")
 
 
 def _name(value: object, argument: str) -> str:
