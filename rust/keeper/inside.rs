@@ -197,7 +197,7 @@ fn cgroup_namespace(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
 
 /// Attaches the new root over the old one: the kernel's own /proc and /sys must stay visible until ours are mounted.
 fn new_root(from: &mut Reader<'_>, state: &mut State<'_>) -> Result<()> {
-    state.root = state.slots.get(from.u8().ok_or(Errno::PROTO)?)?;
+    state.root = state.slots.get(from.u16().ok_or(Errno::PROTO)?)?;
     mount::make_root_private()?;
     fs::fchdir(state.root)?;
     mount::move_mount_at(state.root, AT_FDCWD, c"/")
@@ -232,7 +232,7 @@ fn devpts(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
 }
 
 fn attach(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
-    let (slot, path) = from.u8().zip(from.text()).ok_or(Errno::PROTO)?;
+    let (slot, path) = from.u16().zip(from.text()).ok_or(Errno::PROTO)?;
     let missing = from.u8().ok_or(Errno::PROTO)?;
     if missing == create::OWN {
         return mount::move_mount_onto(state.slots.get(slot)?, own_directory(state.root, path)?.raw());

@@ -19,7 +19,8 @@ pub use numbers::{Ended, EntryHead, Head, Update};
 pub const MESSAGE_MAX: usize = 64 * 1024;
 
 /// Mounts that the keeper makes for one container.
-pub const SLOTS: usize = 256;
+pub const SLOTS: usize = 1024;
+pub type Slot = u16;
 
 /// Requests of the host.
 pub mod request {

@@ -115,6 +115,7 @@ fn root(from: &Attributes<'_, '_>) -> PyResult<Root> {
     Ok(match kind.as_str() {
         "host" => Root::Host { directories, writable },
         "view" => Root::View,
+        "layers" => Root::Layers(directories),
         _ => Root::Directory(directory),
     })
 }

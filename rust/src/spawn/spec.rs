@@ -18,6 +18,8 @@ pub enum Who {
 pub enum Root {
     /// A root file system in a directory.
     Directory(PathBuf),
+    /// Unpacked layers of an image, the lowest first.
+    Layers(Vec<PathBuf>),
     /// None of its own: `spaces.mnt` says whose.
     View,
     /// This machine's programs: read-only directories, and a skeleton for everything else.
