@@ -23,8 +23,8 @@ PIECES = [
     "ENTRYPOINT ", "STOPSIGNAL ", "HEALTHCHECK ", "SHELL ", "ONBUILD ", "MAINTAINER ", "NONE", "AS ", "\n", "\n", "\n",
     "\\\n", "\\", "#", "# escape=`\n", "`", " ", "\t", "\r\n", '"', "'", "$", "${", "}", ":-", "/", "//", "%", "=", "A",
     "b", "0", "1.5s", "<<", "<<-", "EOF", "\nEOF\n", "[", "]", '["a", "b"]', ",", "*", "?", "..", "--", "--from=",
-    "--mount=", "--mount=type=", "cache", "secret", "ssh", "target=/x", "id=", "--chmod=", "755", "--exclude=", "80/tcp",
-    "--network=", "none", "http://e.org/x", ".git", "\0", "\udcff", "é", "\u2028", "scratch", "SIGINT", "--platform=",
+    "--mount=", "--mount=type=", "cache", "secret", "ssh", "target=/x", "id=", "--chmod=", "755", "--exclude=",
+    "80/tcp", "--network=", "none", "http://e.org/x", ".git", "\0", "\udcff", "é", "\u2028", "scratch", "SIGINT", "--platform=",
 ]  # fmt: skip
 TEXTS = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n"), max_size=12)
@@ -48,9 +48,12 @@ def test_no_text_raises_anything_but_builderror(text: str | bytes) -> None:
 
 @given(TEXTS)
 def test_a_mistake_has_a_place_in_the_file(text: str) -> None:
+    error = None
     try:
         parse("FROM a\n" + text)
-    except pc.BuildError as error:
+    except pc.BuildError as raised:
+        error = raised
+    if error is not None:
         file, line, column, _ = str(error).split(":", 3)
         lines = ("FROM a\n" + text).split("\n")
         assert file == "Dockerfile"
@@ -66,7 +69,9 @@ def test_reading_twice_is_reading_once(text: str) -> None:
         document = parse("FROM a\n" + text)
     except pc.BuildError:
         return
-    if document.escape != "\\" or any(getattr(i, "heredocs", ()) or getattr(i, "files", ()) for i in document.instructions):
+    if document.escape != "\\" or any(
+        getattr(i, "heredocs", ()) or getattr(i, "files", ()) for i in document.instructions
+    ):
         return
     if any(i.original.endswith("\\") or "<<" in i.original for i in document.instructions):
         return

@@ -303,7 +303,16 @@ def test_go_match(pattern: str, path: str, matches: bool | None) -> None:
 
 @pytest.mark.parametrize(
     ("text", "wild"),
-    [("a", False), ("a*", True), ("a?", True), ("[a", True), ("a\\*", False), ("\\\\*", True), ("", False), ("a\\", False)],
+    [
+        ("a", False),
+        ("a*", True),
+        ("a?", True),
+        ("[a", True),
+        ("a\\*", False),
+        ("\\\\*", True),
+        ("", False),
+        ("a\\", False),
+    ],
 )
 def test_wildcards(text: str, wild: bool) -> None:
     assert has_wildcard(text) is wild

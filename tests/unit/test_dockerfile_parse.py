@@ -43,7 +43,7 @@ def test_from(text: str, image: str, platform: str | None, name: str | None) -> 
         ("ARG A", [("A", None)]),
         ("ARG A=", [("A", "")]),
         ("ARG A=1 B C=x=y", [("A", "1"), ("B", None), ("C", "x=y")]),
-        ('ARG A="b c" D=\'e f\' G=h\\ i', [("A", '"b c"'), ("D", "'e f'"), ("G", "h\\ i")]),
+        ("ARG A=\"b c\" D='e f' G=h\\ i", [("A", '"b c"'), ("D", "'e f'"), ("G", "h\\ i")]),
         ('ARG A=b"c d"e', [("A", 'b"c d"e')]),
         ('ARG A="unclosed B=1', [("A", '"unclosed B=1')]),
     ],
@@ -186,7 +186,13 @@ def test_files_that_are_written_in_the_dockerfile() -> None:
         ('HEALTHCHECK cmd ["curl", "x"]', {"test": ("CMD", "curl", "x")}),
         (
             "HEALTHCHECK --interval=1m30s --timeout=1.5s --start-period=500ms --start-interval=0 --retries=3 CMD x",
-            {"interval": 90 * 10**9, "timeout": 15 * 10**8, "start_period": 5 * 10**8, "start_interval": 0, "retries": 3},
+            {
+                "interval": 90 * 10**9,
+                "timeout": 15 * 10**8,
+                "start_period": 5 * 10**8,
+                "start_interval": 0,
+                "retries": 3,
+            },
         ),
         ("ONBUILD RUN make", {"trigger": "RUN make"}),
         ("ONBUILD   COPY . /x", {"trigger": "COPY . /x"}),
@@ -320,7 +326,10 @@ def test_spans_and_places() -> None:
 
 
 def test_values_are_equal_wherever_they_stand_and_survive_pickle_and_copy() -> None:
-    one_, other = parse("FROM a\nRUN --mount=type=tmpfs,target=/t b\n"), parse("\n\nFROM a\n#\nRUN --mount=type=tmpfs,target=/t  b")
+    one_, other = (
+        parse("FROM a\nRUN --mount=type=tmpfs,target=/t b\n"),
+        parse("\n\nFROM a\n#\nRUN --mount=type=tmpfs,target=/t  b"),
+    )
     assert one_ == other
     assert one_ != parse("FROM a\nRUN c")
     again = pickle.loads(pickle.dumps(one_))

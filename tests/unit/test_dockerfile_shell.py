@@ -25,7 +25,7 @@ WHOLE: list[tuple[str, str | None]] = [
     ("hello\\\\", "hello\\"),
     ('"hello', None),
     ('"hello\\"', None),
-    ("\"hel'lo\"", "hel'lo"),
+    ('"hel\'lo"', "hel'lo"),
     ("'hello", None),
     ("'hello\\'", "hello\\"),
     ("\"''\"", "''"),
@@ -153,7 +153,7 @@ def test_whole(text: str, expected: str | None) -> None:
         ("hello  there   ", ("hello", "there")),
         ("hello\\ there", ("hello there",)),
         ('hello\\" there', ('hello"', "there")),
-        ('"" a \'\'', ("a",)),
+        ("\"\" a ''", ("a",)),
         ("$NULL a", ("a",)),
         ("80${X:-80} 1", ("8080", "1")),
         ("<< EOF x", ("<< EOF", "x")),
@@ -178,7 +178,7 @@ def test_another_escape() -> None:
 
 def test_quotes_that_are_plain_characters() -> None:
     rules = Rules(quotes=False)
-    assert expand("\"$PWD\" it's \\$PWD\n", ENV, rules).text == "\"/home\" it's $PWD\n"
+    assert expand('"$PWD" it\'s \\$PWD\n', ENV, rules).text == '"/home" it\'s $PWD\n'
 
 
 def test_what_is_kept() -> None:

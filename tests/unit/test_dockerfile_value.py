@@ -68,12 +68,14 @@ def test_the_example_of_the_page() -> None:
         ),
         (lambda d: d.copy("a b", "/c"), 'COPY ["a b", "/c"]'),
         (
-            lambda d: d.copy("a", "b", "/c/", from_="x", chown="1:2", chmod=0o755, link=True, parents=True, exclude=["*"]),
+            lambda d: d.copy(
+                "a", "b", "/c/", from_="x", chown="1:2", chmod=0o755, link=True, parents=True, exclude=["*"]
+            ),
             "COPY --from=x --chown=1:2 --chmod=755 --link --parents --exclude=* a b /c/",
         ),
         (lambda d: d.copy({"f": "x\n", "g": ""}, "/d/"), 'COPY <<"f" <<"g" /d/\nx\nf\ng'),
         (lambda d: d.copy({"f": "$A\n"}, "/d/", expand=True), "COPY <<f /d/\n$A\nf"),
-        (lambda d: d.copy("$A", "/$B", chown="$C"), "COPY --chown=\"\\\\$C\" \\$A /\\$B"),
+        (lambda d: d.copy("$A", "/$B", chown="$C"), 'COPY --chown="\\\\$C" \\$A /\\$B'),
         (lambda d: d.copy("$A", "/$B", chown="$C", expand=True), "COPY --chown=$C $A /$B"),
         (
             lambda d: d.add("https://e.org/a", "/b", checksum="sha256:" + "0" * 64, unpack=False),
@@ -108,7 +110,24 @@ def test_instructions(make: Callable[[Dockerfile], Dockerfile], text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "value", ["$A", "${A:-b}", "a\\", "\\$A", "'", '"', "'\"$\\", " a ", "a\tb", "#x", "<<EOF", "é☺\u2028", "`x`", "\\n", "a\rb"]
+    "value",
+    [
+        "$A",
+        "${A:-b}",
+        "a\\",
+        "\\$A",
+        "'",
+        '"',
+        "'\"$\\",
+        " a ",
+        "a\tb",
+        "#x",
+        "<<EOF",
+        "é☺\u2028",
+        "`x`",
+        "\\n",
+        "a\rb",
+    ],
 )
 def test_values_come_out_as_they_went_in(value: str) -> None:
     env = {"A": "WRONG"}
