@@ -24,7 +24,8 @@ PIECES = [
     "\\\n", "\\", "#", "# escape=`\n", "`", " ", "\t", "\r\n", '"', "'", "$", "${", "}", ":-", "/", "//", "%", "=", "A",
     "b", "0", "1.5s", "<<", "<<-", "EOF", "\nEOF\n", "[", "]", '["a", "b"]', ",", "*", "?", "..", "--", "--from=",
     "--mount=", "--mount=type=", "cache", "secret", "ssh", "target=/x", "id=", "--chmod=", "755", "--exclude=",
-    "80/tcp", "--network=", "none", "http://e.org/x", ".git", "\0", "\udcff", "é", "\u2028", "scratch", "SIGINT", "--platform=",
+    "80/tcp", "--network=", "none", "http://e.org/x", ".git", "\0", "\udcff", "é", "\u2028", "scratch", "SIGINT",
+    "--platform=",
 ]  # fmt: skip
 TEXTS = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n"), max_size=12)
