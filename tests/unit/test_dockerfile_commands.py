@@ -15,7 +15,9 @@ from pycontainer._build.commands import (
     set_mode,
     url_name,
 )
+from pycontainer._build.history import created_by
 from pycontainer._build.parse import parse
+from pycontainer._build.scope import Scope
 
 
 def last(text: str) -> Any:
@@ -148,3 +150,33 @@ def test_names_of_urls(url: str, name: str) -> None:
 )
 def test_modes(mode: int, change: str, directory: bool, result: int) -> None:
     assert oct(set_mode(mode, change, directory=directory)) == oct(result)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ENV A=1 B='x y'", "ENV A=1 B=x y"),
+        ("LABEL a=b", "LABEL a=b"),
+        ("ARG A=1 B", "ARG A=1 B"),
+        ("RUN make  x", "RUN |2 A=1 B=2 /bin/bash -c make  x"),
+        ('RUN ["a", "b c"]', "RUN |2 A=1 B=2 a b c"),
+        ("RUN --mount=type=secret,id=t,env=T x", "RUN |2 A=1 B=2 /bin/bash -c x"),
+        ("COPY --chown=1 --link --chmod=755 --exclude=x --from=y a b /c", "COPY --chown=1 --chmod=755 a b /c"),
+        ("COPY --parents a <<E /c\nE", "COPY --parents a <<E /c"),
+        ("ADD a b", "ADD a b"),
+        ("CMD a", 'CMD ["/bin/bash" "-c" "a"]'),
+        ('ENTRYPOINT ["a", "\\""]', 'ENTRYPOINT ["a" "\\""]'),
+        ("HEALTHCHECK CMD a", 'HEALTHCHECK ["CMD-SHELL" "a"]'),
+        ('SHELL ["a", "b"]', "SHELL [a b]"),
+        ("EXPOSE 1-2", "EXPOSE [1/tcp 2/tcp]"),
+        ("VOLUME /a /b", "VOLUME [/a /b]"),
+        ("WORKDIR x", "WORKDIR /w/x"),
+        ("USER u", "USER u"),
+        ("STOPSIGNAL 9", "STOPSIGNAL 9"),
+        ("MAINTAINER m", "MAINTAINER m"),
+        ("ONBUILD  RUN x", "ONBUILD  RUN x"),
+    ],
+)
+def test_history(text: str, words: str) -> None:
+    done = Scope({}, {}).apply(last(text))
+    assert created_by(done, ["/bin/bash", "-c"], arguments={"A": "1", "B": "2"}, workdir="/w/x") == words

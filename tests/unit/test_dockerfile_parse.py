@@ -11,6 +11,7 @@ import pytest
 from pycontainer._build import instructions as made
 from pycontainer._build.instructions import MountKind, Network, Sharing
 from pycontainer._build.parse import parse
+from pycontainer._build.stages import make_plan
 
 
 def one(text: str) -> Any:
@@ -341,3 +342,13 @@ def test_values_are_equal_wherever_they_stand_and_survive_pickle_and_copy() -> N
 def test_bytes_that_are_no_text_may_stand_in_comments() -> None:
     assert parse(b"# \xff\nFROM a\n").instructions[0].keyword == "FROM"
     assert parse("FROM \u00e9".encode()).instructions[0].image == "\u00e9"  # type: ignore[attr-defined]
+
+
+def test_a_large_file_is_read_in_time_that_grows_with_it() -> None:
+    """Quadratic reading of these takes minutes."""
+    lines = [f"FROM a AS s{number}\nCOPY --from=s{max(number - 1, 0)} /a /b\n" for number in range(1, 1000)]
+    text = "FROM a AS s0\n" + "".join(lines)
+    assert len(make_plan(parse(text)).needed()) == 1000
+    parse("FROM a\nENV " + " \\\n  ".join(f"A{number}='b c'" for number in range(5_000)))
+    parse("FROM a\nCOPY " + "x " * 10_000 + "/y\n" + "RUN " + "é" * 100_000)
+    parse("FROM a\nRUN <<E\n" + "x\n" * 50_000 + "E\n")

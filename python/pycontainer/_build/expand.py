@@ -49,11 +49,11 @@ def expand(
     return done
 
 
-def at_word(mistake: Mistake, instruction: Instruction, file: str) -> Exception:
+def at_word(mistake: Mistake, instruction: Instruction, file: str, log: str | None = None) -> Exception:
     """The BuildError of a mistake that was found after reading; without a word, at the instruction's beginning."""
     at = mistake.at
     place = (at.line, at.column) if isinstance(at, Word) else (instruction.span.line, instruction.span.column)
-    return failure(file, place, mistake.text(), instruction.original)
+    return failure(file, place, mistake.text(), instruction.original, log)
 
 
 def expand_word(word: Word, variables: Mapping[str, str], escape: str) -> Word:

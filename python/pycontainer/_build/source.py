@@ -100,10 +100,12 @@ class Joined:
         return Word(text, *self.place(offset))
 
 
-def failure(file: str, place: tuple[int, int], what: str, step: str | None = None) -> BuildError:
+def failure(
+    file: str, place: tuple[int, int], what: str, step: str | None = None, log: str | None = None
+) -> BuildError:
     """The error about a place in a file: "Dockerfile:3:5: what is wrong"."""
     line, column = place
-    return BuildError(f"{escape(file)}:{line}:{column}: {what}", step=step, line=line)
+    return BuildError(f"{escape(file)}:{line}:{column}: {what}", step=step, line=line, log=log)
 
 
 def quoted(text: str) -> str:

@@ -82,12 +82,13 @@ class Plan:
     def images(self) -> dict[str, Word]:
         """The references of images that the target needs, each with the word that names it first."""
         found: dict[str, Word] = {}
+        names = _names(self.stages)
         for index in self.needed():
             stage = self.stages[index]
             if isinstance(stage.base, str):
                 found.setdefault(stage.base, stage.opening.image)
             for word in _origins(stage.instructions):
-                origin = self.origin(stage.index, word)
+                origin = _origin(self.stages, names, index, word)
                 if isinstance(origin, str):
                     found.setdefault(origin, word)
         return found
@@ -99,7 +100,7 @@ class Plan:
             BuildError: a stage that is missing, later, or this one.
         """
         try:
-            return _origin(self.stages, index, name)
+            return _origin(self.stages, _names(self.stages), index, name)
         except Mistake as mistake:
             raise at_word(mistake, self.stages[index].opening, self.document.file) from None
 
@@ -270,12 +271,13 @@ def _origins(instructions: Sequence[Instruction]) -> Iterator[Word]:
 def _connected(stages: tuple[Stage, ...], document: Document) -> tuple[Stage, ...]:
     """The stages with what each needs."""
     made: list[Stage] = []
+    numbers = _names(stages)
     for stage in stages:
         needs = {stage.base} if isinstance(stage.base, int) else set()
         for instruction in stage.instructions:
             for word in _origins([instruction]):
                 try:
-                    origin = _origin(stages, stage.index, word)
+                    origin = _origin(stages, numbers, stage.index, word)
                 except Mistake as mistake:
                     raise at_word(mistake, instruction, document.file) from None
                 if isinstance(origin, int):
@@ -284,16 +286,20 @@ def _connected(stages: tuple[Stage, ...], document: Document) -> tuple[Stage, ..
     return tuple(made)
 
 
-def _origin(stages: tuple[Stage, ...], index: int, name: Word) -> Origin:
+def _names(stages: tuple[Stage, ...]) -> dict[str, int]:
+    return {stage.name: stage.index for stage in stages if stage.name}
+
+
+def _origin(stages: tuple[Stage, ...], names: Mapping[str, int], index: int, name: Word) -> Origin:
     if name.isascii() and name.isdecimal() and len(name) < 10:
         found = int(name)
         if found >= len(stages):
             raise Mistake(f"there is no stage {name}; the last is {len(stages) - 1}", name)
     else:
-        matches = [stage.index for stage in stages if stage.name == name.lower()]
-        if not matches:
+        number = names.get(name.lower())
+        if number is None:
             return None if name == "scratch" else str(name)
-        found = matches[0]
+        found = number
     if found == index:
         raise Mistake(f"the stage {quoted(stages[index].label())} needs itself", name)
     if found > index:
