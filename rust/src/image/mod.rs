@@ -3,10 +3,18 @@
 pub mod archive;
 pub mod descriptor;
 pub mod digest;
+pub mod found;
+pub mod garbage;
+pub mod load;
+pub mod layers;
 pub mod locks;
+pub mod progress;
 pub mod reference;
 mod remove;
+pub mod save;
 pub mod skeleton;
 pub mod store;
+pub mod union;
 pub mod unpacked;
 pub mod used;
+pub mod whole;
