@@ -7,7 +7,10 @@ import pickle
 import pytest
 
 import pycontainer as pc
+from pycontainer._build.instructions import MountKind, Sharing
+from pycontainer._build.mounts import read_mount
 from pycontainer._build.parse import parse
+from pycontainer._build.source import Mistake, Word
 
 # The second line of a file, where it is wrong, and some words of what is said.
 MISTAKES: list[tuple[str, int, str]] = [
@@ -170,6 +173,31 @@ def test_mistakes(text: str, column: int, words: str) -> None:
     assert raised.value.line == 2
     assert raised.value.step is not None
     assert raised.value.log is None
+
+
+KEYS = (
+    "type", "from", "source", "src", "target", "dst", "destination", "readonly", "ro", "readwrite", "rw", "id",
+    "sharing", "required", "size", "mode", "uid", "gid", "env", "bind-propagation", "propagation", "z", "Z",
+    "consistency",
+)  # fmt: skip
+VALUES = ("rshared", "z", "..", "../../..", "remount", "remount,bind", "noexec,exec", "a\nb", "x" * 10_000, "-1", "")
+
+
+@pytest.mark.parametrize("kind", ["bind", "cache", "tmpfs", "secret"])
+@pytest.mark.parametrize("key", KEYS)
+def test_no_value_of_a_mount_becomes_an_option(kind: str, key: str) -> None:
+    """CVE-2024-9407: what is read are enums, numbers and booleans; a text is a path, an id or a name."""
+    base = {"type": kind, "id": "i"} if kind == "secret" else {"type": kind, "target": "/t"}
+    for value in VALUES:
+        text = ",".join(f'"{name}={each}"' for name, each in {**base, key: value}.items())
+        try:
+            mount = read_mount(Word(text))
+        except Mistake:
+            continue
+        assert key in ("source", "src", "target", "dst", "destination", "from", "id", "env")
+        assert (type(mount.kind), type(mount.sharing), type(mount.read_only)) == (MountKind, Sharing, bool)
+        texts = [mount.source, mount.target, mount.id, mount.env, mount.from_]
+        assert not any("\n" in text for text in texts if text)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,8 @@ def test_labels_files_and_mounts() -> None:
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ("COPY $NO /x", "2:6", 'a source of COPY is empty: "$NO"'),
+        ("COPY $NO /x", "2:6", 'a source of COPY is empty: "$NO"; NO is not set here; an ARG before FROM'),
+        ("COPY ${SHLL} /x", "2:6", "did you mean SHELL?"),
         ("COPY a ../b /x", "2:8", "outside the build context"),
         ("COPY a/../../b /x", "2:6", "outside the build context"),
         ("ADD .. /x", "2:5", "outside the build context"),
@@ -177,7 +178,7 @@ def test_labels_files_and_mounts() -> None:
     ],
 )
 def test_mistakes_that_variables_make(text: str, place: str, words: str) -> None:
-    env = {"A": "a", "U": "http://e.org/x", "G": "git@e.org:a/b", "EQ": "a=b", "SSH": "ssh"}
+    env = {"A": "a", "U": "http://e.org/x", "G": "git@e.org:a/b", "EQ": "a=b", "SSH": "ssh", "SHELL": "s"}
     with pytest.raises(pc.BuildError) as raised:
         walk(f"FROM a\n{text}", env)
     assert str(raised.value).startswith(f"Dockerfile:{place}: "), str(raised.value)
@@ -282,6 +283,13 @@ def test_a_target_that_is_not_there(target: str, words: str) -> None:
     with pytest.raises(pc.BuildError, match="is no stage") as raised:
         plan("FROM a AS build\nFROM b", target=target)
     assert words in str(raised.value)
+
+
+def test_the_stage_that_was_meant_by_an_image() -> None:
+    made = plan("FROM a AS builder\nFROM bulider")
+    assert made.stages[1].base == "bulider"
+    assert made.meant("bulider") == "did you mean builder?"
+    assert made.meant("debian") == ""
 
 
 def test_triggers_of_a_stage_come_first_in_one_that_is_from_it_and_go_no_further() -> None:

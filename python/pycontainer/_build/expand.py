@@ -14,7 +14,7 @@ from pycontainer._build import instructions as made, shell, values
 from pycontainer._build.instructions import Instruction, Pair
 from pycontainer._build.mounts import read_mount
 from pycontainer._build.parse import check_source, is_git, is_url, refuse
-from pycontainer._build.source import SPACES, Mistake, Word, clean, failure, quoted
+from pycontainer._build.source import SPACES, Mistake, Word, clean, failure, quoted, suggestion
 from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _pairs(instruction: made.Env | made.Label, variables: Mapping[str, str], esc
     items = tuple(Pair(name=one(item.name), value=one(item.value), legacy=item.legacy) for item in instruction.items)
     for item, written in zip(items, instruction.items, strict=True):
         if not item.name:
-            raise Mistake(f"a name of {instruction.keyword} is empty: {quoted(written.name)}", written.name)
+            raise _empty(f"a name of {instruction.keyword}", written.name, variables, escape)
         if isinstance(instruction, made.Env) and "=" in item.name:
             raise Mistake(f"a name of ENV has a = in it: {quoted(item.name)}", written.name)
     return dataclasses.replace(instruction, items=items)
@@ -106,16 +106,24 @@ def _copy(instruction: made.Copy | made.Add, variables: Mapping[str, str], escap
         values.check_mode(done.chmod)
     outside = not (isinstance(done, made.Copy) and done.from_)
     for source, written in zip(sources, instruction.sources, strict=True):
+        if not source:
+            raise _empty(f"a source of {done.keyword}", written, variables, escape)
         _check_source(source, written, done.keyword, outside)
     if "\0" in destination:
         raise Mistake("a NUL byte in the destination", destination)
     return _checksum(done, one) if isinstance(done, made.Add) else done
 
 
+def _empty(what: str, written: Word, variables: Mapping[str, str], escape: str) -> Mistake:
+    """What variables made nothing of, with the one that was likely meant."""
+    missing = sorted(_expansion(written, variables, shell.Rules(escape=escape)).missing)
+    fix = next(filter(None, (suggestion(name, variables) for name in missing)), "")
+    if missing and not fix:
+        fix = f"{quoted(missing[0])[1:-1]} is not set here; an ARG before FROM has to be named again after it"
+    return Mistake(f"{what} is empty: {quoted(written)}", written, fix)
+
+
 def _check_source(source: Word, written: Word, keyword: str, of_context: bool) -> None:
-    if not source:
-        what = f"a source of {keyword} is empty: {quoted(written)}"
-        raise Mistake(what, written, "has its variable a value here? an ARG before FROM must be named again after it")
     check_source(source, keyword)
     if keyword == "ADD" and is_url(source):
         return
@@ -161,21 +169,23 @@ def _volume(instruction: made.Volume, variables: Mapping[str, str], escape: str)
     paths = tuple(one(path) for path in instruction.paths)
     for path, written in zip(paths, instruction.paths, strict=True):
         if not path.strip(SPACES):
-            raise Mistake(f"a path of VOLUME is empty: {quoted(written)}", written)
+            raise _empty("a path of VOLUME", written, variables, escape)
     return dataclasses.replace(instruction, paths=paths)
 
 
 def _user(instruction: made.User, variables: Mapping[str, str], escape: str) -> Instruction:
     user = expand_word(instruction.user, variables, escape)
-    if not user or "\n" in user:
-        raise Mistake(f"USER is {'no name' if user else 'empty'}: {quoted(instruction.user)}", instruction.user)
+    if not user:
+        raise _empty("USER", instruction.user, variables, escape)
+    if "\n" in user or "\0" in user:
+        raise Mistake(f"USER is no name: {quoted(user)}", instruction.user)
     return dataclasses.replace(instruction, user=user)
 
 
 def _workdir(instruction: made.Workdir, variables: Mapping[str, str], escape: str) -> Instruction:
     path = expand_word(instruction.path, variables, escape)
     if not path:
-        raise Mistake(f"WORKDIR is empty: {quoted(instruction.path)}", instruction.path)
+        raise _empty("WORKDIR", instruction.path, variables, escape)
     return dataclasses.replace(instruction, path=path)
 
 

@@ -80,7 +80,7 @@ class Mount:
         source: a path in it; None is its root.
         target: where, as written: relative to the WORKDIR. None where a secret is only a variable.
         read_only: said or not, what holds.
-        id: of a cache or a secret, said or not.
+        id: of a cache or a secret, said or not. Any text: never a path.
         sharing: of a cache.
         required: a secret that is not given is an error.
         size: of a tmpfs in bytes; None is no bound of its own.

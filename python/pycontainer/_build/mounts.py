@@ -147,7 +147,8 @@ def _name_secret(made: dict[str, Any]) -> None:
 
 def _check(made: dict[str, Any], kind: MountKind, text: Word) -> None:
     source, target, name = (made.get(key) for key in ("source", "target", "id"))
-    for key, path in (("source", source), ("target", target), ("id", name), ("env", made.get("env"))):
+    texts = {"source": source, "target": target, "id": name, "env": made.get("env"), "from": made.get("from_")}
+    for key, path in texts.items():
         if path and ("\n" in path or "\0" in path):
             raise Mistake(f"{key} of a mount has a newline in it", text)
     if target and clean(target) == "/":

@@ -104,6 +104,10 @@ class Plan:
         except Mistake as mistake:
             raise at_word(mistake, self.stages[index].opening, self.document.file) from None
 
+    def meant(self, reference: str) -> str:
+        """For an image that is nowhere: the stage that was likely meant by it, or nothing."""
+        return suggestion(reference, [stage.name for stage in self.stages if stage.name])
+
     def scope(self, index: int, *, env: Mapping[str, str] | None = None, parent: Scope | None = None) -> Scope:
         """The variables at the beginning of a stage: of its base's environment, or of the stage that it is from."""
         if parent is not None:
