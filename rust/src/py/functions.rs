@@ -59,8 +59,7 @@ pub fn interruptible_by<T: Send>(
             }
         };
         // None while the interpreter ends: there is nobody to ask, and nothing to raise in.
-        let mut check =
-            || (serves_signals || each.is_some()) && Python::try_attach(&mut look).unwrap_or(false);
+        let mut check = || (serves_signals || each.is_some()) && Python::try_attach(&mut look).unwrap_or(false);
         work(&mut check)
     });
     match interruption {
