@@ -39,7 +39,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::functions::{
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,
-        seccomp_program, set_packaged_keeper, take_notices, unpack_archive,
+        seccomp_program, set_packaged_keeper, take_notices, unpack_archive, unpack_layer_files,
     };
     #[pymodule_export]
     use crate::py::images::{
