@@ -37,6 +37,23 @@ pub fn changes(door: Door<'_>, own: &[String]) -> Result<Vec<Change>> {
     }
 }
 
+/// Where the engine mounts or makes something.
+#[derive(Clone, Copy)]
+pub struct Own<'a>(pub &'a [String]);
+
+impl Own<'_> {
+    pub fn is(self, path: &[u8]) -> bool {
+        self.0.iter().any(|own| own.as_bytes() == path)
+    }
+
+    /// It is one of ours, or was made on the way to one.
+    pub fn leads(self, path: &[u8]) -> bool {
+        let below =
+            |own: &String| own.as_bytes().strip_prefix(path).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
+        self.0.iter().any(below)
+    }
+}
+
 /// A directory whose content is being told.
 struct Open {
     path: Vec<u8>,
@@ -58,14 +75,14 @@ impl Tree<'_> {
         let path = [above, b"/", name].concat();
         if flags & changed::DIRECTORY != 0 {
             self.open.push(Open { path, kind, flags, shows: false });
-        } else if !(kind == change::ADDED && flags & changed::EMPTY != 0 && self.is_own(&path)) {
+        } else if !(kind == change::ADDED && flags & changed::EMPTY != 0 && Own(self.own).is(&path)) {
             self.show(path, kind);
         }
     }
 
     fn leave(&mut self) {
         let Some(Open { path, kind, flags, shows }) = self.open.pop() else { return };
-        let (own, leads) = (self.is_own(&path), self.leads_to_own(&path));
+        let (own, leads) = (Own(self.own).is(&path), Own(self.own).leads(&path));
         let shown = match kind {
             change::ENTERED => shows || flags & changed::RIGHTS != 0 && !own || flags & changed::TIME != 0 && !leads,
             change::ADDED => shows || !leads,
@@ -88,17 +105,6 @@ impl Tree<'_> {
             _ => 'C',
         };
         self.found.push(Change { kind, path });
-    }
-
-    fn is_own(&self, path: &[u8]) -> bool {
-        self.own.iter().any(|own| own.as_bytes() == path)
-    }
-
-    /// It is one of ours, or was made on the way to one.
-    fn leads_to_own(&self, path: &[u8]) -> bool {
-        let below =
-            |own: &String| own.as_bytes().strip_prefix(path).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
-        self.own.iter().any(below)
     }
 
     fn finish(mut self) -> Vec<Change> {

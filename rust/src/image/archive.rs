@@ -16,6 +16,9 @@ mod tree;
 use super::unpacked::{ARCHIVES, Unfinished, Unpacked};
 use crate::error::{Error, Result};
 pub use extract::Totals;
+pub use stream::{Entry, Kind, Meta};
+#[cfg(test)]
+pub use stream::Reader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

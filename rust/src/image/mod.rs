@@ -9,3 +9,4 @@ mod remove;
 pub mod skeleton;
 pub mod store;
 pub mod unpacked;
+pub mod writer;
