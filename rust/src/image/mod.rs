@@ -1,9 +1,12 @@
 //! Where root file systems come from: directories, archives, images of layers, and this machine itself.
 
 pub mod archive;
+pub mod commit;
+pub mod compose;
 pub mod descriptor;
 pub mod digest;
 pub mod locks;
+mod partial;
 pub mod reference;
 mod remove;
 pub mod skeleton;

@@ -54,7 +54,7 @@ fn entry() -> impl Strategy<Value = Whole> {
     let time = prop_oneof![-5_000_000_000i64..20_000_000_000, Just(1 << 40)];
     let device = || (0u32..1 << 12, 0u32..1 << 20);
     let kind = prop_oneof![
-        3 => Just(Kind::File),
+        Just(Kind::File),
         Just(Kind::Directory),
         Just(Kind::Symlink),
         Just(Kind::Hardlink),
