@@ -147,13 +147,13 @@ struct Pack<W> {
 impl<W: Write> Taker for Pack<W> {
     fn item(&mut self, item: &Item) -> Result<()> {
         let kind = match item.kind {
-            tree::Kind::File => archive::Kind::File,
-            tree::Kind::Directory => archive::Kind::Directory,
-            tree::Kind::Link => archive::Kind::Symlink,
-            tree::Kind::HardLink => archive::Kind::Hardlink,
-            tree::Kind::Fifo => archive::Kind::Fifo,
-            tree::Kind::CharDevice(major, minor) => archive::Kind::CharDevice(major, minor),
-            tree::Kind::BlockDevice(major, minor) => archive::Kind::BlockDevice(major, minor),
+            tree::Kind::File => archive::EntryKind::File,
+            tree::Kind::Directory => archive::EntryKind::Directory,
+            tree::Kind::Link => archive::EntryKind::Symlink,
+            tree::Kind::HardLink => archive::EntryKind::Hardlink,
+            tree::Kind::Fifo => archive::EntryKind::Fifo,
+            tree::Kind::CharDevice(major, minor) => archive::EntryKind::CharDevice(major, minor),
+            tree::Kind::BlockDevice(major, minor) => archive::EntryKind::BlockDevice(major, minor),
         };
         let meta = archive::Meta {
             mode: item.mode,

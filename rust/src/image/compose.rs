@@ -3,6 +3,7 @@
 use super::commit::Layer;
 use super::descriptor::{CONFIG_MAX, Descriptor, LAYERS_MAX, Platform, media};
 use super::digest::Digest;
+use super::found::native;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 
@@ -32,16 +33,6 @@ pub struct Composed {
 
 /// Of the container that a parent was committed from, and of docker's first registry: they say nothing of this image.
 const PARENTS_OWN: [&str; 5] = ["container", "container_config", "docker_version", "id", "parent"];
-
-/// This machine's, in the names of Go.
-pub fn here() -> Platform {
-    let (architecture, variant) = match std::env::consts::ARCH {
-        "x86_64" => ("amd64", None),
-        "aarch64" => ("arm64", Some("v8".into())),
-        other => (other, None),
-    };
-    Platform { os: "linux".into(), architecture: architecture.into(), variant }
-}
 
 /// Without a layer nothing but the config is new.
 pub fn compose(base: Option<&Base>, layer: Option<&Layer>, step: &Step) -> Result<Composed> {
@@ -103,7 +94,7 @@ fn unreadable(why: &str) -> Error {
 }
 
 fn from_nothing() -> Map<String, Value> {
-    let Platform { os, architecture, variant } = here();
+    let Platform { os, architecture, variant } = native();
     let mut config = Map::new();
     config.insert("architecture".into(), Value::from(architecture));
     config.insert("os".into(), Value::from(os));
@@ -201,7 +192,7 @@ mod tests {
         assert_eq!(manifest["layers"][0]["digest"], Digest::of(b"blob").to_string());
         assert_eq!(manifest["config"]["digest"], Digest::of(&made.config).to_string());
         let read = super::super::descriptor::config(&made.config).unwrap();
-        assert_eq!((read.platform, read.diff_ids.len()), (here(), 1));
+        assert_eq!((read.platform, read.diff_ids.len()), (native(), 1));
         assert!(super::super::descriptor::document(&made.manifest, media::OCI_MANIFEST).is_ok());
     }
 

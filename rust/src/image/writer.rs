@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::archive::{Entry, Kind};
+use super::archive::{Entry, EntryKind as Kind};
 use std::io::{Error, ErrorKind, Result, Write};
 
 const BLOCK: usize = 512;
