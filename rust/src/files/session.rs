@@ -28,6 +28,14 @@ pub struct Door<'a> {
     pub interrupted: &'a mut dyn FnMut() -> bool,
 }
 
+impl Door<'_> {
+    /// For one errand of several.
+    pub fn again(&mut self) -> Door<'_> {
+        let Door { send, keeper, id, seams, .. } = *self;
+        Door { send, keeper, id, seams, interrupted: &mut *self.interrupted }
+    }
+}
+
 pub struct Session<'a> {
     socket: Ours,
     keeper: BorrowedFd<'a>,

@@ -2,13 +2,13 @@
 //! container: an agent does.
 
 use super::compose::{self, Base, Step};
-use super::descriptor::{self, Descriptor, Document, MANIFEST_MAX, media};
+use super::descriptor::{Descriptor, media};
 use super::digest::{Algorithm, Digest, Hasher};
 use super::locks::Check;
 use super::reference::Reference;
 use super::store::{Ingest, Store};
 use super::writer::Writer;
-use super::{archive, partial};
+use super::{archive, found, partial};
 use crate::error::{Error, Result};
 use crate::files::Door;
 use crate::files::tree::{self, Item, Taker, Wanted};
@@ -56,12 +56,14 @@ type Tar<'a> = Hashed<GzEncoder<Blob<'a>>>;
 /// The whole root as a tar at this path, which is there when all of it is.
 pub fn export(door: Door<'_>, path: &Path, latest: Option<i64>) -> Result<()> {
     let mut beside = partial::Partial::beside(path)?;
-    let out = BufWriter::with_capacity(BUFFER, beside.file());
-    let mut pack = Pack { writer: Writer::new(out, latest) };
-    let packed = tree::tree(door, &Wanted::Whole, &mut pack);
-    let packed = packed.and_then(|()| pack.writer.finish().and_then(|mut out| out.flush()).map_err(of_io));
-    packed.map_err(|error| partial::named(error, path))?;
+    write_whole(door, beside.file(), latest).map_err(|error| partial::named(error, path))?;
     beside.publish()
+}
+
+fn write_whole(door: Door<'_>, out: impl Write, latest: Option<i64>) -> Result<()> {
+    let mut pack = Pack { writer: Writer::new(BufWriter::with_capacity(BUFFER, out), latest) };
+    tree::tree(door, &Wanted::Whole, &mut pack)?;
+    pack.writer.finish().and_then(|mut out| out.flush()).map_err(of_io)
 }
 
 /// What an image is made of besides a layer.
@@ -92,14 +94,10 @@ pub fn image(store: &Store, layer: Option<&Layer>, made: &Made<'_>, check: Check
 }
 
 fn base(store: &Store, digest: &Digest) -> Result<Base> {
-    let missing = |what: &Digest| Error::ImageNotFound(format!("the store has no {what} any more"));
-    let bytes = store.read(digest, MANIFEST_MAX)?.ok_or_else(|| missing(digest))?;
-    let Document::Manifest(manifest) = descriptor::document(&bytes, "")? else {
-        return Err(Error::Image(format!("{digest} is an index, and no image of one platform")));
-    };
-    let config = &manifest.config.digest;
-    let config = store.read(config, descriptor::CONFIG_MAX)?.ok_or_else(|| missing(config))?;
-    Ok(Base { config, layers: manifest.layers })
+    let missing = || Error::ImageNotFound(format!("the store has no image {digest}"));
+    let size = store.blob(digest, None)?.ok_or_else(missing)?.size;
+    let found = found::by_descriptor(store, &found::bare(digest.clone(), size), &found::native())?;
+    Ok(Base { config: found.config_bytes, layers: found.manifest.layers })
 }
 
 struct Blob<'a>(Ingest<'a>);

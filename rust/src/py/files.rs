@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::os::fd::AsFd;
 
-fn with_door<T: Send>(
+pub(super) fn with_door<T: Send>(
     py: Python<'_>,
     container: &Container,
     work: impl FnOnce(Door<'_>) -> Result<T> + Send,

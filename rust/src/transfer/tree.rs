@@ -143,7 +143,7 @@ impl<'a, S: Stream> Tree<'a, S> {
     fn one(&mut self, level: usize, name: &CStr) -> Packed {
         let mut done = self.by_kind(level, name);
         for _ in 1..TRIES {
-            if !matches!(done, Err(Fault::Here(Errno::LOOP | Errno::NOTDIR | Errno::INVAL | Errno::NXIO | SPECIAL))) {
+            if !matches!(done, Err(Fault::Here(Errno::LOOP | Errno::NOTDIR | Errno::INVAL | SPECIAL))) {
                 break;
             }
             done = self.by_kind(level, name);
