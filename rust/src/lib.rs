@@ -27,6 +27,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
+    use crate::py::commit::{container_commit, container_export, container_layer};
+    #[pymodule_export]
     use crate::py::container::{Container, ContainerLog, Exec, launch, start};
     #[pymodule_export]
     use crate::py::control::{container_freeze, container_oom, container_pressure, container_stats, container_update};
