@@ -8,6 +8,7 @@ pub mod image;
 pub mod locked;
 pub mod mount;
 mod py;
+pub mod registry;
 pub mod removal;
 pub mod runtime;
 pub mod security;
@@ -41,4 +42,6 @@ mod _core {
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,
         seccomp_program, set_packaged_keeper, take_notices, unpack_archive,
     };
+    #[pymodule_export]
+    use crate::py::registry::{TransferProgress, image_pull, image_push, registry_catalog, registry_tags};
 }

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod descriptor;
 pub mod digest;
 pub mod locks;
+pub mod platform;
 pub mod reference;
 mod remove;
 pub mod skeleton;

@@ -8,6 +8,7 @@ pub mod errors;
 pub mod files;
 pub mod foreign;
 pub mod functions;
+pub mod registry;
 mod shared;
 pub mod spec;
 
