@@ -21,7 +21,10 @@ pub fn native() -> Platform {
 pub fn parse(text: &str) -> Result<Platform> {
     let bad = || Error::Value(format!("platform: {:?} is not like linux/amd64 or linux/arm/v7", cut(text)));
     let parts: Vec<&str> = text.split('/').collect();
-    let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let is_word = |part: &&str| {
+        let inner = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        inner && part.starts_with(|first: char| first.is_ascii_alphanumeric())
+    };
     let (os, architecture, variant) = match parts[..] {
         _ if !parts.iter().all(is_word) => return Err(bad()),
         [architecture] => ("linux", architecture, None),
@@ -29,7 +32,11 @@ pub fn parse(text: &str) -> Result<Platform> {
         [os, architecture, variant] => (os, architecture, Some(variant)),
         _ => return Err(bad()),
     };
-    let platform = Platform { os: os.to_lowercase(), architecture: architecture.to_lowercase(), variant: variant.map(str::to_lowercase) };
+    let platform = Platform {
+        os: os.to_lowercase(),
+        architecture: architecture.to_lowercase(),
+        variant: variant.map(str::to_lowercase),
+    };
     Ok(normal(&platform))
 }
 
@@ -64,7 +71,9 @@ fn rank(wanted: &Platform, offered: &Platform) -> Option<u32> {
     if wanted.variant == offered.variant {
         return Some(u32::MAX);
     }
-    let number = |platform: &Platform| platform.variant.as_deref().map_or(Some(1), |variant| variant.strip_prefix('v')?.parse::<u32>().ok());
+    let number = |platform: &Platform| {
+        platform.variant.as_deref().map_or(Some(1), |variant| variant.strip_prefix('v')?.parse::<u32>().ok())
+    };
     let (ours, theirs) = (number(&wanted)?, number(&offered)?);
     // An ARM of version 7 runs what is for 6 and 5; an x86-64 of v3 what is for v2 and v1.
     let goes_down = matches!(wanted.architecture.as_str(), "arm" | "amd64" | "arm64");
@@ -83,7 +92,8 @@ pub fn choose<'d>(manifests: &'d [Descriptor], wanted: &Platform) -> Option<&'d 
 
 /// For an error: what there is instead.
 pub fn list(manifests: &[Descriptor]) -> String {
-    let names = manifests.iter().filter_map(|one| one.platform.as_ref()).filter(|one| one.os != "unknown").take(20).map(show);
+    let names =
+        manifests.iter().filter_map(|one| one.platform.as_ref()).filter(|one| one.os != "unknown").take(20).map(show);
     names.collect::<Vec<_>>().join(", ")
 }
 
@@ -97,7 +107,13 @@ mod tests {
             let parts: Vec<&str> = text.split('/').collect();
             let variant = parts.get(2).map(|part| part.to_string());
             let platform = Some(Platform { os: parts[0].into(), architecture: parts[1].into(), variant });
-            Descriptor { media_type: String::new(), digest: Digest::of(text.as_bytes()), size: 1, annotations: [].into(), platform }
+            Descriptor {
+                media_type: String::new(),
+                digest: Digest::of(text.as_bytes()),
+                size: 1,
+                annotations: [].into(),
+                platform,
+            }
         };
         platforms.iter().map(one).collect()
     }
@@ -109,10 +125,26 @@ mod tests {
 
     #[test]
     fn variants_are_chosen_as_containerd_does() {
-        let all = ["unknown/unknown", "linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/amd64", "windows/amd64"];
+        let all = [
+            "unknown/unknown",
+            "linux/arm/v5",
+            "linux/arm/v6",
+            "linux/arm/v7",
+            "linux/arm64",
+            "linux/amd64",
+            "windows/amd64",
+        ];
         for (wanted, found) in [
-            ("linux/amd64", "linux/amd64"), ("amd64", "linux/amd64"), ("x86_64", "linux/amd64"), ("linux/arm64", "linux/arm64"), ("linux/arm64/v8", "linux/arm64"),
-            ("linux/arm", "linux/arm/v7"), ("linux/arm/v6", "linux/arm/v6"), ("linux/arm/v8", "linux/arm/v7"), ("windows/amd64", "windows/amd64"), ("linux/amd64/v3", "linux/amd64"),
+            ("linux/amd64", "linux/amd64"),
+            ("amd64", "linux/amd64"),
+            ("x86_64", "linux/amd64"),
+            ("linux/arm64", "linux/arm64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/v6", "linux/arm/v6"),
+            ("linux/arm/v8", "linux/arm/v7"),
+            ("windows/amd64", "windows/amd64"),
+            ("linux/amd64/v3", "linux/amd64"),
         ] {
             assert_eq!(chosen(&all, wanted).as_deref(), Some(found), "{wanted}");
         }

@@ -54,7 +54,8 @@ fn given(auth: Option<Auth>) -> Given {
 
 fn patience(given: Option<PatienceTuple>) -> Result<Patience, Error> {
     let Some((idle, attempts, pause)) = given else { return Ok(Patience::default()) };
-    let time = |seconds: f64| Duration::try_from_secs_f64(seconds).map_err(|error| Error::Value(format!("patience: {error}")));
+    let time =
+        |seconds: f64| Duration::try_from_secs_f64(seconds).map_err(|error| Error::Value(format!("patience: {error}")));
     Ok(Patience { idle: time(idle)?, attempts, pause: time(pause)? })
 }
 
@@ -159,8 +160,7 @@ pub fn image_push(
     let (given, patience, board) = (given(auth), self::patience(patience).map_err(fail)?, board(progress));
     let pushed = ticking(py, tick, |check| {
         let store = Store::open(&store)?;
-        let push =
-            Push { store: &store, image: &image, to: &to, given: &given, patience, progress: &board, chunk };
+        let push = Push { store: &store, image: &image, to: &to, given: &given, patience, progress: &board, chunk };
         registry::push(&push, check)
     })?;
     Ok((pushed.digest.to_string(), pushed.transferred, pushed.mounted, pushed.present))
@@ -169,7 +169,12 @@ pub fn image_push(
 /// The tags of a repository, in the registry's order.
 #[pyfunction]
 #[pyo3(signature = (name, auth=None, patience=None))]
-pub fn registry_tags(py: Python<'_>, name: &str, auth: Option<Auth>, patience: Option<PatienceTuple>) -> PyResult<Vec<String>> {
+pub fn registry_tags(
+    py: Python<'_>,
+    name: &str,
+    auth: Option<Auth>,
+    patience: Option<PatienceTuple>,
+) -> PyResult<Vec<String>> {
     let name = Reference::parse(name).map_err(|error| raise(py, error))?;
     let (given, patience) = (given(auth), self::patience(patience).map_err(|error| raise(py, error))?);
     interruptible(py, |check| registry::tags(&name, &given, patience, check))
@@ -178,7 +183,12 @@ pub fn registry_tags(py: Python<'_>, name: &str, auth: Option<Auth>, patience: O
 /// The repositories of a registry ("host" or "host:port"), where it tells them.
 #[pyfunction]
 #[pyo3(signature = (host, auth=None, patience=None))]
-pub fn registry_catalog(py: Python<'_>, host: &str, auth: Option<Auth>, patience: Option<PatienceTuple>) -> PyResult<Vec<String>> {
+pub fn registry_catalog(
+    py: Python<'_>,
+    host: &str,
+    auth: Option<Auth>,
+    patience: Option<PatienceTuple>,
+) -> PyResult<Vec<String>> {
     let (given, patience) = (given(auth), self::patience(patience).map_err(|error| raise(py, error))?);
     interruptible(py, |check| registry::catalog(host, &given, patience, check))
 }

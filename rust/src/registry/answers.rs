@@ -20,7 +20,8 @@ pub fn error(body: &[u8]) -> Option<(String, String)> {
     let first = whole.get("errors")?.as_array()?.first()?;
     let part = |name: &str| first.get(name).and_then(Value::as_str).unwrap_or_default().to_string();
     let code = part("code");
-    let is_code = (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_code =
+        (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     is_code.then(|| (code, part("message")))
 }
 
@@ -46,7 +47,10 @@ fn date(text: &str) -> Option<u64> {
     let [hours, minutes, seconds] = clock[..] else { return None };
     // Howard Hinnant's days_from_civil, for years from 1970.
     let shifted = if month <= 2 { year.checked_sub(1)? } else { year };
-    let days = 365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 + (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
+    let days = 365 * shifted + shifted / 4 - shifted / 100
+        + shifted / 400
+        + (153 * ((month + 9) % 12) + 2) / 5
+        + day.checked_sub(1)?;
     Some(days.checked_sub(719_468)? * 86_400 + hours * 3600 + minutes * 60 + seconds)
 }
 
@@ -83,8 +87,18 @@ pub fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
 
 /// Without parameters; "" where it says nothing about a manifest.
 pub fn media_type(headers: &HeaderMap) -> String {
-    let kind = text(headers, "content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if matches!(kind.as_str(), "application/json" | "text/plain" | "application/octet-stream") { String::new() } else { kind }
+    let kind = text(headers, "content-type")
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if matches!(kind.as_str(), "application/json" | "text/plain" | "application/octet-stream") {
+        String::new()
+    } else {
+        kind
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +119,15 @@ mod tests {
         assert_eq!(after("3"), Some(3));
         assert_eq!(after("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
         assert_eq!(after("Sun, 06 Nov 1994 08:49:07 GMT"), Some(0));
-        for bad in ["", "-1", "soon", "1.5", "Sun, 06 Nov 1994", "Sun, 0 Nov 1994 08:49:07 GMT", "Sun, 06 Nov 0001 00:00:00 GMT"] {
+        for bad in [
+            "",
+            "-1",
+            "soon",
+            "1.5",
+            "Sun, 06 Nov 1994",
+            "Sun, 0 Nov 1994 08:49:07 GMT",
+            "Sun, 06 Nov 0001 00:00:00 GMT",
+        ] {
             assert_eq!(after(bad), None, "{bad}");
         }
         assert_eq!(date("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000));
@@ -135,7 +157,9 @@ mod tests {
     fn errors_have_a_code() {
         let (code, message) = error(br#"{"errors":[{"code":"DENIED","message":"no"}]}"#).unwrap();
         assert_eq!((code.as_str(), message.as_str()), ("DENIED", "no"));
-        for bad in ["", "{}", "[]", "{\"errors\":[]}", "{\"errors\":[{\"code\":\"a b\"}]}", "{\"errors\":[{\"code\":7}]}"] {
+        for bad in
+            ["", "{}", "[]", "{\"errors\":[]}", "{\"errors\":[{\"code\":\"a b\"}]}", "{\"errors\":[{\"code\":7}]}"]
+        {
             assert_eq!(error(bad.as_bytes()), None, "{bad}");
         }
     }

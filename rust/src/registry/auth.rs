@@ -16,7 +16,10 @@ pub enum Given {
     /// Look in the user's files.
     #[default]
     Nothing,
-    Password { user: String, password: String },
+    Password {
+        user: String,
+        password: String,
+    },
     /// Sent as it is ("Bearer").
     Token(String),
 }
@@ -24,7 +27,10 @@ pub enum Given {
 /// What is sent.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
-    Password { user: String, password: String },
+    Password {
+        user: String,
+        password: String,
+    },
     /// For the token server: it gives a token for this one (OAuth 2's refresh token).
     Identity(String),
     /// For the registry itself.

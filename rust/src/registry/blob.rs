@@ -79,7 +79,8 @@ impl<'s, 'a> Blob<'s, 'a> {
         };
         let wanted = if self.skip > 0 { self.skip } else { self.size() - self.position };
         let most = buffer.len().min(usize::try_from(wanted).unwrap_or(usize::MAX));
-        let passing = |text: &str| Trouble::Passing(self.session.failure(&format!("{}: {text}", self.descriptor.digest)), None);
+        let passing =
+            |text: &str| Trouble::Passing(self.session.failure(&format!("{}: {text}", self.descriptor.digest)), None);
         let read = body.read(&mut buffer[..most]);
         self.session.cancel().check()?;
         let length = match read {
@@ -116,7 +117,8 @@ impl<'s, 'a> Blob<'s, 'a> {
     }
 
     fn open(&mut self) -> std::result::Result<ureq::BodyReader<'static>, Trouble> {
-        let (path, scope) = (self.session.path(&format!("blobs/{}", self.descriptor.digest)), self.session.pull_scope());
+        let (path, scope) =
+            (self.session.path(&format!("blobs/{}", self.descriptor.digest)), self.session.pull_scope());
         let is_range = self.position > 0 && self.takes_ranges;
         let headers = if is_range { vec![(RANGE, format!("bytes={}-", self.position))] } else { Vec::new() };
         let question = Question::new(Method::GET, Place::Path(&path), &scope);

@@ -104,7 +104,8 @@ impl Session<'_> {
                 _ => return Err(bad()),
             }
             let Some(target) = answers::next_page(&answer.headers) else { return Ok(found) };
-            let url = answer.url.join(&target).map_err(|why| self.failure(&format!("a next page that is none: {why}")))?;
+            let url =
+                answer.url.join(&target).map_err(|why| self.failure(&format!("a next page that is none: {why}")))?;
             if url.origin != answer.url.origin || next.as_ref() == Some(&url) || found.len() > NAMES_MAX {
                 return Err(self.failure("a list whose pages lead elsewhere, or do not end"));
             }

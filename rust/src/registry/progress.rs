@@ -77,7 +77,10 @@ mod tests {
         board.set(&a, State::Transferring, 5, 9);
         board.set(&b, State::Present, 1, 1);
         let rows = board.changes();
-        assert_eq!(rows.iter().map(|row| (row.state, row.done)).collect::<Vec<_>>(), [(State::Transferring, 5), (State::Present, 1)]);
+        assert_eq!(
+            rows.iter().map(|row| (row.state, row.done)).collect::<Vec<_>>(),
+            [(State::Transferring, 5), (State::Present, 1)]
+        );
         assert!(board.changes().is_empty());
         board.set(&a, State::Done, 9, 9);
         assert_eq!(board.changes().len(), 1);

@@ -68,7 +68,10 @@ pub fn pull(pull: &Pull<'_>, check: Check<'_>) -> Result<Pulled> {
         // A digest is the same thing for ever.
         (Some(here), _) if pull.policy != Policy::Always || pull.reference.digest.is_some() => return Ok(here.clone()),
         (None, Policy::Never) => {
-            return Err(Error::ImageNotFound(format!("{} is not in the store, and is not to be pulled", pull.reference.familiar())));
+            return Err(Error::ImageNotFound(format!(
+                "{} is not in the store, and is not to be pulled",
+                pull.reference.familiar()
+            )));
         }
         _ => {}
     }
@@ -80,19 +83,28 @@ impl Pull<'_> {
     fn here(&self, wanted: &Platform) -> Result<Option<Pulled>> {
         let Some(descriptor) = self.store.find(self.reference)? else { return Ok(None) };
         let Some(bytes) = self.store.read(&descriptor.digest, MANIFEST_MAX)? else { return Ok(None) };
-        let Document::Manifest(manifest) = descriptor::document(&bytes, &descriptor.media_type)? else { return Ok(None) };
+        let Document::Manifest(manifest) = descriptor::document(&bytes, &descriptor.media_type)? else {
+            return Ok(None);
+        };
         let Some(config) = self.store.read(&manifest.config.digest, CONFIG_MAX)? else { return Ok(None) };
         for layer in &manifest.layers {
             if self.store.blob(&layer.digest, Some(layer.size))?.is_none() {
                 return Ok(None);
             }
         }
-        if !is_for(&descriptor::config(&config)?.platform, wanted) {
-            return Ok(None);
-        }
         let index = descriptor.annotations.get(CHOSEN_FROM).and_then(|text| Digest::parse(text).ok());
+        let is_right = match index.as_ref().map(|index| self.store.read(index, MANIFEST_MAX)).transpose()?.flatten() {
+            // Its config may not tell which variant it is for.
+            Some(bytes) => match descriptor::document(&bytes, "")? {
+                Document::Index(all) => {
+                    platform::choose(&all, wanted).is_some_and(|one| one.digest == descriptor.digest)
+                }
+                Document::Manifest(_) => false,
+            },
+            None => is_for(&descriptor::config(&config)?.platform, wanted),
+        };
         let digest = index.unwrap_or_else(|| descriptor.digest.clone());
-        Ok(Some(Pulled { descriptor, digest, is_new: false }))
+        Ok(is_right.then_some(Pulled { descriptor, digest, is_new: false }))
     }
 
     /// Mirrors first, the registry itself last: its error is the one that counts.
@@ -133,12 +145,20 @@ impl Pull<'_> {
         };
         let config = self.config(session, &manifest)?;
         if !is_for(&config.platform, wanted) {
-            let text = format!("{} is for {}, not for {}", self.reference.familiar(), platform::show(&config.platform), platform::show(wanted));
+            let text = format!(
+                "{} is for {}, not for {}",
+                self.reference.familiar(),
+                platform::show(&config.platform),
+                platform::show(wanted)
+            );
             return Err(Error::ImageNotFound(format!("{text}: say platform= to have it anyway")));
         }
         if config.diff_ids.len() != manifest.layers.len() {
             let (layers, ids) = (manifest.layers.len(), config.diff_ids.len());
-            return Err(Error::Image(format!("{}: {layers} layers, and {ids} in its config", self.reference.familiar())));
+            return Err(Error::Image(format!(
+                "{}: {layers} layers, and {ids} in its config",
+                self.reference.familiar()
+            )));
         }
         self.layers(session, &manifest.layers)?;
         let mut annotations = std::collections::BTreeMap::new();
@@ -146,12 +166,18 @@ impl Pull<'_> {
             annotations.insert(CHOSEN_FROM.to_string(), digest.to_string());
         }
         let size = chosen.bytes.len() as u64;
-        let descriptor = Descriptor { media_type: manifest.media_type, digest: chosen.digest, size, annotations, platform: None };
+        let descriptor =
+            Descriptor { media_type: manifest.media_type, digest: chosen.digest, size, annotations, platform: None };
         self.store.tag(self.reference, &descriptor, &mut || session.cancel().is_set())?;
         Ok(Pulled { descriptor, digest, is_new: true })
     }
 
-    fn choose(&self, session: &Session<'_>, manifests: &[Descriptor], wanted: &Platform) -> Result<(Fetched, Manifest)> {
+    fn choose(
+        &self,
+        session: &Session<'_>,
+        manifests: &[Descriptor],
+        wanted: &Platform,
+    ) -> Result<(Fetched, Manifest)> {
         let none = || {
             let (name, wanted) = (self.reference.familiar(), platform::show(wanted));
             Error::ImageNotFound(format!("{name} is not for {wanted}; there are: {}", platform::list(manifests)))
@@ -165,7 +191,13 @@ impl Pull<'_> {
     }
 
     /// A manifest or index, from the store or into it.
-    fn document(&self, session: &Session<'_>, version: &str, expected: Option<&Digest>, by: Option<&Descriptor>) -> Result<Fetched> {
+    fn document(
+        &self,
+        session: &Session<'_>,
+        version: &str,
+        expected: Option<&Digest>,
+        by: Option<&Descriptor>,
+    ) -> Result<Fetched> {
         if let Some(digest) = expected
             && let Ok(Some(bytes)) = self.store.read(digest, MANIFEST_MAX)
         {
@@ -178,7 +210,11 @@ impl Pull<'_> {
             return Err(Error::DigestMismatch(text));
         }
         if let Some(by) = by.filter(|by| !fetched.media_type.is_empty() && fetched.media_type != by.media_type) {
-            return Err(Error::Image(format!("{}: {} is of another type than its descriptor says", session.name(), by.digest)));
+            return Err(Error::Image(format!(
+                "{}: {} is of another type than its descriptor says",
+                session.name(),
+                by.digest
+            )));
         }
         // Looked at before it is kept.
         descriptor::document(&fetched.bytes, &fetched.media_type)?;
@@ -271,7 +307,9 @@ impl Pull<'_> {
     }
 }
 
-/// A config that does not say is for everybody.
+/// A config that does not say is for everybody, or for every variant.
 fn is_for(found: &Platform, wanted: &Platform) -> bool {
-    found.architecture.is_empty() || found.os.is_empty() || platform::fits(wanted, found)
+    let bare = Platform { variant: None, ..wanted.clone() };
+    let says_all = !found.architecture.is_empty() && !found.os.is_empty();
+    !says_all || platform::fits(wanted, found) || found.variant.is_none() && platform::fits(&bare, found)
 }

@@ -81,7 +81,8 @@ impl Push<'_> {
     /// The manifest that has the name; with the index that it was chosen from, where all that the index names is here.
     fn documents(&self) -> Result<(Vec<Part>, Option<Index>)> {
         let found = self.store.find(self.image)?;
-        let found = found.ok_or_else(|| Error::ImageNotFound(format!("{} is not in the store", self.image.familiar())))?;
+        let found =
+            found.ok_or_else(|| Error::ImageNotFound(format!("{} is not in the store", self.image.familiar())))?;
         let index = found.annotations.get(CHOSEN_FROM).and_then(|text| Digest::parse(text).ok());
         if let Some(digest) = index
             && let Some(whole) = self.whole_index(&digest)?
@@ -89,9 +90,14 @@ impl Push<'_> {
             return Ok(whole);
         }
         let part = self.part(&found)?;
-        let part = part.ok_or_else(|| Error::ImageNotFound(format!("the store does not have all of {}", self.image.familiar())))?;
+        let part = part
+            .ok_or_else(|| Error::ImageNotFound(format!("the store does not have all of {}", self.image.familiar())))?;
         if self.to.digest.as_ref().is_some_and(|wanted| *wanted != part.digest) {
-            return Err(Error::Value(format!("push: {} is {}, not what the reference says", self.image.familiar(), part.digest)));
+            return Err(Error::Value(format!(
+                "push: {} is {}, not what the reference says",
+                self.image.familiar(),
+                part.digest
+            )));
         }
         Ok((vec![part], None))
     }
@@ -151,7 +157,8 @@ impl Push<'_> {
         let (next, sent, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(None::<Error>));
         let work = || {
             while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match cancel.check().and_then(|()| self.send(session, blob, from.get(&blob.digest).map(String::as_str))) {
+                match cancel.check().and_then(|()| self.send(session, blob, from.get(&blob.digest).map(String::as_str)))
+                {
                     Ok(how) => sent.lock().unwrap_or_else(PoisonError::into_inner).push(how),
                     Err(error) => {
                         next.store(blobs.len(), Ordering::Relaxed);

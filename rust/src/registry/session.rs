@@ -239,7 +239,8 @@ impl<'a> Session<'a> {
         let Place::Path(path) = question.place else { return Err(self.failure("no place").into()) };
         let place = |is_https: bool| {
             let origin = known.clone().or_else(|| Origin::of(&self.endpoint.host, is_https));
-            let url = origin.ok_or("its host is none".to_string()).and_then(|origin| Url::parse(&format!("{origin}{path}")));
+            let url =
+                origin.ok_or("its host is none".to_string()).and_then(|origin| Url::parse(&format!("{origin}{path}")));
             url.map_err(|why| self.failure(&why))
         };
         if known.is_some() {
@@ -272,10 +273,13 @@ impl<'a> Session<'a> {
     fn send(&self, question: &Question<'_>, url: &Url) -> Result<std::result::Result<Answer, Fault>> {
         let mut headers = HeaderMap::new();
         for (name, value) in &question.headers {
-            let value = HeaderValue::from_str(value).map_err(|_| self.failure("a header with characters that it cannot have"))?;
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| self.failure("a header with characters that it cannot have"))?;
             headers.append(name.clone(), value);
         }
-        if self.is_home(&url.origin) && let Some(value) = self.authorization().header(question.scope) {
+        if self.is_home(&url.origin)
+            && let Some(value) = self.authorization().header(question.scope)
+        {
             headers.insert(AUTHORIZATION, value);
         }
         let mut stream;
@@ -300,7 +304,9 @@ impl<'a> Session<'a> {
         let said = answers::error(&bytes);
         let status = answer.status;
         let text = match &said {
-            Some((code, message)) if !message.is_empty() => format!("{}: {status} {code}: {}", self.name(), cut(message)),
+            Some((code, message)) if !message.is_empty() => {
+                format!("{}: {status} {code}: {}", self.name(), cut(message))
+            }
             Some((code, _)) => format!("{}: {status} {code}", self.name()),
             None => format!("{}: the registry answers {status}", self.name()),
         };

@@ -60,7 +60,13 @@ impl Session<'_> {
     }
 
     /// `from`: a repository of the same registry that has it. `chunk`: the bytes of one piece; None is all in one.
-    pub fn send_blob(&self, blob: &Descriptor, source: &Source<'_>, from: Option<&str>, chunk: Option<u64>) -> Result<Sent> {
+    pub fn send_blob(
+        &self,
+        blob: &Descriptor,
+        source: &Source<'_>,
+        from: Option<&str>,
+        chunk: Option<u64>,
+    ) -> Result<Sent> {
         let scope = self.push_scope(from);
         if self.has_blob(blob, &self.push_scope(None))? {
             return Ok(Sent::Present);
@@ -74,7 +80,9 @@ impl Session<'_> {
         self.retried(|| {
             let url = match begun.take() {
                 Some(url) => url,
-                None => self.begin(blob, None, &scope)?.ok_or_else(|| self.failure("an upload that was not asked for"))?,
+                None => {
+                    self.begin(blob, None, &scope)?.ok_or_else(|| self.failure("an upload that was not asked for"))?
+                }
             };
             let answer = match pieces {
                 None => self.in_one(blob, source, &url, &scope)?,
@@ -97,9 +105,10 @@ impl Session<'_> {
 
     fn check_stored(&self, answer: &Answer, digest: &Digest) -> Result<()> {
         match answers::text(&answer.headers, "docker-content-digest") {
-            Some(said) if said != digest.to_string() => {
-                Err(Error::DigestMismatch(format!("{}: {digest} was sent, and the registry stored another one", self.name())))
-            }
+            Some(said) if said != digest.to_string() => Err(Error::DigestMismatch(format!(
+                "{}: {digest} was sent, and the registry stored another one",
+                self.name()
+            ))),
             _ => Ok(()),
         }
     }
@@ -119,20 +128,35 @@ impl Session<'_> {
     }
 
     fn location(&self, answer: &Answer) -> Result<Url> {
-        let target = answers::text(&answer.headers, "location").ok_or_else(|| self.failure("an upload without a place"))?;
-        let url = answer.url.join(target).map_err(|why| self.failure(&format!("an upload to where nobody goes: {why}")))?;
+        let target =
+            answers::text(&answer.headers, "location").ok_or_else(|| self.failure("an upload without a place"))?;
+        let url =
+            answer.url.join(target).map_err(|why| self.failure(&format!("an upload to where nobody goes: {why}")))?;
         if answer.url.origin.is_https && !url.origin.is_https {
             return Err(self.failure("an upload from https to http, which is not followed"));
         }
         Ok(url)
     }
 
-    fn in_one(&self, blob: &Descriptor, source: &Source<'_>, url: &Url, scope: &str) -> std::result::Result<Answer, Trouble> {
+    fn in_one(
+        &self,
+        blob: &Descriptor,
+        source: &Source<'_>,
+        url: &Url,
+        scope: &str,
+    ) -> std::result::Result<Answer, Trouble> {
         let url = url.with("digest", &blob.digest.to_string()).map_err(|why| self.failure(&why))?;
         self.transfer(Method::PUT, &url, source, (0, blob.size), Vec::new(), scope)
     }
 
-    fn in_pieces(&self, blob: &Descriptor, source: &Source<'_>, mut url: Url, scope: &str, size: u64) -> std::result::Result<Answer, Trouble> {
+    fn in_pieces(
+        &self,
+        blob: &Descriptor,
+        source: &Source<'_>,
+        mut url: Url,
+        scope: &str,
+        size: u64,
+    ) -> std::result::Result<Answer, Trouble> {
         let mut sent = 0;
         while sent < blob.size {
             let length = size.min(blob.size - sent);
@@ -159,7 +183,9 @@ impl Session<'_> {
         headers.push((CONTENT_TYPE, BYTES.into()));
         let open = || {
             let mut file = (source.open)()?;
-            let fail = |error: std::io::Error| Error::setup("read a blob of the store", error.raw_os_error().unwrap_or(libc::EIO));
+            let fail = |error: std::io::Error| {
+                Error::setup("read a blob of the store", error.raw_os_error().unwrap_or(libc::EIO))
+            };
             file.seek(SeekFrom::Start(first)).map_err(fail)?;
             let reader: Box<dyn Read> = Box::new(Counting { file: file.take(length), done: first, told: source.read });
             Ok((reader, length))

@@ -58,7 +58,13 @@ impl Url {
         let host = authority.host().to_ascii_lowercase();
         let rest = &authority.as_str()[authority.host().len()..];
         let port = match rest.strip_prefix(':') {
-            None => if is_https { 443 } else { 80 },
+            None => {
+                if is_https {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
                 port.parse().map_err(|_| "its port is no number up to 65535")?
             }
@@ -125,7 +131,18 @@ mod tests {
         assert_eq!(origin("http://[::1]:5000/").to_string(), "http://[::1]:5000");
         assert!(origin("http://[::1]:5000/").is_loopback() && origin("http://127.9.9.9/").is_loopback());
         assert!(!origin("http://localhost.example/").is_loopback());
-        for bad in ["", "x", "/x", "ftp://a/", "file:///etc/passwd", "https://u:p@a/", "https://u@a/", "https://a:x/", "https://a:99999/", "https:///x"] {
+        for bad in [
+            "",
+            "x",
+            "/x",
+            "ftp://a/",
+            "file:///etc/passwd",
+            "https://u:p@a/",
+            "https://u@a/",
+            "https://a:x/",
+            "https://a:99999/",
+            "https:///x",
+        ] {
             assert!(Url::parse(bad).is_err(), "{bad}");
         }
     }

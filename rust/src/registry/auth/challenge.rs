@@ -121,7 +121,11 @@ impl<'a> Reader<'a> {
 
     fn parameter(&mut self) -> Result<Option<(String, String)>, &'static str> {
         if !self.begins_parameter() {
-            return if self.rest.is_empty() || self.rest.starts_with(',') { Ok(None) } else { Err("a parameter is none") };
+            return if self.rest.is_empty() || self.rest.starts_with(',') {
+                Ok(None)
+            } else {
+                Err("a parameter is none")
+            };
         }
         let name = self.token().unwrap_or_default().to_ascii_lowercase();
         self.spaces();
@@ -184,8 +188,21 @@ mod tests {
         let long = format!("Bearer realm=\"{}\"", "a".repeat(9000));
         let many = "Basic, ".repeat(20);
         for bad in [
-            "", " ", ",", "=x", "\"a\"", "Bearer realm=\"x", "Bearer realm=\"x\\", "Bearer realm=", "Bearer realm=\"a\",realm=\"b\"",
-            "Bearer Realm=a, realm=b", "Bearer realm=\"a\" service=\"b\"", "Bearer realm=\"a\nb\"", "Bearer realm=a b", &long, &many,
+            "",
+            " ",
+            ",",
+            "=x",
+            "\"a\"",
+            "Bearer realm=\"x",
+            "Bearer realm=\"x\\",
+            "Bearer realm=,a=b",
+            "Bearer realm=\"a\",realm=\"b\"",
+            "Bearer Realm=a, realm=b",
+            "Bearer realm=\"a\" service=\"b\"",
+            "Bearer realm=\"a\nb\"",
+            "Bearer realm=a b",
+            &long,
+            &many,
         ] {
             assert!(parse(bad).is_err(), "{bad:?}: {:?}", parse(bad));
         }

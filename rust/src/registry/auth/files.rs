@@ -90,7 +90,8 @@ fn best<'a>(
 ) -> Option<&'a Value> {
     let name = format!("{account}/{repository}");
     let fits = |key: &str| name == key || name.strip_prefix(key).is_some_and(|rest| rest.starts_with('/'));
-    let fitting = entries.filter_map(|(key, value)| Some(normal(key)).filter(|key| fits(key)).map(|key| (key.len(), value)));
+    let fitting =
+        entries.filter_map(|(key, value)| Some(normal(key)).filter(|key| fits(key)).map(|key| (key.len(), value)));
     fitting.max_by_key(|(length, _)| *length).map(|(_, value)| value)
 }
 
@@ -148,7 +149,8 @@ mod tests {
 
     #[test]
     fn helpers_come_first() {
-        let whole = json!({"credHelpers": {"r.example": "one"}, "credsStore": "two", "auths": {"r.example": auth("u:p")}});
+        let whole =
+            json!({"credHelpers": {"r.example": "one"}, "credsStore": "two", "auths": {"r.example": auth("u:p")}});
         assert_eq!(choose(&whole, "r.example", "x"), Choice::Helper { name: "one".into(), is_for_this_host: true });
         assert_eq!(choose(&whole, "s.example", "x"), Choice::Helper { name: "two".into(), is_for_this_host: false });
         assert_eq!(choose(&json!({"auths": {}}), "s.example", "x"), Choice::Entry);

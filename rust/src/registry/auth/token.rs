@@ -35,15 +35,20 @@ pub fn parse(body: &[u8], now: Instant) -> Result<Token, &'static str> {
 /// What is asked for: never more than `ours`, for whichever repository the registry calls it.
 pub fn scope(ours: &str, theirs: Option<&str>) -> Vec<String> {
     let mut wanted: Vec<String> = ours.split(' ').map(String::from).collect();
-    let Some((kind, allowed)) = wanted.first().and_then(|first| parts(first)).map(|(kind, _, actions)| (kind.to_string(), actions.to_string())) else {
+    let Some((kind, allowed)) =
+        wanted.first().and_then(|first| parts(first)).map(|(kind, _, actions)| (kind.to_string(), actions.to_string()))
+    else {
         return wanted;
     };
     let is_modest = |scope: &str| {
         let allowed: Vec<&str> = allowed.split(',').collect();
-        parts(scope).is_some_and(|(found, _, actions)| found == kind && actions.split(',').all(|action| allowed.contains(&action)))
+        parts(scope).is_some_and(|(found, _, actions)| {
+            found == kind && actions.split(',').all(|action| allowed.contains(&action))
+        })
     };
     for scope in theirs.unwrap_or_default().split(' ').filter(|scope| scope.len() <= 512 && is_modest(scope)).take(4) {
-        let names_same = wanted.iter().any(|ours| parts(ours).map(|ours| ours.1) == parts(scope).map(|theirs| theirs.1));
+        let names_same =
+            wanted.iter().any(|ours| parts(ours).map(|ours| ours.1) == parts(scope).map(|theirs| theirs.1));
         if !names_same {
             wanted.push(scope.into());
         }
@@ -69,7 +74,8 @@ mod tests {
         assert_eq!((token.text.as_str(), token.until - now), ("abc", Duration::from_secs(290)));
         assert_eq!(parse(br#"{"access_token":"abc","token":""}"#, now).unwrap().text, "abc");
         let giant = format!("{{\"token\":\"{}\"}}", "a".repeat(TOKEN_MAX + 1));
-        for bad in ["", "{", "[]", "{}", "{\"token\":1}", "{\"token\":\"a b\"}", "{\"token\":\"a\\r\\nX: y\"}", &giant] {
+        for bad in ["", "{", "[]", "{}", "{\"token\":1}", "{\"token\":\"a b\"}", "{\"token\":\"a\\r\\nX: y\"}", &giant]
+        {
             assert!(parse(bad.as_bytes(), now).is_err(), "{bad:.40}");
         }
     }
@@ -80,7 +86,9 @@ mod tests {
         assert_eq!(scope(pull, None), [pull]);
         assert_eq!(scope(pull, Some(pull)), [pull]);
         assert_eq!(scope(pull, Some("repository:proxy/a/b:pull")), [pull, "repository:proxy/a/b:pull"]);
-        for greedy in ["repository:a/b:pull,push", "repository:a/b:*", "registry:catalog:*", "repository:c:delete", "x", ""] {
+        for greedy in
+            ["repository:a/b:pull,push", "repository:a/b:*", "registry:catalog:*", "repository:c:delete", "x", ""]
+        {
             assert_eq!(scope(pull, Some(greedy)), [pull], "{greedy}");
         }
     }

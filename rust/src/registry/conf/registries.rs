@@ -119,7 +119,10 @@ impl Registries {
             for mirror in &mut entry.mirrors {
                 mirror.location = mirror.location.trim_end_matches('/').to_string();
                 if !matches!(mirror.pull_from_mirror.as_deref(), None | Some("all" | "digest-only" | "tag-only")) {
-                    return Err(format!("pull-from-mirror of {:?} is none of all, digest-only, tag-only", cut(&mirror.location)));
+                    return Err(format!(
+                        "pull-from-mirror of {:?} is none of all, digest-only, tag-only",
+                        cut(&mirror.location)
+                    ));
                 }
             }
             let places = entry.mirrors.iter().map(|mirror| &mirror.location).chain(Some(&entry.location));
@@ -193,7 +196,8 @@ fn endpoint(whole: &str, insecure: Option<bool>) -> Result<Endpoint> {
     let bad = || Error::Image(format!("registries.conf makes {:?} of a name, which is none", cut(whole)));
     // A rewritten name has to keep to the grammar: it goes into paths of requests.
     let (host, repository) = whole.split_once('/').ok_or_else(bad)?;
-    let read = Reference::parse(&format!("{}/{repository}", if is_plain(host) { format!("{host}:443") } else { host.into() }));
+    let read =
+        Reference::parse(&format!("{}/{repository}", if is_plain(host) { format!("{host}:443") } else { host.into() }));
     let read = read.map_err(|_| bad())?;
     let origin = crate::registry::url::Origin::of(host, true).ok_or_else(bad)?;
     let security = match insecure {
@@ -233,7 +237,10 @@ mod tests {
 
     fn places(registries: &Registries, name: &str) -> Vec<String> {
         let found = registries.sources(&Reference::parse(name).unwrap()).unwrap();
-        found.iter().map(|endpoint| format!("{}/{} {:?}", endpoint.host, endpoint.repository, endpoint.security)).collect()
+        found
+            .iter()
+            .map(|endpoint| format!("{}/{} {:?}", endpoint.host, endpoint.repository, endpoint.security))
+            .collect()
     }
 
     #[test]
@@ -288,7 +295,10 @@ mod tests {
         "#);
         let hex = "0".repeat(64);
         assert_eq!(places(&read, "a.example/x"), ["a.example/x Verified"]);
-        assert_eq!(places(&read, &format!("a.example/x@sha256:{hex}")), ["m.example/a/x Verified", "a.example/x Verified"]);
+        assert_eq!(
+            places(&read, &format!("a.example/x@sha256:{hex}")),
+            ["m.example/a/x Verified", "a.example/x Verified"]
+        );
         assert_eq!(places(&read, "b.example/x"), ["m.example/b/x Insecure", "b.example/x Verified"]);
         assert_eq!(places(&read, &format!("b.example/x@sha256:{hex}")), ["b.example/x Verified"]);
         assert_eq!(read.destination(&Reference::parse("b.example/x").unwrap()).unwrap().host, "b.example");
@@ -299,8 +309,12 @@ mod tests {
         let read = of("[[registry]]\nlocation = \"a.example\"\nblocked = true\n");
         assert!(matches!(read.sources(&Reference::parse("a.example/x").unwrap()), Err(Error::Registry { .. })));
         for bad in [
-            "x", "[[registry]]", "[[registry]]\nlocation = 1", "[[registry]]\nprefix = \"a\"",
-            "[[registry]]\nlocation = \"http://a\"", "[registries.insecure]\nregistries = []",
+            "x",
+            "[[registry]]",
+            "[[registry]]\nlocation = 1",
+            "[[registry]]\nprefix = \"a\"",
+            "[[registry]]\nlocation = \"http://a\"",
+            "[registries.insecure]\nregistries = []",
             "[[registry]]\nlocation = \"a\"\n[[registry.mirror]]\nlocation = \"m\"\npull-from-mirror = \"x\"",
         ] {
             assert!(Registries::default().add(bad).is_err(), "{bad}");

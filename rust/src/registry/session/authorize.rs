@@ -85,7 +85,9 @@ impl<'a> Session<'a> {
                 state.tokens.insert(scope.into(), token);
             }
             (None, Some(Secret::Password { user, password })) => state.basic = basic(&user, &password),
-            (None, Some(_)) => return Err(self.unauthorized("the registry asks for a user and a password, and there is a token")),
+            (None, Some(_)) => {
+                return Err(self.unauthorized("the registry asks for a user and a password, and there is a token"));
+            }
             (None, None) => {
                 return Err(self.unauthorized("the registry asks for a user and a password, and none are known: give auth=, or log in (podman login, docker login)"));
             }
@@ -102,7 +104,10 @@ impl<'a> Session<'a> {
         let mut found = Vec::new();
         for value in headers.get_all("www-authenticate").iter().take(8) {
             let text = value.to_str().map_err(|_| self.unauthorized("a WWW-Authenticate that is no text"))?;
-            found.extend(challenge::parse(text).map_err(|why| self.unauthorized(&format!("a WWW-Authenticate that cannot be read: {why}")))?);
+            found.extend(
+                challenge::parse(text)
+                    .map_err(|why| self.unauthorized(&format!("a WWW-Authenticate that cannot be read: {why}")))?,
+            );
         }
         Ok(found)
     }
@@ -132,10 +137,18 @@ impl<'a> Session<'a> {
         token::parse(&answer, Instant::now()).map_err(|why| self.unauthorized(&format!("the token server: {why}")))
     }
 
-    fn get_token(&self, realm: &Url, service: &str, scopes: &[String], secret: Option<&Secret>) -> Result<std::result::Result<Answer, Fault>> {
+    fn get_token(
+        &self,
+        realm: &Url,
+        service: &str,
+        scopes: &[String],
+        secret: Option<&Secret>,
+    ) -> Result<std::result::Result<Answer, Fault>> {
         let mut url = realm.clone();
         let parameters = scopes.iter().map(|scope| ("scope", scope.as_str()));
-        for (name, value) in Some(("service", service)).filter(|(_, value)| !value.is_empty()).into_iter().chain(parameters) {
+        for (name, value) in
+            Some(("service", service)).filter(|(_, value)| !value.is_empty()).into_iter().chain(parameters)
+        {
             url = url.with(name, value).map_err(|why| self.unauthorized(&why))?;
         }
         let mut headers = HeaderMap::new();
@@ -146,11 +159,19 @@ impl<'a> Session<'a> {
         self.ask_realm(&Method::GET, &url, &headers, Payload::Empty)
     }
 
-    fn exchange_identity(&self, realm: &Url, service: &str, scopes: &[String], identity: &str) -> Result<std::result::Result<Answer, Fault>> {
+    fn exchange_identity(
+        &self,
+        realm: &Url,
+        service: &str,
+        scopes: &[String],
+        identity: &str,
+    ) -> Result<std::result::Result<Answer, Fault>> {
         let encoded = |text: &str| escape(text).replace(['/'], "%2F").replace(':', "%3A");
         let form = format!(
             "grant_type=refresh_token&service={}&client_id={CLIENT}&scope={}&refresh_token={}",
-            encoded(service), encoded(&scopes.join(" ")), encoded(identity)
+            encoded(service),
+            encoded(&scopes.join(" ")),
+            encoded(identity)
         );
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -158,7 +179,13 @@ impl<'a> Session<'a> {
     }
 
     /// Its redirects are not followed: where they lead to is not the host that was looked at.
-    fn ask_realm(&self, method: &Method, url: &Url, headers: &HeaderMap, payload: Payload<'_>) -> Result<std::result::Result<Answer, Fault>> {
+    fn ask_realm(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+        payload: Payload<'_>,
+    ) -> Result<std::result::Result<Answer, Fault>> {
         let answered = self.wire.exchange(method, url, headers, payload, true)?;
         Ok(answered.map(|response| {
             let (parts, body) = response.into_parts();
