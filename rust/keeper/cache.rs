@@ -6,7 +6,7 @@ use crate::sys::{Result, memory};
 
 const NAMESPACES: usize = 4608;
 const OWNERS: usize = 32;
-const LAYERS: usize = 128;
+const LAYERS: usize = 1024;
 /// As many as a host keeps (engine.rs).
 const SKELETONS: usize = 8;
 

@@ -139,6 +139,7 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) 
         }
         op::SYSCTL => sysctl(from, state),
         op::WRITE => write(from, plan, state),
+        op::PROVIDE => provide(from, state),
         op::MKDIR => make_directory(from, state),
         op::SYMLINK => symlink(from, state),
         op::HOSTNAME => process::sethostname(from.bytes().ok_or(Errno::PROTO)?),
@@ -197,7 +198,7 @@ fn cgroup_namespace(plan: &Plan<'_>, state: &mut State<'_>) -> Result<()> {
 
 /// Attaches the new root over the old one: the kernel's own /proc and /sys must stay visible until ours are mounted.
 fn new_root(from: &mut Reader<'_>, state: &mut State<'_>) -> Result<()> {
-    state.root = state.slots.get(from.u8().ok_or(Errno::PROTO)?)?;
+    state.root = state.slots.get(from.u16().ok_or(Errno::PROTO)?)?;
     mount::make_root_private()?;
     fs::fchdir(state.root)?;
     mount::move_mount_at(state.root, AT_FDCWD, c"/")
@@ -232,7 +233,7 @@ fn devpts(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
 }
 
 fn attach(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
-    let (slot, path) = from.u8().zip(from.text()).ok_or(Errno::PROTO)?;
+    let (slot, path) = from.u16().zip(from.text()).ok_or(Errno::PROTO)?;
     let missing = from.u8().ok_or(Errno::PROTO)?;
     if missing == create::OWN {
         return mount::move_mount_onto(state.slots.get(slot)?, own_directory(state.root, path)?.raw());
@@ -345,6 +346,29 @@ fn write(from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) -> Resul
     }
     fs::fchown(file.raw(), uid, gid)?;
     fs::fchmod(file.raw(), mode)
+}
+
+/// What every container has whatever its image says, such as /etc/hosts. Where an image makes that impossible it goes without.
+fn provide(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
+    let (path, content) = from.text().zip(from.bytes()).ok_or(Errno::PROTO)?;
+    let _ = provided(path, content, state.root);
+    Ok(())
+}
+
+fn provided(path: &CStr, content: &[u8], root: i32) -> Result<()> {
+    let (parent, name) = parent_of(root, path, &mut [0; 4096])?;
+    if fs::fstatfs(parent.raw())?.kind != OVERLAY_MAGIC {
+        return Err(Errno::LOOP); // as above
+    }
+    // A link there leads to where another system keeps such a file; it is replaced, not followed.
+    match fs::unlinkat(parent.raw(), name, 0) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+    let file = fs::openat(parent.raw(), name, flags, 0o644)?;
+    fs::write(file.raw(), content)?;
+    fs::fchmod(file.raw(), 0o644)
 }
 
 fn make_directory(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::sys::constants::*;
 use crate::sys::fs;
 use crate::sys::{Errno, Result, memory};
-use crate::wire::{Reader, flag, inside as op};
+use crate::wire::{Reader, Slot, flag, inside as op};
 use core::ffi::CStr;
 
 /// Live ones, and as many that have ended.
@@ -22,17 +22,18 @@ const NAME_MAX: usize = 32;
 #[derive(Clone, Copy)]
 pub struct Layers {
     /// The one layer below; none where there are more.
-    lower: Option<u8>,
-    upper: u8,
+    lower: Option<Slot>,
+    upper: Slot,
     name: [u8; NAME_MAX],
 }
 
 impl Layers {
     /// From the operation that makes it.
     pub fn read(mut from: Reader<'_>) -> Option<Layers> {
-        let lowers = from.u8()?;
-        let lower = *from.take(lowers as usize)?.first()?;
-        let (upper, said) = (from.u8()?, from.text()?.to_bytes_with_nul());
+        let lowers = from.u16()?;
+        let lower = from.u16()?;
+        from.take(2 * (lowers as usize).checked_sub(1)?)?;
+        let (upper, said) = (from.u16()?, from.text()?.to_bytes_with_nul());
         let mut name = [0; NAME_MAX];
         name.get_mut(..said.len())?.copy_from_slice(said);
         Some(Layers { lower: (lowers == 1).then_some(lower), upper, name })
@@ -40,12 +41,12 @@ impl Layers {
 }
 
 /// The slot that becomes the root; none where the mount namespace is another's.
-fn root_slot(plan: &Plan<'_>) -> Option<u8> {
+fn root_slot(plan: &Plan<'_>) -> Option<Slot> {
     let mut from = plan.inside;
     loop {
         match from.u8()? {
             op::KEYRING | op::JOIN_CGROUPS | op::CGROUP_NAMESPACE => {}
-            op::ROOT => return from.u8(),
+            op::ROOT => return from.u16(),
             _ => return None,
         }
     }
@@ -86,7 +87,7 @@ impl Files {
         filled.map(|()| held)
     }
 
-    fn fill(&mut self, plan: &Plan<'_>, cache: &mut Cache, rootless: bool, slots: &Slots, root: u8) -> Result<()> {
+    fn fill(&mut self, plan: &Plan<'_>, cache: &mut Cache, rootless: bool, slots: &Slots, root: Slot) -> Result<()> {
         self.root = fs::dup_above(slots.get(root)?, 3)?.release();
         if let Some(layers) = &slots.layers {
             let name = CStr::from_bytes_until_nul(&layers.name).map_err(|_| Errno::NAMETOOLONG)?;

@@ -8,13 +8,16 @@ use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{Errno, Result};
-use crate::wire::{Decimal, Reader, SLOTS, flag, idmap, mapped, outside as op};
+use crate::wire::{Decimal, Reader, SLOTS, Slot, flag, idmap, mapped, outside as op};
 use core::ffi::CStr;
 
-/// Detached mounts under way: owned ones are closed with this, borrowed ones (cached layers) are not.
+const FREE: i32 = -1;
+const LENT: i32 = -2;
+
+/// Detached mounts under way: owned ones are closed with this, lent ones (cached layers) are not.
 pub struct Slots {
-    owned: [i32; SLOTS],
-    borrowed: [i32; SLOTS],
+    /// A descriptor, or one that was lent as LENT - it, or FREE.
+    places: [i32; SLOTS],
     /// The slot of the writable layer's file system, for `Usage.disk`.
     pub upper: Option<usize>,
     /// What became of the mounts that are mapped where that is possible: a word of `mapped`.
@@ -27,41 +30,42 @@ pub struct Slots {
 
 impl Slots {
     pub fn new(again: bool) -> Slots {
-        Slots { owned: [-1; SLOTS], borrowed: [-1; SLOTS], upper: None, mapped: mapped::NO_MOUNT, layers: None, again }
+        Slots { places: [FREE; SLOTS], upper: None, mapped: mapped::NO_MOUNT, layers: None, again }
     }
 
-    pub fn get(&self, slot: u8) -> Result<i32> {
-        let index = slot as usize;
-        let owned = *self.owned.get(index).ok_or(Errno::PROTO)?;
-        let fd = if owned >= 0 { owned } else { self.borrowed[index] };
-        if fd < 0 { Err(Errno::BADF) } else { Ok(fd) }
+    pub fn get(&self, slot: Slot) -> Result<i32> {
+        match self.places.get(slot as usize) {
+            Some(&FREE) => Err(Errno::BADF),
+            Some(&fd) => Ok(if fd >= 0 { fd } else { LENT - fd }),
+            None => Err(Errno::PROTO),
+        }
     }
 
-    fn put(&mut self, slot: u8, fd: Fd) -> Result<()> {
-        let place = self.owned.get_mut(slot as usize).ok_or(Errno::PROTO)?;
+    fn put(&mut self, slot: Slot, fd: Fd) -> Result<()> {
+        let place = self.places.get_mut(slot as usize).ok_or(Errno::PROTO)?;
         *place = fd.release();
         Ok(())
     }
 
-    fn lend(&mut self, slot: u8, fd: i32) -> Result<()> {
-        *self.borrowed.get_mut(slot as usize).ok_or(Errno::PROTO)? = fd;
+    fn lend(&mut self, slot: Slot, fd: i32) -> Result<()> {
+        *self.places.get_mut(slot as usize).ok_or(Errno::PROTO)? = LENT - fd;
         Ok(())
     }
 
     /// A descriptor of the writable layer that outlives the slots.
     pub fn keep_upper(&self) -> i32 {
-        let upper = self.upper.and_then(|slot| self.get(slot as u8).ok());
+        let upper = self.upper.and_then(|slot| self.get(slot as Slot).ok());
         upper.and_then(|fd| fs::dup_above(fd, 3).ok()).map_or(-1, Fd::release)
     }
 
     pub fn all(&self) -> impl Iterator<Item = i32> + Clone + '_ {
-        self.owned.iter().chain(&self.borrowed).copied().filter(|fd| *fd >= 0)
+        self.places.iter().filter(|fd| **fd != FREE).map(|fd| if *fd >= 0 { *fd } else { LENT - *fd })
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        self.owned.iter().filter(|fd| **fd >= 0).for_each(|fd| fs::close(*fd));
+        self.places.iter().filter(|fd| **fd >= 0).for_each(|fd| fs::close(*fd));
     }
 }
 
@@ -79,7 +83,7 @@ pub fn run(plan: &Plan<'_>, cache: &mut Cache, slots: &mut Slots) -> core::resul
 }
 
 fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slots: &mut Slots) -> Result<()> {
-    let slot = from.u8().ok_or(Errno::PROTO)?;
+    let slot = from.u16().ok_or(Errno::PROTO)?;
     match kind {
         op::TMPFS => {
             let made = tmpfs(from)?;
@@ -175,7 +179,7 @@ fn read_tree<'a>(from: &mut Reader<'a>) -> Option<Tree<'a>> {
 }
 
 /// A directory or file of the host, cloned, with its attributes and its view of the owners.
-fn tree(slot: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slots: &mut Slots) -> Result<()> {
+fn tree(slot: Slot, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slots: &mut Slots) -> Result<()> {
     let tree = read_tree(from).ok_or(Errno::PROTO)?;
     let key = (plan.head.base, tree.attributes | (tree.idmap as u64) << 32);
     if tree.cached

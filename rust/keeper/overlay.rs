@@ -9,7 +9,12 @@ use crate::sys::{Errno, Result};
 use crate::wire::{Reader, overlay as options};
 use core::ffi::CStr;
 
-const LAYERS_MAX: usize = 60;
+/// As many as the kernel takes (OVL_MAX_STACK).
+const LAYERS_MAX: usize = 500;
+/// Their names of two letters, with what stands between them.
+const NAMES: usize = 3 * LAYERS_MAX;
+/// What one option may have for a text (fsconfig(2)); longer ones go by mount(2), which takes a page.
+const OPTION_MAX: usize = 255;
 
 struct Overlay<'a> {
     lowers: [i32; LAYERS_MAX],
@@ -23,12 +28,12 @@ struct Overlay<'a> {
 }
 
 fn read<'a>(from: &mut Reader<'a>, slots: &Slots) -> Result<Overlay<'a>> {
-    let count = from.u8().ok_or(Errno::PROTO)? as usize;
+    let count = from.u16().ok_or(Errno::PROTO)? as usize;
     let mut lowers = [-1; LAYERS_MAX];
     for lower in lowers.get_mut(..count).ok_or(Errno::PROTO)? {
-        *lower = slots.get(from.u8().ok_or(Errno::PROTO)?)?;
+        *lower = slots.get(from.u16().ok_or(Errno::PROTO)?)?;
     }
-    let upper = slots.get(from.u8().ok_or(Errno::PROTO)?)?;
+    let upper = slots.get(from.u16().ok_or(Errno::PROTO)?)?;
     let (upper_name, work_name) = from.text().zip(from.text()).ok_or(Errno::PROTO)?;
     let (attributes, options) = from.u64().zip(from.u8()).ok_or(Errno::PROTO)?;
     Ok(Overlay { lowers, count, upper, upper_name, work_name, attributes, options })
@@ -98,7 +103,7 @@ fn attached_for_a_moment(overlay: &Overlay<'_>) -> Result<Fd> {
 fn in_private_namespace(overlay: &Overlay<'_>) -> Result<Fd> {
     mount::make_root_private()?;
     let scratch = scratch_root()?;
-    let mut lowerdir = [0u8; 256];
+    let mut lowerdir = [0u8; NAMES + 1];
     let mut used = 0;
     for (i, lower) in overlay.lowers[..overlay.count].iter().enumerate() {
         let name = [b'a' + (i / 26) as u8, b'a' + (i % 26) as u8, 0];
@@ -109,12 +114,42 @@ fn in_private_namespace(overlay: &Overlay<'_>) -> Result<Fd> {
     }
     lowerdir[used - 1] = 0;
     attach(scratch.raw(), overlay.upper, c"upper")?;
+    if used > OPTION_MAX {
+        return by_mount(overlay, scratch.raw(), &lowerdir[..used - 1]);
+    }
     let context = mount::fsopen(c"overlay")?;
     let set = |key, value: &CStr| mount::fsconfig_string(context.raw(), key, value);
     set(c"lowerdir", CStr::from_bytes_until_nul(&lowerdir).map_err(|_| Errno::NAMETOOLONG)?)?;
     set(c"upperdir", beneath_upper(overlay.upper_name, &mut [0; 128])?)?;
     set(c"workdir", beneath_upper(overlay.work_name, &mut [0; 128])?)?;
     finish(&context, overlay)
+}
+
+/// mount(2), whose options together may have a page; what it has attached ends with this namespace, the copy stays.
+fn by_mount(overlay: &Overlay<'_>, scratch: i32, lowerdir: &[u8]) -> Result<Fd> {
+    let mut text = [0u8; NAMES + 512];
+    let mut used = 0;
+    let mut put = |part: &[u8]| {
+        let place = text.get_mut(used..used + part.len()).ok_or(Errno::NAMETOOLONG)?;
+        place.copy_from_slice(part);
+        used += part.len();
+        Ok(())
+    };
+    put(b"lowerdir=")?;
+    put(lowerdir)?;
+    for (key, name) in [(&b",upperdir="[..], overlay.upper_name), (b",workdir=", overlay.work_name)] {
+        put(key)?;
+        put(beneath_upper(name, &mut [0; 128])?.to_bytes())?;
+    }
+    for (bit, name) in [(options::USERXATTR, &b",userxattr"[..]), (options::VOLATILE, b",volatile")] {
+        put(if overlay.options & bit != 0 { name } else { b"" })?;
+    }
+    put(b"\0")?;
+    fs::mkdirat(scratch, c"made", 0o755)?;
+    mount::mount_overlay(c"made", CStr::from_bytes_until_nul(&text).map_err(|_| Errno::NAMETOOLONG)?)?;
+    let made = mount::open_tree_clone(scratch, c"made", false)?;
+    mount::mount_setattr(made.raw(), false, &mount::MountAttr { set: overlay.attributes, ..Default::default() })?;
+    Ok(made)
 }
 
 /// An empty tmpfs over this namespace's root, as working directory: layers get short relative names in it.

@@ -124,7 +124,7 @@ def test_the_time_of_orphans_is_the_tree_s(load: Load, how: str, end: str) -> No
 
 @pytest.mark.parametrize("end", ["exit 0", "sleep 60"])
 def test_the_memory_of_orphans_is_the_tree_s(load: Load, end: str) -> None:
-    script = f"(/bin/load hold 30 60 >/dev/null &) ; sleep 1; {end}"
-    result = pc.run(["sh", "-c", script], image=load.root, limits=Limits(wall_time=1.5))
+    script = f"(/bin/load hold 30 60 >/dev/null &) ; sleep {patience(1)}; {end}"
+    result = pc.run(["sh", "-c", script], image=load.root, limits=Limits(wall_time=1.5 * patience(1)))
     assert result.usage.memory_peak is not None
     assert result.usage.memory_peak >= 30 << 20

@@ -3,24 +3,27 @@
 //! As `docker import`, the tar is a root file system and no layer: names such as `.wh.x` are plain names. Owners, devices and
 //! file capabilities are the archive's when root unpacks it; otherwise everything belongs to the user, and devices are left out.
 
-mod extract;
+pub(super) mod extract;
 mod header;
 mod pax;
-mod source;
+#[cfg(test)]
+pub(super) mod samples;
+pub(super) mod source;
 mod sparse;
-mod stream;
+pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod whiteout;
 
+use super::locks::paced;
 use super::unpacked::{ARCHIVES, Unfinished, Unpacked};
 use crate::error::{Error, Result};
+use extract::Manner;
 pub use extract::Totals;
+pub use source::Source;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// Between two questions whether to go on.
-const PACE: Duration = Duration::from_millis(20);
+pub use stream::{Entry, Kind as EntryKind, Reader};
 
 /// The root directory of this archive, unpacked now or before. `check` is asked now and then; true ends the work.
 pub fn unpack(archive: &Path, store: &Path, check: &mut dyn FnMut() -> bool) -> Result<PathBuf> {
@@ -29,14 +32,7 @@ pub fn unpack(archive: &Path, store: &Path, check: &mut dyn FnMut() -> bool) -> 
 }
 
 fn unpack_as(archive: &Path, store: &Path, privileged: bool, check: &mut dyn FnMut() -> bool) -> Result<PathBuf> {
-    let mut last = Instant::now();
-    let mut check = || {
-        let is_due = last.elapsed() >= PACE;
-        if is_due {
-            last = Instant::now();
-        }
-        is_due && check()
-    };
+    let mut check = paced(check);
     let source = source::Source::open(archive)?;
     let digest = source.digest(&mut check)?;
     let store = Unpacked::open(store, ARCHIVES)?;
@@ -67,7 +63,7 @@ fn fill(
 ) -> Result<extract::Totals> {
     let root = unfinished.root().map_err(|errno| Error::from(("open a directory of the store", errno)))?;
     let mut reader = stream::Reader::new(source.tar()?);
-    let totals = extract::extract(&mut reader, root, privileged, check)?;
+    let totals = extract::extract(&mut reader, root, Manner { privileged, is_layer: false }, check)?;
     if reader.into_input().digest() != digest {
         return Err(Error::Layer("the archive changed while it was read".into()));
     }

@@ -3,6 +3,7 @@
 use super::archive::Totals;
 use super::locks::{self, Check, Lock};
 use super::remove::remove_tree;
+use super::used;
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
@@ -82,12 +83,18 @@ impl Unpacked {
     }
 
     fn first_lines(&self, digest: &str) -> String {
-        format!("{}\nsha256:{digest}\n", self.sort.version)
+        let algorithm = if digest.len() == 128 { "sha512" } else { "sha256" };
+        format!("{}\n{algorithm}:{digest}\n", self.sort.version)
     }
 
     /// Waits for whoever unpacks the same.
     pub fn lock(&self, digest: &str, check: Check<'_>) -> Result<Lock> {
         locks::lock(self.dir.as_fd(), digest, check)
+    }
+
+    /// None while somebody unpacks the same.
+    pub fn try_lock(&self, digest: &str) -> Result<Option<Lock>> {
+        locks::try_lock(self.dir.as_fd(), digest)
     }
 
     /// Removes what processes that died while unpacking have left: of this digest, whose lock we hold, and of those whose
@@ -113,6 +120,29 @@ impl Unpacked {
 
     fn remove(&self, name: &str) -> rustix::io::Result<()> {
         remove_tree(self.dir.as_fd(), &CString::new(name).unwrap_or_default())
+    }
+
+    /// The digests of all that is complete.
+    pub fn complete(&self) -> Vec<String> {
+        let is_digest = |name: &String| name.len() == 64 && leftover_of(&format!("{name}.lock")).is_some();
+        self.names().into_iter().filter(|name| is_digest(name) && self.is_complete(name)).collect()
+    }
+
+    /// False where a container stands on it.
+    pub fn remove_unused(&self, digest: &str) -> Result<bool> {
+        let fail = |errno| failed("remove what was unpacked", errno);
+        let root = match rustix::fs::openat(&self.dir, format!("{digest}/{ROOTFS}"), DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(true),
+            other => other.map_err(fail)?,
+        };
+        if !used::is_free(&root) {
+            return Ok(false);
+        }
+        // Set aside first: whatever the moment of a crash, no half of a tree under its name.
+        let aside = unfinished_name(digest)?;
+        rustix::fs::renameat_with(&self.dir, digest, &self.dir, &aside, RenameFlags::NOREPLACE).map_err(fail)?;
+        self.remove(&aside).map_err(fail)?;
+        Ok(true)
     }
 
     /// A new directory for that whose lock is held, with an empty root of mode 0755 in it.
@@ -144,9 +174,11 @@ fn unfinished_name(digest: &str) -> Result<String> {
 
 /// The digest of an unfinished directory or a lock file.
 fn leftover_of(name: &str) -> Option<&str> {
-    let digest = name.get(..64).filter(|text| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))?;
-    let rest = &name[64..];
-    (rest == ".lock" || rest.len() == 37 && rest.starts_with('.') && rest.ends_with(".tmp")).then_some(digest)
+    let (digest, rest) = name.split_at(name.find('.')?);
+    let is_digest =
+        matches!(digest.len(), 64 | 128) && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_ours = rest == ".lock" || rest.len() == 37 && rest.ends_with(".tmp");
+    (is_digest && is_ours).then_some(digest)
 }
 
 impl Unfinished<'_> {
@@ -158,17 +190,11 @@ impl Unfinished<'_> {
         let _ = self.store.remove(&self.name);
     }
 
-    /// Data first, then the record that vouches for it, then the name: whatever the moment of a crash, no name without data.
     pub fn publish(self, digest: &str, totals: Totals) -> Result<()> {
-        let done = self.write_record(digest, totals).and_then(|()| self.rename(digest));
-        done.map_err(|errno| {
-            let _ = self.store.remove(&self.name);
-            failed("complete what was unpacked", errno)
-        })
+        publish(self.store, vec![(self, digest, totals)])
     }
 
     fn write_record(&self, digest: &str, totals: Totals) -> rustix::io::Result<()> {
-        rustix::fs::syncfs(&self.dir)?;
         let text =
             format!("{}entries {}\nbytes {}\nend\n", self.store.first_lines(digest), totals.entries, totals.bytes);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -176,8 +202,7 @@ impl Unfinished<'_> {
         if rustix::io::write(&file, text.as_bytes())? < text.len() {
             return Err(Errno::NOSPC);
         }
-        rustix::fs::fsync(&file)?;
-        rustix::fs::fsync(&self.dir)
+        Ok(())
     }
 
     /// What lies under the name now is not complete, or it would have been used: it is set aside and removed.
@@ -188,7 +213,30 @@ impl Unfinished<'_> {
             rustix::fs::renameat_with(store, digest, store, &aside, RenameFlags::NOREPLACE)?;
             let _ = self.store.remove(&aside);
         }
-        rustix::fs::renameat_with(store, &self.name, store, digest, RenameFlags::NOREPLACE)?;
-        rustix::fs::fsync(store)
+        rustix::fs::renameat_with(store, &self.name, store, digest, RenameFlags::NOREPLACE)
     }
+}
+
+/// Data first, then the records that vouch for it, then the names: whatever the moment of a crash, no name without data. The disk is
+/// waited for three times, however many there are.
+pub fn publish(store: &Unpacked, ready: Vec<(Unfinished<'_>, &str, Totals)>) -> Result<()> {
+    let done = publish_all(store, &ready);
+    done.map_err(|errno| {
+        for (unfinished, ..) in &ready {
+            let _ = store.remove(&unfinished.name); // not there under this name: it was published
+        }
+        failed("complete what was unpacked", errno)
+    })
+}
+
+fn publish_all(store: &Unpacked, ready: &[(Unfinished<'_>, &str, Totals)]) -> rustix::io::Result<()> {
+    rustix::fs::syncfs(&store.dir)?;
+    for (unfinished, digest, totals) in ready {
+        unfinished.write_record(digest, *totals)?;
+    }
+    rustix::fs::syncfs(&store.dir)?;
+    for (unfinished, digest, _) in ready {
+        unfinished.rename(digest)?;
+    }
+    rustix::fs::fsync(&store.dir)
 }

@@ -4,7 +4,7 @@ use super::host;
 use super::layout::{Build, DEFAULT_UPPER, LAYER_SKELETON, LAYER_UPPER, RootSource, Upper};
 use super::list::{Source, View};
 use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
-use crate::wire::{create, overlay};
+use crate::wire::{Slot, create, overlay};
 
 /// Directories of the writable layer, outer ones first, with their modes: a pair for the root, and one for each tree that is not read-only.
 pub fn upper_directories(root: &RootSource) -> Vec<(String, u32)> {
@@ -12,6 +12,10 @@ pub fn upper_directories(root: &RootSource) -> Vec<(String, u32)> {
     match root {
         RootSource::View => Vec::new(),
         RootSource::Directory(source) => pair("upper".into(), "work".into(), source.mode & 0o7777).into(),
+        RootSource::Layers(layers) => {
+            let mode = layers.last().map_or(0o755, |top| top.mode & 0o7777);
+            pair("upper".into(), "work".into(), mode).into()
+        }
         RootSource::Host { trees, writable } => {
             let made = host::WRITABLE.iter().map(|(name, mode)| (format!("upper/{name}"), *mode));
             let trees = trees.iter().enumerate().filter(|(_, tree)| *writable && tree.is_directory);
@@ -31,7 +35,7 @@ fn work_of(tree: usize) -> String {
 
 impl Build<'_> {
     /// The slot with the directories of the writable layer.
-    pub(super) fn upper(&mut self) -> u8 {
+    pub(super) fn upper(&mut self) -> Slot {
         let slot = match self.sources.upper {
             // The host has made what is in it.
             Upper::Directory(ref path) => return self.outside.directory(path),
@@ -50,18 +54,19 @@ impl Build<'_> {
         slot
     }
 
-    pub(super) fn root(&mut self, upper: u8) -> u8 {
-        let lower = match &self.sources.root {
-            RootSource::Directory(source) => self.layer(source),
-            RootSource::Host { .. } | RootSource::View => self.outside.layer_fd(LAYER_SKELETON),
+    pub(super) fn root(&mut self, upper: Slot) -> Slot {
+        let lowers = match &self.sources.root {
+            RootSource::Directory(source) => vec![self.layer(source)],
+            RootSource::Layers(layers) => layers.iter().rev().map(|layer| self.layer(layer)).collect(),
+            RootSource::Host { .. } | RootSource::View => vec![self.outside.layer_fd(LAYER_SKELETON)],
         };
         let attributes = self.image_attributes();
         let options = self.overlay_options(self.sources.upper.is_on_disk());
-        self.outside.overlay(&[lower], upper, ("upper", "work"), attributes, options, "/")
+        self.outside.overlay(&lowers, upper, ("upper", "work"), attributes, options, "/")
     }
 
     /// A directory of the host as the container's root sees it, kept by the keeper for the next container of these ids.
-    fn layer(&mut self, source: &Source) -> u8 {
+    fn layer(&mut self, source: &Source) -> Slot {
         let view = View { idmap: self.range(), recursive: false, cached: self.facts.cached_layers, ..View::PLAIN };
         self.outside.tree(source, view)
     }
@@ -78,7 +83,7 @@ impl Build<'_> {
     }
 
     /// `upper` where they are writable: an overlay does not see what is mounted in its layers, so each mount is a tree of its own.
-    pub(super) fn trees(&mut self, trees: &[Source], upper: Option<u8>) {
+    pub(super) fn trees(&mut self, trees: &[Source], upper: Option<Slot>) {
         for (i, source) in trees.iter().enumerate() {
             let target = String::from_utf8_lossy(&source.path).into_owned();
             let slot = match upper {
@@ -91,7 +96,7 @@ impl Build<'_> {
         }
     }
 
-    fn writable_tree(&mut self, number: usize, source: &Source, upper: u8, target: &str) -> u8 {
+    fn writable_tree(&mut self, number: usize, source: &Source, upper: Slot, target: &str) -> Slot {
         let lower = self.layer(source);
         let read_only = if self.spec.read_only { MOUNT_ATTR_RDONLY } else { 0 };
         let attributes = self.image_attributes() | read_only;
@@ -101,7 +106,7 @@ impl Build<'_> {
     }
 
     /// A copy-on-write view of a directory, for a mount of the caller's, with a layer of its own.
-    pub(super) fn view(&mut self, source: &Source, target: &str) -> u8 {
+    pub(super) fn view(&mut self, source: &Source, target: &str) -> Slot {
         let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
         let scratch = self.outside.tmpfs(DEFAULT_UPPER, DEFAULT_UPPER / 4096, 0o755, attributes, target);
         self.outside.mkdir(scratch, "upper", source.mode & 0o7777);

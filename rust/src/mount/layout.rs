@@ -3,7 +3,7 @@
 use super::list::{Inside, Outside, Source, View};
 use super::wanted::{MountKind, Space, Wanted};
 use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, S_IFCHR};
-use crate::wire::{Write, create, idmap, inside};
+use crate::wire::{Slot, Write, create, idmap, inside};
 
 pub const DEFAULT_UPPER: u64 = 256 << 20;
 const SHM: u64 = 64 << 20;
@@ -65,6 +65,8 @@ pub const LAYER_UPPER: u8 = 1;
 #[derive(Debug, Clone)]
 pub enum RootSource {
     Directory(Source),
+    /// Layers of an image, the lowest first.
+    Layers(Vec<Source>),
     /// None of its own: what the mount namespace shows that it shares.
     View,
     /// Trees of this machine over a skeleton whose descriptor travels with the plan as `LAYER_SKELETON`: read-only and with their owners
@@ -140,6 +142,7 @@ impl Build<'_> {
         }
         self.mounts();
         self.groups(Moment::BeforeFiles);
+        self.provided();
         self.files();
         self.settings();
         self.walls();
@@ -265,7 +268,7 @@ impl Build<'_> {
     }
 
     /// A writable bind shows one owner as the container's root and nobody else: a set-id file planted there gains nothing (K32).
-    fn bind(&mut self, source: &Source, read_only: bool, owner: Option<u32>) -> (u8, u8) {
+    fn bind(&mut self, source: &Source, read_only: bool, owner: Option<u32>) -> (Slot, u8) {
         let idmap = match (self.range() != idmap::NONE, read_only) {
             (_, false) if !self.facts.rootless => idmap::OWNER, // also without a user namespace, where root inside is root
             (true, true) => idmap::RANGE_IF_POSSIBLE,
@@ -276,6 +279,13 @@ impl Build<'_> {
         let view = View { idmap, owner: (uid, gid), read_only, ..View::PLAIN };
         let slot = self.outside.tree(source, view);
         (slot, if source.is_directory { create::DIRECTORY } else { create::FILE })
+    }
+
+    fn provided(&mut self) {
+        self.spec.provided.iter().for_each(|(target, content)| self.inside.provide(target, content));
+        if let Some(directory) = self.spec.directory {
+            self.inside.directory(directory);
+        }
     }
 
     fn files(&mut self) {

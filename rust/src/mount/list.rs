@@ -1,7 +1,7 @@
 //! The two lists of operations under construction, with a label for each, so that a failed step has a name.
 
 use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
-use crate::wire::{Write, create, idmap, inside, outside};
+use crate::wire::{Slot, Write, create, idmap, inside, outside};
 
 /// An object of the host's file system, looked at once: the keeper refuses another one under its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,18 +46,18 @@ pub struct Outside {
 }
 
 impl Outside {
-    fn begin(&mut self, kind: u8, slot: u8, label: String) {
+    fn begin(&mut self, kind: u8, slot: Slot, label: String) {
         self.bytes.put_u8(kind);
-        self.bytes.put_u8(slot);
+        self.bytes.put_u16(slot);
         self.labels.push(label);
     }
 
-    pub fn new_slot(&mut self) -> u8 {
+    pub fn new_slot(&mut self) -> Slot {
         self.slots += 1;
-        (self.slots - 1) as u8 // of a list that is refused any number will do
+        (self.slots - 1) as Slot // of a list that is refused any number will do
     }
 
-    pub fn tmpfs(&mut self, size: u64, inodes: u64, mode: u32, attributes: u64, label: &str) -> u8 {
+    pub fn tmpfs(&mut self, size: u64, inodes: u64, mode: u32, attributes: u64, label: &str) -> Slot {
         let slot = self.new_slot();
         self.begin(outside::TMPFS, slot, format!("make a tmpfs for {label}"));
         self.bytes.put_u64(size);
@@ -67,14 +67,14 @@ impl Outside {
         slot
     }
 
-    pub fn directory(&mut self, path: &[u8]) -> u8 {
+    pub fn directory(&mut self, path: &[u8]) -> Slot {
         let slot = self.new_slot();
         self.begin(outside::DIRECTORY, slot, format!("open {}", String::from_utf8_lossy(path)));
         self.bytes.put_bytes(path);
         slot
     }
 
-    pub fn tree(&mut self, source: &Source, view: View) -> u8 {
+    pub fn tree(&mut self, source: &Source, view: View) -> Slot {
         let slot = self.new_slot();
         let verb = if view.idmap == idmap::NONE { "clone the mount of" } else { "idmap the mount of" };
         self.begin(outside::TREE, slot, format!("{verb} {}", String::from_utf8_lossy(&source.path)));
@@ -91,7 +91,7 @@ impl Outside {
     }
 
     /// A mount whose descriptor travels with the plan, as number `index` of its kind.
-    pub fn layer_fd(&mut self, index: u8) -> u8 {
+    pub fn layer_fd(&mut self, index: u8) -> Slot {
         let slot = self.new_slot();
         self.begin(outside::LAYER_FD, slot, "take over a layer".into());
         self.bytes.put_u8(index);
@@ -99,34 +99,34 @@ impl Outside {
     }
 
     /// As `layer_fd`, and it is the file system of the writable layer.
-    pub fn upper_fd(&mut self, index: u8) -> u8 {
+    pub fn upper_fd(&mut self, index: u8) -> Slot {
         let slot = self.new_slot();
         self.begin(outside::UPPER_FD, slot, "take over the writable layer's file system".into());
         self.bytes.put_u8(index);
         slot
     }
 
-    pub fn mkdir(&mut self, slot: u8, name: &str, mode: u32) {
+    pub fn mkdir(&mut self, slot: Slot, name: &str, mode: u32) {
         self.begin(outside::MKDIR, slot, format!("make directory {name} of the writable layer"));
         self.bytes.put_bytes(name.as_bytes());
         self.bytes.put_u32(mode);
     }
 
-    /// `upper` holds directories of the two names.
+    /// `lowers` from the top down; `upper` holds directories of the two names.
     pub fn overlay(
         &mut self,
-        lowers: &[u8],
-        upper: u8,
+        lowers: &[Slot],
+        upper: Slot,
         names: (&str, &str),
         attributes: u64,
         options: u8,
         target: &str,
-    ) -> u8 {
+    ) -> Slot {
         let slot = self.new_slot();
         self.begin(outside::OVERLAY, slot, format!("mount overlay for {target}"));
-        self.bytes.put_u8(lowers.len() as u8);
-        lowers.iter().for_each(|lower| self.bytes.put_u8(*lower));
-        self.bytes.put_u8(upper);
+        self.bytes.put_u16(lowers.len() as u16);
+        lowers.iter().for_each(|lower| self.bytes.put_u16(*lower));
+        self.bytes.put_u16(upper);
         self.bytes.put_bytes(names.0.as_bytes());
         self.bytes.put_bytes(names.1.as_bytes());
         self.bytes.put_u64(attributes);
@@ -135,7 +135,7 @@ impl Outside {
     }
 
     /// /dev with nodes (name, mode, major, minor); major 0 is an empty file for a bind.
-    pub fn dev(&mut self, nodes: &[(String, u32, u32, u32)], attributes: u64) -> u8 {
+    pub fn dev(&mut self, nodes: &[(String, u32, u32, u32)], attributes: u64) -> Slot {
         let slot = self.new_slot();
         self.begin(outside::DEV, slot, "make /dev".into());
         self.bytes.put_u64(64 << 10);
@@ -171,18 +171,18 @@ impl Inside {
         &mut self.bytes
     }
 
-    pub fn root(&mut self, slot: u8) {
-        self.step(inside::ROOT, "attach the new root").put_u8(slot);
+    pub fn root(&mut self, slot: Slot) {
+        self.step(inside::ROOT, "attach the new root").put_u16(slot);
     }
 
-    pub fn attach(&mut self, slot: u8, target: &str, missing: u8, label: String) {
+    pub fn attach(&mut self, slot: Slot, target: &str, missing: u8, label: String) {
         let bytes = self.step(inside::ATTACH, label);
-        bytes.put_u8(slot);
+        bytes.put_u16(slot);
         bytes.put_bytes(relative(target).as_bytes());
         bytes.put_u8(missing);
     }
 
-    pub fn attach_own(&mut self, slot: u8, target: &str) {
+    pub fn attach_own(&mut self, slot: Slot, target: &str) {
         self.attach(slot, target, create::OWN, format!("mount on {target}"));
     }
 
@@ -192,6 +192,18 @@ impl Inside {
 
     pub fn read_only(&mut self, path: &str) {
         self.step(inside::READ_ONLY, format!("make {path} read-only")).put_bytes(relative(path).as_bytes());
+    }
+
+    pub fn provide(&mut self, target: &str, content: &[u8]) {
+        let bytes = self.step(inside::PROVIDE, format!("provide {target}"));
+        bytes.put_bytes(relative(target).as_bytes());
+        bytes.put_bytes(content);
+    }
+
+    pub fn directory(&mut self, target: &str) {
+        let bytes = self.step(inside::MKDIR, format!("make directory {target}"));
+        bytes.put_bytes(relative(target).as_bytes());
+        bytes.put_u32(0o755);
     }
 
     pub fn sysctl(&mut self, name: &str, value: &str) {

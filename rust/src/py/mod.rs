@@ -8,6 +8,8 @@ pub mod errors;
 pub mod files;
 pub mod foreign;
 pub mod functions;
+pub mod images;
+pub mod progress;
 pub mod registry;
 mod shared;
 pub mod spec;

@@ -10,13 +10,13 @@ use super::cancel::{Cancel, supervised};
 use super::client::Fetched;
 use super::conf::registries::Registries;
 use super::patience::Patience;
-use super::progress::{Board, State};
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::image::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, Manifest, Platform};
 use crate::image::digest::Digest;
+use crate::image::found::{self, CHOSEN_FROM};
 use crate::image::locks::Check;
-use crate::image::platform;
+use crate::image::progress::Queue;
 use crate::image::reference::Reference;
 use crate::image::store::Store;
 use std::collections::HashSet;
@@ -25,28 +25,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Blobs at once.
 const AT_ONCE: usize = 4;
-/// On an entry of the store's index: the digest of the index that it was chosen from.
-pub const CHOSEN_FROM: &str = "io.pycontainer.index";
 const BUFFER: usize = 64 << 10;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// What is here is good enough.
-    Missing,
-    /// Ask what the name is now.
-    Always,
-    Never,
-}
 
 pub struct Pull<'a> {
     pub store: &'a Store,
     pub reference: &'a Reference,
     /// None: this machine's.
     pub platform: Option<Platform>,
-    pub policy: Policy,
     pub given: &'a Given,
     pub patience: Patience,
-    pub progress: &'a Board,
+    pub progress: &'a Queue,
     /// In the thread that fetched it, when a layer is whole in the store (or was there): its place in the manifest, and what it is.
     pub on_layer: &'a (dyn Fn(usize, &Descriptor) -> Result<()> + Sync),
 }
@@ -61,21 +49,14 @@ pub struct Pulled {
     pub is_new: bool,
 }
 
+/// Asks what the name is now, and fetches what is not here. A digest that is here is the same for ever: nobody is asked.
 pub fn pull(pull: &Pull<'_>, check: Check<'_>) -> Result<Pulled> {
-    let wanted = pull.platform.clone().unwrap_or_else(platform::native);
+    let wanted = pull.platform.clone().unwrap_or_else(found::native);
     let here = pull.here(&wanted)?;
-    match (&here, pull.policy) {
-        // A digest is the same thing for ever.
-        (Some(here), _) if pull.policy != Policy::Always || pull.reference.digest.is_some() => return Ok(here.clone()),
-        (None, Policy::Never) => {
-            return Err(Error::ImageNotFound(format!(
-                "{} is not in the store, and is not to be pulled",
-                pull.reference.familiar()
-            )));
-        }
-        _ => {}
+    match here {
+        Some(here) if pull.reference.digest.is_some() => Ok(here),
+        here => supervised(check, |cancel| pull.from_anywhere(&wanted, here.as_ref(), cancel)),
     }
-    supervised(check, |cancel| pull.from_anywhere(&wanted, here.as_ref(), cancel))
 }
 
 impl Pull<'_> {
@@ -96,9 +77,7 @@ impl Pull<'_> {
         let is_right = match index.as_ref().map(|index| self.store.read(index, MANIFEST_MAX)).transpose()?.flatten() {
             // Its config may not tell which variant it is for.
             Some(bytes) => match descriptor::document(&bytes, "")? {
-                Document::Index(all) => {
-                    platform::choose(&all, wanted).is_some_and(|one| one.digest == descriptor.digest)
-                }
+                Document::Index(all) => found::choose(&all, wanted).is_ok_and(|one| one.digest == descriptor.digest),
                 Document::Manifest(_) => false,
             },
             None => is_for(&descriptor::config(&config)?.platform, wanted),
@@ -148,8 +127,8 @@ impl Pull<'_> {
             let text = format!(
                 "{} is for {}, not for {}",
                 self.reference.familiar(),
-                platform::show(&config.platform),
-                platform::show(wanted)
+                found::shown(&config.platform),
+                found::shown(wanted)
             );
             return Err(Error::ImageNotFound(format!("{text}: say platform= to have it anyway")));
         }
@@ -178,11 +157,10 @@ impl Pull<'_> {
         manifests: &[Descriptor],
         wanted: &Platform,
     ) -> Result<(Fetched, Manifest)> {
-        let none = || {
-            let (name, wanted) = (self.reference.familiar(), platform::show(wanted));
-            Error::ImageNotFound(format!("{name} is not for {wanted}; there are: {}", platform::list(manifests)))
-        };
-        let chosen = platform::choose(manifests, wanted).ok_or_else(none)?;
+        let chosen = found::choose(manifests, wanted).map_err(|error| match error {
+            Error::ImageNotFound(text) => Error::ImageNotFound(format!("{}: {text}", self.reference.familiar())),
+            other => other,
+        })?;
         let fetched = self.document(session, &chosen.digest.to_string(), Some(&chosen.digest), Some(chosen))?;
         match descriptor::document(&fetched.bytes, &chosen.media_type)? {
             Document::Manifest(manifest) => Ok((fetched, manifest)),
@@ -234,7 +212,7 @@ impl Pull<'_> {
         let mut seen = HashSet::new();
         let wanted: Vec<&Descriptor> = layers.iter().filter(|layer| seen.insert(&layer.digest)).collect();
         for layer in &wanted {
-            self.progress.set(&layer.digest, State::Waiting, 0, layer.size);
+            self.progress.put("waiting", &layer.digest.to_string(), 0, layer.size);
         }
         let (next, failed) = (AtomicUsize::new(0), Mutex::new(None::<Error>));
         let fail = |error| {
@@ -266,7 +244,7 @@ impl Pull<'_> {
     fn blob(&self, session: &Session<'_>, wanted: &Descriptor) -> Result<()> {
         let is_here = || Ok::<_, Error>(self.store.blob(&wanted.digest, Some(wanted.size))?.is_some());
         let size = wanted.size;
-        let present = || self.progress.set(&wanted.digest, State::Present, size, size);
+        let present = || self.progress.put("there", &wanted.digest.to_string(), size, size);
         if is_here()? {
             present();
             return Ok(());
@@ -281,7 +259,7 @@ impl Pull<'_> {
             Err((Error::DigestMismatch(_), true)) => self.fetch(session, wanted).map_err(|(error, _)| error)?,
             other => other.map_err(|(error, _)| error)?,
         }
-        self.progress.set(&wanted.digest, State::Done, size, size);
+        self.progress.put("done", &wanted.digest.to_string(), size, size);
         Ok(())
     }
 
@@ -289,14 +267,14 @@ impl Pull<'_> {
     fn fetch(&self, session: &Session<'_>, wanted: &Descriptor) -> std::result::Result<(), (Error, bool)> {
         let mut blob = Blob::new(session, wanted);
         let mut ingest = self.store.ingest(wanted.digest.algorithm()).map_err(|error| (error, false))?;
-        let mut buffer = vec![0; BUFFER];
+        let (mut buffer, what) = (vec![0; BUFFER], wanted.digest.to_string());
         loop {
             let length = blob.read(&mut buffer).map_err(|error| (error, blob.is_patched))?;
             if length == 0 {
                 break;
             }
             ingest.take(&buffer[..length]).map_err(|error| (error, false))?;
-            self.progress.set(&wanted.digest, State::Transferring, ingest.size(), wanted.size);
+            self.progress.put("downloading", &what, ingest.size(), wanted.size);
         }
         let is_patched = blob.is_patched;
         let named = |error| match error {
@@ -308,8 +286,8 @@ impl Pull<'_> {
 }
 
 /// A config that does not say is for everybody, or for every variant.
-fn is_for(found: &Platform, wanted: &Platform) -> bool {
+fn is_for(offered: &Platform, wanted: &Platform) -> bool {
     let bare = Platform { variant: None, ..wanted.clone() };
-    let says_all = !found.architecture.is_empty() && !found.os.is_empty();
-    !says_all || platform::fits(wanted, found) || found.variant.is_none() && platform::fits(&bare, found)
+    let says_all = !offered.architecture.is_empty() && !offered.os.is_empty();
+    !says_all || found::runs(offered, wanted) || offered.variant.is_none() && found::runs(offered, &bare)
 }

@@ -4,14 +4,14 @@ use super::auth::Given;
 use super::cancel::{Cancel, supervised};
 use super::conf::registries::Registries;
 use super::patience::Patience;
-use super::progress::{Board, State};
-use super::pull::CHOSEN_FROM;
 use super::session::Session;
 use super::upload::{Sent, Source};
 use crate::error::{Error, Result};
 use crate::image::descriptor::{self, Descriptor, Document, MANIFEST_MAX, Manifest};
 use crate::image::digest::Digest;
+use crate::image::found::{self, CHOSEN_FROM};
 use crate::image::locks::Check;
+use crate::image::progress::Queue;
 use crate::image::reference::Reference;
 use crate::image::store::Store;
 use std::collections::{BTreeMap, HashSet};
@@ -24,13 +24,13 @@ const NAMES_MAX: usize = 100;
 
 pub struct Push<'a> {
     pub store: &'a Store,
-    /// In the store.
-    pub image: &'a Reference,
+    /// Of a manifest in the store.
+    pub image: &'a Digest,
     /// Where to.
     pub to: &'a Reference,
     pub given: &'a Given,
     pub patience: Patience,
-    pub progress: &'a Board,
+    pub progress: &'a Queue,
     /// Bytes of one piece; None: a blob is sent in one.
     pub chunk: Option<u64>,
 }
@@ -80,24 +80,22 @@ type Index = (Digest, String, Vec<u8>);
 impl Push<'_> {
     /// The manifest that has the name; with the index that it was chosen from, where all that the index names is here.
     fn documents(&self) -> Result<(Vec<Part>, Option<Index>)> {
-        let found = self.store.find(self.image)?;
-        let found =
-            found.ok_or_else(|| Error::ImageNotFound(format!("{} is not in the store", self.image.familiar())))?;
-        let index = found.annotations.get(CHOSEN_FROM).and_then(|text| Digest::parse(text).ok());
-        if let Some(digest) = index
+        let names = self.store.names()?;
+        let indexes = names.iter().filter(|named| named.descriptor.digest == *self.image);
+        let index = indexes.filter_map(|named| named.descriptor.annotations.get(CHOSEN_FROM)).next();
+        if let Some(digest) = index.and_then(|text| Digest::parse(text).ok())
             && let Some(whole) = self.whole_index(&digest)?
         {
             return Ok(whole);
         }
+        let blob = self.store.blob(self.image, None)?;
+        let size = blob.ok_or_else(|| Error::ImageNotFound(format!("the store has no image {}", self.image)))?.size;
+        let found = found::bare(self.image.clone(), size);
         let part = self.part(&found)?;
-        let part = part
-            .ok_or_else(|| Error::ImageNotFound(format!("the store does not have all of {}", self.image.familiar())))?;
+        let part =
+            part.ok_or_else(|| Error::ImageNotFound(format!("the store does not have all of {}", self.image)))?;
         if self.to.digest.as_ref().is_some_and(|wanted| *wanted != part.digest) {
-            return Err(Error::Value(format!(
-                "push: {} is {}, not what the reference says",
-                self.image.familiar(),
-                part.digest
-            )));
+            return Err(Error::Value(format!("reference: {} is not what its digest says", self.image)));
         }
         Ok((vec![part], None))
     }
@@ -152,7 +150,7 @@ impl Push<'_> {
         cancel: &Cancel,
     ) -> Result<Pushed> {
         for blob in blobs {
-            self.progress.set(&blob.digest, State::Waiting, 0, blob.size);
+            self.progress.put("waiting", &blob.digest.to_string(), 0, blob.size);
         }
         let (next, sent, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(None::<Error>));
         let work = || {
@@ -185,10 +183,11 @@ impl Push<'_> {
     fn send(&self, session: &Session<'_>, blob: &Descriptor, from: Option<&str>) -> Result<Sent> {
         let gone = || Error::Image(format!("{} is gone from the store", blob.digest));
         let open = || Ok(self.store.blob(&blob.digest, Some(blob.size))?.ok_or_else(gone)?.file);
-        let read = |done: u64| self.progress.set(&blob.digest, State::Transferring, done, blob.size);
+        let what = blob.digest.to_string();
+        let read = |done: u64| self.progress.put("uploading", &what, done, blob.size);
         let how = session.send_blob(blob, &Source { open: &open, read: &read }, from, self.chunk)?;
-        let state = if how == Sent::Transferred { State::Done } else { State::Present };
-        self.progress.set(&blob.digest, state, blob.size, blob.size);
+        let state = if how == Sent::Transferred { "done" } else { "there" };
+        self.progress.put(state, &what, blob.size, blob.size);
         Ok(how)
     }
 }

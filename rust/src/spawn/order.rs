@@ -162,8 +162,9 @@ fn refuse_too_many(spec: &Spec, layout: &Layout) -> Result<()> {
         return Ok(());
     }
     let (asked, count) = (spec.mounts.len(), layout.slots);
-    let message =
-        format!("mounts: {asked} of them make {count} of one container, which can have {MOST} (an overlay is three)");
+    let message = format!(
+        "mounts: {asked} of them make {count} of one container with its layers, and it can have {MOST} (an overlay is three)"
+    );
     Err(Error::Value(message))
 }
 

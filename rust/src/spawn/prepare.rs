@@ -10,12 +10,13 @@ use super::limits;
 use super::plan::{self, Descriptors, NEVER};
 use super::ports::Published;
 use super::seams;
-use super::sources::{device, look, mount_source, os, standard_nodes};
+use super::sources::{device, look, look_at, mount_source, os, standard_nodes};
 use super::spaces;
 use super::spec::{Content, Root, Spec};
 use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
+use crate::image::used::{self, Used};
 use crate::mount::layout::{self, Facts, LAYER_SKELETON, Layout, RootSource, Sources, Upper};
 use crate::security::ids::Range;
 use crate::security::maps::Maps;
@@ -23,7 +24,7 @@ use crate::wire::{Ended, Head, role};
 use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub struct Prepared {
     sources: Sources,
     files: Option<OwnedFd>,
     skeleton: OnceCell<Arc<OwnedFd>>,
+    /// Layers of an image that nobody removes as long as this is here.
+    _used: Vec<Used>,
     namespaces: Vec<(OwnedFd, u64)>,
     pub ports: Published,
     /// What holds `limits.disk` where the layer is on the disk.
@@ -56,7 +59,8 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
     let maps = identities::maps(engine, spec)?;
     let facts = identities::facts(engine, spec);
     let (degraded, bound) = limits::degraded(engine, spec)?;
-    let (root, skeleton) = root(engine, spec)?;
+    let used = layers(spec)?;
+    let (root, skeleton) = root(engine, spec, &used)?;
     let (files, offsets) = files(spec)?;
     let sources = Sources {
         root,
@@ -76,6 +80,7 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         sources,
         files,
         skeleton: skeleton.map_or_else(OnceCell::new, OnceCell::from),
+        _used: used,
         namespaces: spaces::opened(spec)?,
         ports: Published::open(spec)?,
         bound,
@@ -84,7 +89,14 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
     })
 }
 
-fn root(engine: &Engine, spec: &Spec) -> Result<(RootSource, Option<Arc<OwnedFd>>)> {
+fn layers(spec: &Spec) -> Result<Vec<Used>> {
+    match &spec.root {
+        Root::Layers(layers) => layers.iter().map(|path| used::take(path)).collect(),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn root(engine: &Engine, spec: &Spec, used: &[Used]) -> Result<(RootSource, Option<Arc<OwnedFd>>)> {
     match &spec.root {
         Root::Directory(path) => {
             let source = look(path, "image")?;
@@ -93,6 +105,10 @@ fn root(engine: &Engine, spec: &Spec) -> Result<(RootSource, Option<Arc<OwnedFd>
             }
             std::fs::read_dir(path).map_err(|error| os("open the image", path, &error))?;
             Ok((RootSource::Directory(source), None))
+        }
+        Root::Layers(layers) => {
+            let sources = layers.iter().zip(used).map(|(path, used)| look_at(path, used.as_fd()));
+            Ok((RootSource::Layers(sources.collect::<Result<_>>()?), None))
         }
         Root::View => Ok((RootSource::View, None)),
         Root::Host { directories, writable: false } => {
@@ -317,7 +333,6 @@ impl Prepared {
 pub type Kept = Vec<OwnedFd>;
 
 pub fn add_groups(groups: &Groups, descriptors: &mut Descriptors, kept: &mut Kept) -> Result<()> {
-    use std::os::fd::AsFd;
     if let Some(directory) = groups.into_cgroup().filter(|_| !seams::skips("cgroup")) {
         descriptors.add(role::INTO_CGROUP, directory.as_raw_fd(), 0);
     }

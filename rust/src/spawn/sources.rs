@@ -5,6 +5,7 @@ use super::spec::{Mount, MountKind};
 use crate::error::{Error, Result};
 use crate::mount::list::Source;
 use crate::sys::constants::*;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -25,6 +26,20 @@ pub fn look(path: &Path, what: &str) -> Result<Source> {
         gid: seen.gid(),
         mode: seen.mode(),
         is_directory: seen.is_dir(),
+    })
+}
+
+/// What is open already, under the name by which the keeper finds it.
+pub fn look_at(path: &Path, open: BorrowedFd<'_>) -> Result<Source> {
+    let seen = rustix::fs::fstat(open).map_err(|errno| os("look at the image", path, &errno.into()))?;
+    Ok(Source {
+        path: path.as_os_str().as_bytes().to_vec(),
+        dev: device_number(seen.st_dev),
+        ino: seen.st_ino,
+        uid: seen.st_uid,
+        gid: seen.st_gid,
+        mode: seen.st_mode,
+        is_directory: true,
     })
 }
 

@@ -101,6 +101,14 @@ pub fn make_root_private() -> Result<()> {
     unsafe { call(nr::MOUNT, [0, c"/".as_ptr() as usize, 0, MS_REC | MS_PRIVATE, 0]) }.map(drop)
 }
 
+/// mount(2) of an overlay, for what is too long for fsconfig(2): a page of options.
+pub fn mount_overlay(target: &CStr, options: &CStr) -> Result<()> {
+    let kind = c"overlay".as_ptr() as usize;
+    let arguments = [kind, target.as_ptr() as usize, kind, 0, options.as_ptr() as usize];
+    // SAFETY: C strings for the length of the call.
+    unsafe { call(nr::MOUNT, arguments) }.map(drop)
+}
+
 /// pivot_root(".", "."), after which the old root lies over the new one and is detached.
 pub fn pivot_into_current(keep_old: bool) -> Result<()> {
     let here = c".".as_ptr() as usize;

@@ -2,7 +2,8 @@
 
 use super::source::{Check, interrupted};
 use super::stream::{Entry, Kind, Meta, Reader};
-use super::tree::{IMPLIED_MODE, Place, Tree, components, refused};
+use super::tree::{IMPLIED_MODE, Marks, Place, Tree, components, refused};
+use super::whiteout::{self, Meaning};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -22,10 +23,17 @@ pub struct Totals {
     pub bytes: u64,
 }
 
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Whether owners, devices and file capabilities are the archive's; otherwise all belongs to the user.
+    pub privileged: bool,
+    /// Whether it is a layer, in which `.wh.` names are whiteouts; a root file system has none.
+    pub is_layer: bool,
+}
+
 pub struct Extractor<'a> {
     tree: Tree<Meta>,
-    /// Whether owners, devices and file capabilities are the archive's; otherwise all belongs to the user.
-    privileged: bool,
+    manner: Manner,
     check: Check<'a>,
     totals: Totals,
     next_look: u64,
@@ -33,9 +41,9 @@ pub struct Extractor<'a> {
 }
 
 /// Unpacks all of it into `root`, an empty directory that is open for reading and that nobody else writes to.
-pub fn extract<R: Read>(reader: &mut Reader<R>, root: OwnedFd, privileged: bool, check: Check<'_>) -> Result<Totals> {
+pub fn extract<R: Read>(reader: &mut Reader<R>, root: OwnedFd, manner: Manner, check: Check<'_>) -> Result<Totals> {
     let (tree, buffer) = (Tree::new(root)?, vec![0; CHUNK]);
-    let mut extractor = Extractor { tree, privileged, check, totals: Totals::default(), next_look: 0, buffer };
+    let mut extractor = Extractor { tree, manner, check, totals: Totals::default(), next_look: 0, buffer };
     extractor.watch_space()?;
     while let Some(entry) = reader.next()? {
         if (extractor.check)() {
@@ -66,6 +74,9 @@ impl Extractor<'_> {
         let Some((name, above)) = parts.split_last() else {
             return self.root(entry);
         };
+        if self.manner.is_layer && self.whiteout(&parts, above, entry)? {
+            return Ok(());
+        }
         let parent = self.tree.directory(above, true)?;
         match entry.kind {
             Kind::Directory => self.directory(&parent, name, entry)?,
@@ -85,6 +96,23 @@ impl Extractor<'_> {
             _ => self.tree.forget(),
         }
         Ok(())
+    }
+
+    /// Notes a whiteout; it is made at the end, when it is known what the layer has itself. False for any other entry.
+    fn whiteout(&mut self, parts: &[&[u8]], above: &[&[u8]], entry: &Entry) -> Result<bool> {
+        let meaning = whiteout::meaning(parts)?;
+        match meaning {
+            Meaning::Plain => return Ok(false),
+            Meaning::Ignored => return Ok(true),
+            Meaning::Hides(_) | Meaning::Opaque => whiteout::check(entry)?,
+        }
+        let parent = self.tree.directory(above, true)?;
+        match meaning {
+            Meaning::Hides(name) => self.tree.hide(&parent, name),
+            _ => self.tree.set_opaque(&parent),
+        }
+        self.tree.keep(above, parent);
+        Ok(true)
     }
 
     /// "." is the root itself, and nothing may take its place (CVE-2021-29136).
@@ -170,7 +198,7 @@ impl Extractor<'_> {
     fn symlink(&mut self, parent: &Place, name: &[u8], entry: &Entry) -> Result<()> {
         self.tree.clear(parent, name)?;
         rustix::fs::symlinkat(&*entry.link, parent, name).map_err(|errno| refused("make a symbolic link", errno))?;
-        if self.privileged {
+        if self.manner.privileged {
             let (uid, gid) = owner(&entry.meta)?;
             let given = rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
             given.map_err(|errno| refused("give a symbolic link its owner", errno))?;
@@ -185,8 +213,7 @@ impl Extractor<'_> {
         let parts = components(&entry.link).map_err(|_| Error::Layer("its target leads out of the root".into()))?;
         let (target, above) = parts.split_last().ok_or_else(|| Error::Layer("a hard link to the root".into()))?;
         let from = self.tree.directory(above, false)?;
-        let seen =
-            self.tree.look(&from, target)?.ok_or_else(|| Error::Layer("a hard link to what is not there".into()))?;
+        let seen = self.tree.look(&from, target)?.ok_or_else(|| Error::Layer(self.no_target()))?;
         if FileType::from_raw_mode(seen.st_mode) == FileType::Directory {
             return Err(Error::Layer("a hard link to a directory".into()));
         }
@@ -198,12 +225,18 @@ impl Extractor<'_> {
         linked.map_err(|errno| refused("make a hard link", errno))
     }
 
+    /// docker and containerd unpack each layer by itself too, and refuse such links; umoci, which unpacks them over each other, does not.
+    fn no_target(&self) -> String {
+        let where_else = if self.manner.is_layer { ": layers are unpacked apart from each other" } else { "" };
+        format!("a hard link to what is not there{where_else}")
+    }
+
     /// Only root may make devices; for a plain user they are left out. Every mount of an image is nodev: inside, none can be opened.
     fn device(&mut self, parent: &Place, name: &[u8], entry: &Entry, kind: FileType, number: (u32, u32)) -> Result<()> {
         if kind == FileType::CharacterDevice && number == (0, 0) {
             return Err(Error::Layer("character device 0:0, which an overlay takes for a deleted file".into()));
         }
-        if !self.privileged {
+        if !self.manner.privileged {
             return self.tree.clear(parent, name);
         }
         // Linux: 12 bits of major, 20 of minor (kdev_t.h).
@@ -221,7 +254,7 @@ impl Extractor<'_> {
             other => other.map_err(|errno| refused("make a device or FIFO", errno))?,
         }
         let fail = |errno| refused("set up a device or FIFO", errno);
-        if self.privileged {
+        if self.manner.privileged {
             let (uid, gid) = owner(&entry.meta)?;
             rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
         }
@@ -231,19 +264,47 @@ impl Extractor<'_> {
         rustix::fs::utimensat(parent, name, &times(&entry.meta), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
     }
 
-    /// Owner first: a change of owner clears set-id bits and capabilities (chown(2)). Time last.
+    /// Owner first: a change of owner clears set-id bits and capabilities (chown(2)). Attributes while it can still be written to. Time last.
     fn give(&self, fd: BorrowedFd<'_>, meta: &Meta, is_file: bool) -> Result<()> {
-        give(fd, meta, is_file, self.privileged)
+        give(fd, meta, is_file, self.manner.privileged)
     }
 
     fn finish(mut self) -> Result<Totals> {
-        let privileged = self.privileged;
-        self.tree.finish(|fd, meta| match meta {
-            Some(meta) => give(fd, &meta, false, privileged),
-            None => rustix::fs::fchmod(fd, Mode::from_raw_mode(IMPLIED_MODE))
-                .map_err(|errno| refused("set the mode of a directory", errno)),
+        let privileged = self.manner.privileged;
+        self.tree.finish(|fd, meta, marks| {
+            mark(fd, &marks, privileged)?;
+            match meta {
+                Some(meta) => give(fd, &meta, false, privileged),
+                None => rustix::fs::fchmod(fd, Mode::from_raw_mode(IMPLIED_MODE))
+                    .map_err(|errno| refused("set the mode of a directory", errno)),
+            }
         })?;
         Ok(self.totals)
+    }
+}
+
+/// As an overlay reads it; a plain user's is mounted with `userxattr`.
+fn mark(fd: BorrowedFd<'_>, marks: &Marks, privileged: bool) -> Result<()> {
+    for name in &marks.hidden {
+        match rustix::fs::mknodat(fd, &**name, FileType::CharacterDevice, Mode::empty(), 0) {
+            Err(Errno::PERM) => {
+                let fix = "from Linux 5.8 any user may, unless a seccomp filter or a file system refuses it";
+                return Err(Error::unsupported("whiteouts", "character device 0:0 may not be made in the store", fix));
+            }
+            other => other.map_err(|errno| refused("make a whiteout", errno))?,
+        }
+    }
+    let name = if privileged { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
+    if !marks.is_opaque {
+        return Ok(());
+    }
+    match rustix::fs::fsetxattr(fd, name, b"y", XattrFlags::empty()) {
+        Err(Errno::OPNOTSUPP | Errno::PERM) => {
+            let cause = format!("the store's file system holds no attribute {name}");
+            let fix = "put the store on ext4, xfs or btrfs, or on a tmpfs of Linux 6.6 (PYCONTAINER_STORE)";
+            Err(Error::unsupported("opaque directories", cause, fix))
+        }
+        other => other.map_err(|errno| refused("mark an opaque directory", errno)),
     }
 }
 
@@ -252,7 +313,6 @@ fn give(fd: BorrowedFd<'_>, meta: &Meta, is_file: bool, privileged: bool) -> Res
         let (uid, gid) = owner(meta)?;
         rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(|errno| refused("set an owner", errno))?;
     }
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode)).map_err(|errno| refused("set a mode", errno))?;
     for (name, value) in meta.xattrs.iter().filter(|(name, _)| is_taken(name, is_file && privileged)) {
         match rustix::fs::fsetxattr(fd, &**name, value, XattrFlags::empty()) {
             // A file system without them, or a user namespace that may not set them: the file is worth more.
@@ -263,6 +323,7 @@ fn give(fd: BorrowedFd<'_>, meta: &Meta, is_file: bool, privileged: bool) -> Res
             Err(errno) => return Err(refused("set an extended attribute", errno)),
         }
     }
+    rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode)).map_err(|errno| refused("set a mode", errno))?;
     rustix::fs::futimens(fd, &times(meta)).map_err(|errno| refused("set a time", errno))
 }
 

@@ -37,6 +37,16 @@ impl Source {
         }
     }
 
+    /// What is open already, and known to be a regular file.
+    pub fn of_file(file: File) -> Source {
+        Source { file }
+    }
+
+    /// Its bytes as they are.
+    pub fn raw(&self) -> Result<File> {
+        self.start_again()
+    }
+
     /// The SHA-256 of all its bytes, in hexadecimal.
     pub fn digest(&self, check: Check<'_>) -> Result<String> {
         let mut file = self.start_again()?;
@@ -57,17 +67,7 @@ impl Source {
     pub fn tar(&self) -> Result<Tar> {
         let raw = Raw { file: self.start_again()?, hash: Rc::default(), count: Rc::default() };
         let (hash, count) = (raw.hash.clone(), raw.count.clone());
-        let mut buffered = BufReader::with_capacity(BUFFER, raw);
-        let start = buffered.fill_buf().map_err(|error| unreadable(&error))?;
-        let inner: Box<dyn Read> = match compression(start)? {
-            Compression::None => Box::new(buffered),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
-            Compression::Zstd => {
-                let mut decoder = zstd::Decoder::with_buffer(buffered).map_err(|error| unreadable(&error))?;
-                decoder.window_log_max(WINDOW_LOG_MAX).map_err(|error| unreadable(&error))?;
-                Box::new(decoder)
-            }
-        };
+        let (_, inner) = decompress(BufReader::with_capacity(BUFFER, raw))?;
         Ok(Tar { inner, hash, count, out: 0 })
     }
 
@@ -78,6 +78,22 @@ impl Source {
     }
 }
 
+/// What is inside, and how it was packed, by its first bytes.
+pub fn decompress<'a, R: BufRead + 'a>(mut packed: R) -> Result<(Compression, Box<dyn Read + 'a>)> {
+    let start = packed.fill_buf().map_err(|error| unreadable(&error))?;
+    let found = compression(start)?;
+    let inner: Box<dyn Read + 'a> = match found {
+        Compression::None => Box::new(packed),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(packed).map_err(|error| unreadable(&error))?;
+            decoder.window_log_max(WINDOW_LOG_MAX).map_err(|error| unreadable(&error))?;
+            Box::new(decoder)
+        }
+    };
+    Ok((found, inner))
+}
+
 fn unreadable(error: &std::io::Error) -> Error {
     Error::setup("read the archive", error.raw_os_error().unwrap_or(libc::EIO))
 }
@@ -86,8 +102,8 @@ fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Compression {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
     None,
     Gzip,
     Zstd,
@@ -141,12 +157,18 @@ impl Read for Tar {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(buffer)?;
         self.out += n as u64;
-        if self.out > FREE_OF_RATIO && self.out / RATIO_MAX > self.count.get() {
-            let text = format!("it expands to more than {RATIO_MAX} times its size, as only a bomb does");
-            return Err(std::io::Error::other(text));
-        }
+        check_ratio(self.out, self.count.get())?;
         Ok(n)
     }
+}
+
+/// Of bytes that came out of so many.
+pub fn check_ratio(out: u64, packed: u64) -> std::io::Result<()> {
+    if out > FREE_OF_RATIO && out / RATIO_MAX > packed {
+        let text = format!("it expands to more than {RATIO_MAX} times its size, as only a bomb does");
+        return Err(std::io::Error::other(text));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -64,11 +64,17 @@ pub struct Reader<R> {
     padding: u64,
     /// The entry that an error is about.
     about: Vec<u8>,
+    needs_marker: bool,
 }
 
 impl<R: Read> Reader<R> {
     pub fn new(input: R) -> Self {
-        Reader { input, left: 0, padding: 0, about: Vec::new() }
+        Reader { input, left: 0, padding: 0, about: Vec::new(), needs_marker: true }
+    }
+
+    /// Of a layer, which may end without the end marker, as Go's readers take it: a digest vouches that nothing is cut off.
+    pub fn of_layer(input: R) -> Self {
+        Reader { needs_marker: false, ..Reader::new(input) }
     }
 
     /// The next entry; None after the end marker. Data of the last one that nobody read is passed over.
@@ -80,6 +86,9 @@ impl<R: Read> Reader<R> {
             self.about.clear();
             let mut block = [0; BLOCK];
             if !self.fill(&mut block, true)? {
+                if first && !self.needs_marker {
+                    return Ok(None);
+                }
                 return Err(self.damaged(if first { "it ends without an end marker" } else { "it ends in a header" }));
             }
             if block == [0; BLOCK] {

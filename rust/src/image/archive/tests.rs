@@ -1,46 +1,12 @@
 //! Whole archives, well-formed and mutated, through the reader and into trees. The big corpus is in tests/hostile.
 
+use super::samples::{Scratch, archive, entry, record, sized_entry};
 use super::*;
 use crate::image::archive::extract::extract;
-use crate::image::archive::header::BLOCK;
 use crate::image::archive::stream::{Entry, Kind, Reader};
 use proptest::prelude::*;
 use rustix::fs::{Mode, OFlags};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-
-/// One entry: header (GNU format), data, padding.
-fn entry(kind: u8, name: &[u8], link: &[u8], data: &[u8]) -> Vec<u8> {
-    sized_entry(kind, name, link, data, data.len() as u64)
-}
-
-fn sized_entry(kind: u8, name: &[u8], link: &[u8], data: &[u8], size: u64) -> Vec<u8> {
-    let mut header = tar::Header::new_gnu();
-    let gnu = header.as_gnu_mut().unwrap();
-    gnu.name[..name.len()].copy_from_slice(name);
-    gnu.linkname[..link.len()].copy_from_slice(link);
-    gnu.typeflag = [kind];
-    header.set_mode(0o755);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(1);
-    header.set_size(size);
-    header.set_cksum();
-    let mut out = header.as_bytes().to_vec();
-    out.extend_from_slice(data);
-    out.resize(out.len().next_multiple_of(BLOCK), 0);
-    out
-}
-
-fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
-    [entries.concat(), vec![0; 2 * BLOCK]].concat()
-}
-
-fn record(key: &str, value: &str) -> Vec<u8> {
-    let rest = 3 + key.len() + value.len();
-    let length = (rest..).find(|total| total.to_string().len() + rest == *total).unwrap();
-    format!("{length} {key}={value}\n").into_bytes()
-}
 
 fn read(data: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
     let mut reader = Reader::new(data);
@@ -58,39 +24,13 @@ fn read(data: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
     Ok(found)
 }
 
+fn unpack(scratch: &Scratch, data: &[u8], is_layer: bool) -> (PathBuf, Result<extract::Totals>) {
+    let (path, fd) = scratch.directory("rootfs");
+    (path, extract(&mut Reader::new(data), fd, Manner { privileged: false, is_layer }, &mut || false))
+}
+
 fn message(data: &[u8]) -> String {
     read(data).expect_err("it was taken").to_string()
-}
-
-/// A directory of this test's own, gone with it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Scratch {
-        let mut random = [0; 8];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).unwrap();
-        let path = std::env::temp_dir().join(format!("pycontainer-archive-{:x}", u64::from_ne_bytes(random)));
-        std::fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-
-    fn directory(&self, name: &str) -> (PathBuf, OwnedFd) {
-        let path = self.0.join(name);
-        std::fs::create_dir(&path).unwrap();
-        let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-        (path, fd)
-    }
-
-    fn unpack(&self, data: &[u8]) -> (PathBuf, Result<extract::Totals>) {
-        let (path, fd) = self.directory("rootfs");
-        (path, extract(&mut Reader::new(data), fd, false, &mut || false))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]
@@ -148,14 +88,18 @@ fn what_two_readers_could_read_differently_is_refused() {
 #[test]
 fn a_tree_comes_out_with_modes_times_and_links() {
     let scratch = Scratch::new();
-    let (root, done) = scratch.unpack(&archive(&[
-        entry(b'5', b"./", b"", b""),
-        entry(b'0', b"./a/b/file", b"", b"text"),
-        entry(b'1', b"hard", b"/a/b/file", b""),
-        entry(b'2', b"sym", b"../../a", b""),
-        entry(b'0', b"sym/through", b"", b"x"),
-        entry(b'5', b"sym", b"", b""),
-    ]));
+    let (root, done) = unpack(
+        &scratch,
+        &archive(&[
+            entry(b'5', b"./", b"", b""),
+            entry(b'0', b"./a/b/file", b"", b"text"),
+            entry(b'1', b"hard", b"/a/b/file", b""),
+            entry(b'2', b"sym", b"../../a", b""),
+            entry(b'0', b"sym/through", b"", b"x"),
+            entry(b'5', b"sym", b"", b""),
+        ]),
+        false,
+    );
     assert_eq!(done.unwrap(), extract::Totals { entries: 6, bytes: 5 });
     assert_eq!(std::fs::read(root.join("hard")).unwrap(), b"text");
     assert_eq!(std::fs::metadata(root.join("hard")).unwrap().nlink(), 2);
@@ -213,7 +157,7 @@ proptest! {
         let scratch = Scratch::new();
         std::fs::write(scratch.0.join("canary"), "untouched").unwrap();
         let made: Vec<_> = entries.iter().map(|(kind, name, link)| entry(*kind, name.as_bytes(), link.as_bytes(), b"")).collect();
-        let _ = scratch.unpack(&archive(&made));
+        let _ = unpack(&scratch, &archive(&made), false);
         let mut names: Vec<_> = std::fs::read_dir(&scratch.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         prop_assert_eq!(names, ["canary", "rootfs"]);

@@ -21,6 +21,14 @@ struct Directory<M> {
     length: usize,
     meta: Option<M>,
     is_gone: bool,
+    marks: Marks,
+}
+
+/// What a layer says of a directory of lower layers: these names in it are gone, or all of them.
+#[derive(Debug, Default)]
+pub struct Marks {
+    pub is_opaque: bool,
+    pub hidden: Vec<Box<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -98,7 +106,14 @@ impl<M> Tree<M> {
     /// `root` is an empty directory that nobody else writes to.
     pub fn new(root: OwnedFd) -> Result<Tree<M>> {
         let inode = rustix::fs::fstat(&root).map_err(|errno| refused("look at the root", errno))?.st_ino;
-        let top = Directory { parent: ROOT, name: Box::default(), length: 0, meta: None, is_gone: false };
+        let top = Directory {
+            parent: ROOT,
+            name: Box::default(),
+            length: 0,
+            meta: None,
+            is_gone: false,
+            marks: Marks::default(),
+        };
         let by_inode = HashMap::from([(inode, ROOT)]);
         Ok(Tree { root, directories: vec![top], by_inode, last: None, objects: 0 })
     }
@@ -183,6 +198,7 @@ impl<M> Tree<M> {
             length,
             meta: None,
             is_gone: false,
+            marks: Marks::default(),
         });
         self.by_inode.insert(inode, index);
         Ok(Place { fd, index })
@@ -235,22 +251,66 @@ impl<M> Tree<M> {
         self.last = None;
     }
 
+    pub fn hide(&mut self, place: &Place, name: &[u8]) {
+        self.directories[place.index].marks.hidden.push(name.into());
+    }
+
+    pub fn set_opaque(&mut self, place: &Place) {
+        self.directories[place.index].marks.is_opaque = true;
+    }
+
+    /// Whiteouts are about lower layers alone: what this layer has under the name stays, and where that is a directory, it shows
+    /// nothing of theirs. Beneath an opaque directory there is nothing to hide: there, an overlay would list a whiteout as a name.
+    fn settle(&mut self) -> Result<()> {
+        for index in 0..self.directories.len() {
+            let mut names = std::mem::take(&mut self.directories[index].marks.hidden);
+            if self.directories[index].is_gone || names.is_empty() {
+                continue;
+            }
+            names.sort_unstable();
+            names.dedup();
+            let place = Place { fd: self.reopen(index)?, index };
+            let mut left = Vec::new();
+            for name in names {
+                match self.look(&place, &name)? {
+                    None => left.push(name),
+                    Some(seen) if FileType::from_raw_mode(seen.st_mode) == FileType::Directory => {
+                        let inner = self.enter(&place, &name)?;
+                        self.set_opaque(&inner);
+                    }
+                    Some(_) => {}
+                }
+            }
+            self.directories[index].marks.hidden = left;
+        }
+        let mut is_covered = vec![false; self.directories.len()];
+        for (index, directory) in self.directories.iter_mut().enumerate() {
+            is_covered[index] = directory.marks.is_opaque || is_covered[directory.parent];
+            if is_covered[index] {
+                directory.marks.hidden.clear();
+            }
+        }
+        Ok(())
+    }
+
     /// Gives each directory to `body`, the inner ones first: an outer one may forbid to enter it.
-    pub fn finish(&mut self, mut body: impl FnMut(BorrowedFd<'_>, Option<M>) -> Result<()>) -> Result<()> {
+    pub fn finish(&mut self, mut body: impl FnMut(BorrowedFd<'_>, Option<M>, Marks) -> Result<()>) -> Result<()> {
+        self.settle()?;
         for index in (0..self.directories.len()).rev() {
             if self.directories[index].is_gone {
                 continue;
             }
-            let meta = self.directories[index].meta.take();
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            if index == ROOT {
-                body(self.root.as_fd(), meta)?;
-                continue;
-            }
-            let fd = open(self.root.as_fd(), &self.path(index), flags, straight());
-            body(fd.map_err(|errno| refused("open a directory", errno))?.as_fd(), meta)?;
+            let (meta, marks) =
+                (self.directories[index].meta.take(), std::mem::take(&mut self.directories[index].marks));
+            body(self.reopen(index)?.as_fd(), meta, marks)?;
         }
         Ok(())
+    }
+
+    fn reopen(&self, index: usize) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = if index == ROOT { b".".to_vec() } else { self.path(index) };
+        open(self.root.as_fd(), &path, flags, straight()).map_err(|errno| refused("open a directory", errno))
     }
 
     fn path(&self, mut index: usize) -> Vec<u8> {

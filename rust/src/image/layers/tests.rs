@@ -1,0 +1,130 @@
+//! Layers through a real store: what becomes of whiteouts, of blobs that are not what they should be, and of many at once.
+
+use super::*;
+use crate::image::archive::samples::{Scratch, archive, entry};
+use crate::image::descriptor::media;
+use crate::image::digest::Algorithm;
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(data).unwrap();
+    packer.finish().unwrap()
+}
+
+/// The blob in the store, and the digest of what is in it.
+fn layer(store: &Store, tar: &[u8], packed: &[u8], media_type: &str) -> (Descriptor, Digest) {
+    let mut ingest = store.ingest(Algorithm::Sha256).unwrap();
+    ingest.take(packed).unwrap();
+    let (size, digest) = (ingest.size(), ingest.commit(None).unwrap());
+    let blob =
+        Descriptor { media_type: media_type.into(), digest, size, annotations: Default::default(), platform: None };
+    (blob, Digest::of(tar))
+}
+
+fn opaque(path: &std::path::Path) -> bool {
+    let name = if rustix::process::geteuid().is_root() { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
+    let mut value = [0; 4];
+    rustix::fs::getxattr(path, name, &mut value).is_ok_and(|length| &value[..length] == b"y")
+}
+
+fn is_whiteout(path: &std::path::Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|seen| seen.file_type().is_char_device() && seen.rdev() == 0)
+}
+
+#[test]
+fn whiteouts_hide_lower_layers_alone_in_any_order() {
+    let scratch = Scratch::new();
+    let store = Store::open(&scratch.0.join("store")).unwrap();
+    let tar = archive(&[
+        entry(b'0', b"d/.wh.gone", b"", b""),
+        entry(b'0', b".wh.kept", b"", b""),
+        entry(b'0', b"kept", b"", b"x"),
+        entry(b'0', b"replaced/file", b"", b"x"),
+        entry(b'1', b".wh.replaced", b".wh..wh.aufs", b""),
+        entry(b'0', b"opaque/before", b"", b"x"),
+        entry(b'0', b"opaque/.wh..wh..opq", b"", b""),
+        entry(b'0', b"opaque/below/.wh.needless", b"", b""),
+        entry(b'5', b".wh..wh.plnk", b"", b""),
+        entry(b'0', b".wh..wh.plnk/1.2", b"", b"x"),
+    ]);
+    let (blob, diff_id) = layer(&store, &tar, &gzip(&tar), media::OCI_LAYER_GZIP);
+    let root = unpack_layer(&store, &blob, &diff_id, &mut || false).unwrap();
+    assert!(is_whiteout(&root.join("d/gone")));
+    assert!(std::fs::read(root.join("kept")).unwrap() == b"x" && !root.join(".wh.kept").exists());
+    assert!(opaque(&root.join("replaced")) && root.join("replaced/file").exists());
+    assert!(opaque(&root.join("opaque")) && root.join("opaque/before").exists() && !opaque(&root.join("d")));
+    assert!(std::fs::read_dir(root.join("opaque/below")).unwrap().next().is_none());
+    let mut names: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["d", "kept", "opaque", "replaced"]);
+}
+
+#[test]
+fn a_layer_is_what_its_digests_say_or_nothing() {
+    let scratch = Scratch::new();
+    let store = Store::open(&scratch.0.join("store")).unwrap();
+    let tar = archive(&[entry(b'0', b"f", b"", b"x")]);
+    let (plain, diff_id) = layer(&store, &tar, &tar, media::OCI_LAYER);
+    let (packed, _) = layer(&store, &tar, &gzip(&tar), media::OCI_LAYER_GZIP);
+    let mut never = || false;
+    let wrong = unpack_layer(&store, &plain, &Digest::of(b"other"), &mut never).unwrap_err();
+    assert!(matches!(&wrong, Error::DigestMismatch(text) if text.contains(&plain.digest.to_string())), "{wrong}");
+    let swapped = Descriptor { media_type: media::OCI_LAYER_ZSTD.into(), ..packed.clone() };
+    let wrong = unpack_layer(&store, &swapped, &diff_id, &mut never).unwrap_err();
+    assert!(matches!(&wrong, Error::Layer(text) if text.contains("Gzip") && text.contains("layer sha256:")), "{wrong}");
+    let path = store.path().join("images/blobs/sha256").join(packed.digest.hex());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[30] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let wrong = unpack_layer(&store, &packed, &diff_id, &mut never).unwrap_err();
+    assert!(matches!(&wrong, Error::DigestMismatch(text) if text.contains("store's blob")), "{wrong}");
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(unpack_layer(&store, &packed, &diff_id, &mut never), Err(Error::Image(_))));
+    assert!(std::fs::read_dir(store.path().join("layers")).unwrap().next().is_none());
+    assert!(unpack_layer(&store, &plain, &diff_id, &mut never).unwrap().join("f").exists());
+}
+
+#[test]
+fn many_layers_come_in_their_order_and_equal_ones_once() {
+    let scratch = Scratch::new();
+    let store = Store::open(&scratch.0.join("store")).unwrap();
+    let mut layers: Vec<_> = (0..6)
+        .map(|number| {
+            let tar = archive(&[entry(b'0', format!("f{number}").as_bytes(), b"", &vec![number; 300_000])]);
+            let packed = if number % 2 == 0 { zstd::encode_all(&*tar, 1).unwrap() } else { gzip(&tar) };
+            layer(&store, &tar, &packed, "")
+        })
+        .collect();
+    layers.push(layers[0].clone());
+    let read: Vec<AtomicUsize> = layers.iter().map(|_| AtomicUsize::new(0)).collect();
+    let progress = |index: usize, bytes: u64| drop(read[index].fetch_add(bytes as usize, Ordering::Relaxed));
+    let (first, second) = std::thread::scope(|scope| {
+        let backwards: Vec<_> = layers.iter().rev().cloned().collect();
+        let store = &store;
+        let other = scope.spawn(move || unpack_layers(store, &backwards, &|_, _| {}, &mut || false).unwrap());
+        (unpack_layers(store, &layers, &progress, &mut || false).unwrap(), other.join().unwrap())
+    });
+    assert!(first.iter().eq(second.iter().rev()) && first[0] == first[6]);
+    assert!((0..6).all(|number| first[number].join(format!("f{number}")).exists()));
+    assert_eq!(std::fs::read_dir(store.path().join("layers")).unwrap().count(), 6);
+    let again = unpack_layers(&store, &layers, &|_, _| panic!("it was read again"), &mut || false).unwrap();
+    assert_eq!(again, first);
+}
+
+#[test]
+fn one_bad_layer_ends_the_others_and_nothing_is_half_there() {
+    let scratch = Scratch::new();
+    let store = Store::open(&scratch.0.join("store")).unwrap();
+    let good = archive(&[entry(b'0', b"f", b"", b"x")]);
+    let bad = archive(&[entry(b'5', b".wh.d", b"", b"")]);
+    let layers = [layer(&store, &good, &good, ""), layer(&store, &bad, &bad, "")];
+    let error = unpack_layers(&store, &layers, &|_, _| {}, &mut || false).unwrap_err();
+    assert!(error.to_string().contains("whiteout") && error.to_string().contains(&layers[1].0.digest.to_string()));
+    // The good one is whole, or was not begun, or was given up.
+    let mut names = std::fs::read_dir(store.path().join("layers")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.all(|name| name == layers[0].1.hex()));
+    let stopped = unpack_layers(&store, &[layer(&store, b"other", b"other", "")], &|_, _| {}, &mut || true);
+    assert!(stopped.is_err());
+}
