@@ -10,8 +10,8 @@ from __future__ import annotations
 import enum
 import functools
 import re
-from dataclasses import dataclass
 
+from pycontainer._build.frozen import Value
 from pycontainer._build.source import Mistake, Word, clean, quoted
 
 
@@ -27,8 +27,7 @@ class Kind(enum.Enum):
     REST = enum.auto()  # ** at the end: anything
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Value):
     """One place of a pattern. `chars` is the character, or the ranges of a class; `negated` of a class."""
 
     kind: Kind
@@ -242,8 +241,7 @@ def has_wildcard(text: str) -> bool:
     return re.search(r"(?s)^(?:[^\\*?\[]|\\.)*[*?\[]", text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePattern:
+class SourcePattern(Value):
     """A source of COPY or ADD.
 
     Attributes:
