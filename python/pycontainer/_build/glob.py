@@ -15,6 +15,9 @@ from pycontainer._build.frozen import Value
 from pycontainer._build.source import Mistake, Word, clean, quoted
 
 
+_MASKS_MAX = 4096  # characters that a machine remembers
+
+
 class Kind(enum.Enum):
     """What a token matches."""
 
@@ -153,6 +156,8 @@ class Machine:
         for char in text:
             masks = self._masks.get(char)
             if masks is None:
+                if len(self._masks) >= _MASKS_MAX:
+                    self._masks.clear()
                 masks = self._masks[char] = self._mask(char)
             state = self._closed((state & masks[0]) << 1 | state & masks[1])
             if not state:
