@@ -14,7 +14,6 @@ import re
 from pycontainer._build.frozen import Value
 from pycontainer._build.source import Mistake, Word, clean, quoted
 
-
 _MASKS_MAX = 4096  # characters that a machine remembers
 
 

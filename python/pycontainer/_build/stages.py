@@ -219,7 +219,7 @@ def _stages(
         base: Origin = names[image.lower()].index if image.lower() in names else image
         triggers: tuple[Instruction, ...] = ()
         if isinstance(base, int):
-            own = stages[base].instructions[stages[base].triggers :]
+            own = stages[base].instructions
             triggers = _triggers([item.trigger for item in own if isinstance(item, Onbuild)], opening, document)
         stage = Stage(
             index=index,
