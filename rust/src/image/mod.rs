@@ -1,13 +1,16 @@
 //! Where root file systems come from: directories, archives, images of layers, and this machine itself.
 
 pub mod archive;
+pub mod commit;
+pub mod compose;
 pub mod descriptor;
 pub mod digest;
 pub mod found;
 pub mod garbage;
-pub mod load;
 pub mod layers;
+pub mod load;
 pub mod locks;
+mod partial;
 pub mod progress;
 pub mod reference;
 mod remove;
@@ -18,3 +21,4 @@ pub mod union;
 pub mod unpacked;
 pub mod used;
 pub mod whole;
+pub mod writer;
