@@ -69,7 +69,7 @@ def test_the_example_of_the_page() -> None:
         (lambda d: d.copy("a b", "/c"), 'COPY ["a b", "/c"]'),
         (lambda d: d.copy("--a", "/c"), 'COPY ["--a", "/c"]'),
         (lambda d: d.copy("[a]*", "/c"), 'COPY ["[a]*", "/c"]'),
-        (lambda d: d.copy("<<a", "/c"), 'COPY ["\\\\<\\\\<a", "/c"]'),
+        (lambda d: d.copy("<<a", "/c"), "COPY \\<\\<a /c"),
         (
             lambda d: d.copy(
                 "a", "b", "/c/", from_="x", chown="1:2", chmod=0o755, link=True, parents=True, exclude=["*"]
