@@ -84,7 +84,9 @@ impl Tree<'_> {
         let path = [above, b"/", name].concat();
         if flags & changed::DIRECTORY != 0 {
             self.open.push(Open { path, kind, flags, shows: false });
-        } else if !(kind == change::ADDED && flags & changed::EMPTY != 0 && self.own.is(&path) || self.own.provides(&path)) {
+        } else if !(kind == change::ADDED && flags & changed::EMPTY != 0 && self.own.is(&path)
+            || self.own.provides(&path))
+        {
             self.show(path, kind);
         }
     }

@@ -123,11 +123,6 @@ pub fn container_commit(
 /// The whole root as a tar at this path.
 #[pyfunction]
 #[pyo3(signature = (container, path, latest=None))]
-pub fn container_export(
-    py: Python<'_>,
-    container: &Container,
-    path: PathBuf,
-    latest: Option<i64>,
-) -> PyResult<()> {
+pub fn container_export(py: Python<'_>, container: &Container, path: PathBuf, latest: Option<i64>) -> PyResult<()> {
     with_door(py, container, |door| commit::export(door, &path, latest))
 }
