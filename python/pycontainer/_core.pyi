@@ -12,7 +12,7 @@ __all__ = [
     "container_pressure", "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound",
     "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid", "launch", "probe_host",
     "read_bytes", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "take_notices",
-    "unpack_archive", "write_bytes",
+    "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -305,6 +305,15 @@ def unpack_archive(path: bytes) -> str:
     Raises:
         SetupError: the archive cannot be read, or the store cannot be written.
         LayerError: it is no tar, is damaged, or an entry leads out of its root.
+    """
+
+def unpack_layer_files(paths: Sequence[bytes], store: bytes) -> list[str]:
+    """Take layers that are files, tars or packed ones, into the store at this path; return their directories, in order.
+
+    Raises:
+        LayerError: one is malformed, or asks for what a layer may not. It names the digest.
+        SetupError: a file cannot be read, or the store cannot be written.
+        NoSpaceError: the store is full.
     """
 
 def seccomp_program(capabilities: int, deny_setid_bits: bool) -> bytes:
