@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod descriptor;
 pub mod digest;
+pub mod fuzz;
 pub mod layers;
 pub mod locks;
 pub mod reference;

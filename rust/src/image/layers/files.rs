@@ -1,6 +1,6 @@
 //! Layers that come as files by themselves, each a tar or a packed one: into the store as blobs, and from there as any others.
 
-use super::unpack_layers;
+use super::{unpack_layers, visible};
 use crate::error::{Error, Result};
 use crate::image::archive::source::{decompress, interrupted};
 use crate::image::descriptor::Descriptor;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 const CHUNK: usize = 128 << 10;
 
-/// The directories that they become, in their order.
+/// The directories that they become, the lowest first: those that can be seen.
 pub fn unpack_files(store: &Path, files: &[PathBuf], check: Check<'_>) -> Result<Vec<PathBuf>> {
     let store = Store::open(store)?;
     let mut layers = Vec::new();
@@ -22,7 +22,8 @@ pub fn unpack_files(store: &Path, files: &[PathBuf], check: Check<'_>) -> Result
         let diff_id = diff_id(path, check)?;
         layers.push((blob, diff_id));
     }
-    unpack_layers(&store, &layers, &|_, _| {}, check)
+    let stack = unpack_layers(&store, &layers, &|_, _| {}, check)?;
+    Ok(visible(&stack).to_vec())
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {
