@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_LIMITS = Limits()
 _DEFAULT_SECURITY = Security()
-_TERM = 15
 
 
 class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
@@ -316,7 +315,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
         self._open()
         if self.poll() is not None:
             return
-        self._native.signal(_TERM)
+        self._native.signal(self._spec.stop_signal)
         self._go_on()
         if not self._look(self._native.wait(max(0.0, seconds))):
             self._native.kill("stopped")

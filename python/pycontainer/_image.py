@@ -1,65 +1,105 @@
-"""Root file systems: this machine's own programs, a directory, a tar. Values; only from_archive touches the disk."""
+"""Root file systems: this machine's programs, a directory, a tar, images of layers. Values, which keep nothing open."""
 
 from __future__ import annotations
 
 import os
-import site
-import sys
 
-from pycontainer._errors import NotSupported
+from pycontainer import _image_config as config_of, _stored as stored
+from pycontainer._errors import ImageNotFound, StateError
+from pycontainer._host_image import interpreter_directories, interpreter_path, user_site
 from pycontainer._native import core
-from pycontainer._text import TYPE_CHECKING
-from pycontainer._types import Frozen, host_path, is_sequence, parse_bool
+from pycontainer._text import TYPE_CHECKING, shown
+from pycontainer._types import Frozen, FrozenMap, host_path, is_sequence, parse_bool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Self
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import timedelta
+    from typing import Any, BinaryIO, Literal, Self
 
     from pycontainer._types import Arg
 
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt")
-_SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_SEARCH = tuple(config_of.SEARCH)
 
 
 class Image(Frozen):
-    """An immutable root file system, from which containers start.
+    """An immutable root file system, from which containers start, with what its config says of them.
 
-    `Image.host()` is this machine's programs and libraries, `Image.from_directory` a root file system in a directory,
-    `Image.from_archive` a tar of one. Images by reference come with a later release.
+    `Image("alpine:3.20")` is an image of layers by its reference, as docker writes one: resolved when the object is
+    made, and fixed to its digest from then on. `Image.host()` is this machine's programs and libraries,
+    `Image.from_directory` a root file system in a directory, `Image.from_archive` a tar of one. Images of layers are
+    equal if their manifests and platforms are.
+
+    Args:
+        reference: `[host/]path[:tag][@sha256:...]`; without a host it is Docker Hub's, without a tag `latest`.
+        policy: "missing" pulls what the store lacks, "always" asks the registry whether the tag has moved (one request
+            where it has not), "never" asks nobody.
+        platform: "linux/arm64" and the like; this machine's by default.
+        progress: True draws on a terminal, a callable gets events in the calling thread.
+        auth: (user, password) for the registry, instead of what the files of docker and podman say.
+
+    Attributes:
+        reference: the name in full, or None of what has none.
+        digest: of its manifest, or None of what is no image of layers.
+        id: of its config, as docker's image id; or None.
+        config: the image's config: "Env", "Cmd", "Entrypoint", "WorkingDir", ... (OCI image specification, config.md).
+        history: how it was made: a mapping for each instruction.
+        layers: the digests of its layers' tars (diff ids), the lowest first.
+        size: bytes of all its blobs, compressed as they are; 0 of what is no image of layers.
+        labels: its labels.
+        platform: "os/architecture[/variant]", or None.
 
     Raises:
-        NotSupported: `Image("name")`: references cannot be resolved yet.
+        InvalidReference: it breaks the grammar of references.
+        ImageNotFound: neither the store nor the registry has it.
+        RegistryError, AuthError, DigestMismatch, LayerError, NoSpaceError: the pull failed; nothing of it is listed.
     """
 
-    __slots__ = ("_directories", "_directory", "_kind", "_path", "_user_site", "_writable")
+    __slots__ = ("_config", "_directories", "_directory", "_kind", "_manifest", "_says", "_size", "_user_site",
+                 "_writable", "digest", "reference")  # fmt: skip
     _kind: str
     _directory: str
     _directories: tuple[str, ...]
-    _path: tuple[bytes, ...]
     _user_site: tuple[str, str] | None
     _writable: bool
+    _says: config_of.Says
+    _manifest: bytes
+    _config: bytes
+    _size: int
+    reference: str | None
+    digest: str | None
 
-    def __init__(self, reference: str, **_options: Any) -> None:
-        raise NotSupported(
-            "image",
-            f"images by reference ({reference!r}) are not built yet",
-            "use Image.host(), Image.from_directory(path) or Image.from_archive(path)",
-        )
+    def __init__(
+        self,
+        reference: str,
+        *,
+        policy: Literal["missing", "always", "never"] = "missing",
+        platform: str | None = None,
+        progress: bool | Callable[[Any], object] = False,
+        auth: tuple[str, str] | None = None,
+    ) -> None:
+        row = stored.resolve(reference, policy, platform, progress, auth)
+        self._fill(_stored_values(row))
 
     @classmethod
     def _make(cls, kind: str, directory: str = "", directories: Sequence[str] = (), writable: bool = False) -> Self:
         made = object.__new__(cls)
-        search = _interpreter_path() + _SYSTEM_PATH if kind == "host" else _SYSTEM_PATH
-        made._fill(
-            {
-                "_kind": kind,
-                "_directory": directory,
-                "_directories": tuple(directories),
-                "_path": tuple(os.fsencode(part) for part in dict.fromkeys(search)),
-                "_user_site": _user_site() if kind == "host" and os.geteuid() else None,
-                "_writable": writable,
-            }
-        )
+        search = tuple(dict.fromkeys((*interpreter_path(), *_SEARCH))) if kind == "host" else _SEARCH
+        values = {
+            "_kind": kind,
+            "_directory": directory,
+            "_directories": tuple(directories),
+            "_user_site": user_site() if kind == "host" and os.geteuid() else None,
+            "_writable": writable,
+            "_says": config_of.nothing(tuple(os.fsencode(part) for part in search)),
+        }
+        made._fill({**_NOT_STORED, **values})
+        return made
+
+    @classmethod
+    def _of(cls, *values: object) -> Self:
+        """Make one of what the store says: (reference, digest, manifest, config, size)."""
+        made = object.__new__(cls)
+        made._fill(_stored_values(values))
         return made
 
     @classmethod
@@ -91,7 +131,7 @@ class Image(Frozen):
             raise TypeError(f"paths must be a sequence of directories, not {type(paths).__name__}")
         writable = parse_bool(writable, "writable")
         more = tuple(host_path(path, f"paths[{i}]") for i, path in enumerate(paths))
-        return cls._make("host", directories=(*_interpreter_directories(), *more), writable=writable)
+        return cls._make("host", directories=(*interpreter_directories(), *more), writable=writable)
 
     @classmethod
     def from_directory(cls, path: Arg) -> Self:
@@ -109,9 +149,9 @@ class Image(Frozen):
     def from_archive(cls, path: Arg) -> Self:
         """Return the root file system in a tar archive (plain, gzip, or zstd), as `docker import` takes it.
 
-        It is unpacked once into the store ($PYCONTAINER_STORE), under the digest of its bytes, whoever asks and however
-        many at once. Owners, devices and file capabilities are the archive's when root unpacks it; otherwise everything
-        belongs to the user, and devices are left out. Names such as `.wh.x` are plain names: it is no layer.
+        It is unpacked once into the store, under the digest of its bytes, whoever asks and however many at once.
+        Owners, devices and file capabilities are the archive's when root unpacks it; otherwise everything belongs to
+        the user, and devices are left out. Names such as `.wh.x` are plain names: it is no layer.
 
         Raises:
             SetupError: the archive cannot be read, or the store cannot be written.
@@ -120,43 +160,215 @@ class Image(Frozen):
         """
         return cls._make("directory", directory=core().unpack_archive(os.fsencode(host_path(path, "path"))))
 
+    # Images of layers.
+
+    @classmethod
+    def pull(
+        cls,
+        reference: str,
+        *,
+        platform: str | None = None,
+        progress: bool | Callable[[Any], object] = False,
+        auth: tuple[str, str] | None = None,
+    ) -> Self:
+        """Return the image that the registry has now: `Image(reference, policy="always")`."""
+        return cls(reference, policy="always", platform=platform, progress=progress, auth=auth)
+
+    @classmethod
+    def get(cls, reference: str, *, platform: str | None = None) -> Self:
+        """Return an image of the store. Nobody else is asked.
+
+        Raises:
+            InvalidReference: it breaks the grammar of references.
+            ImageNotFound: the store has none of this name, or not for this platform.
+        """
+        return cls(reference, policy="never", platform=platform)
+
+    @classmethod
+    def all(cls) -> list[Self]:
+        """Return the images of the store, one for each name, in the order of their names."""
+        return [cls._of(*row) for row in sorted(stored.rows(), key=lambda row: row[0] or "")]
+
+    @classmethod
+    def load(cls, path: Arg, progress: bool | Callable[[Any], object] = False) -> list[Self]:
+        """Load what `docker save`, `podman save` or skopeo wrote: a docker archive, an OCI archive, an OCI layout.
+
+        Raises:
+            SetupError: it cannot be read, or the store cannot be written.
+            ImageError: it holds no image, is damaged, or names what it lacks.
+            DigestMismatch: content is not what its digest says.
+            NoSpaceError: the store's file system is full.
+        """
+        made = []
+        for names, digest in stored.load(host_path(path, "path"), progress):
+            row = stored.opened(digest)
+            named: list[str | None] = [*names] or [None]
+            made += [cls._of(name, *row[1:]) for name in named]
+        return made
+
+    @classmethod
+    def prune(
+        cls,
+        older_than: float | timedelta | None = None,
+        unused: bool = True,
+        labels: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """Remove images that all of this is true of, and whatever no image needs any more. Return their names.
+
+        Args:
+            older_than: seconds since they were made, as their configs say; None: of any age.
+            unused: leave those that a container of this user stands on.
+            labels: only those that have these labels, with these values ("" for any).
+        """
+        return stored.prune(older_than, parse_bool(unused, "unused"), labels)
+
+    @property
+    def id(self) -> str | None:
+        """The digest of its config, as docker's image id."""
+        return str(config_of.document(self._manifest)["config"]["digest"]) if self._manifest else None
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What its config says of its containers."""
+        return FrozenMap(self._document().get("config") or {})
+
+    @property
+    def history(self) -> tuple[Mapping[str, Any], ...]:
+        """How it was made, the first instruction first."""
+        return tuple(FrozenMap(entry) for entry in self._document().get("history") or ())
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The digests of its layers' tars, the lowest first."""
+        return tuple((self._document().get("rootfs") or {}).get("diff_ids") or ())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its blobs."""
+        return self._size
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+        return FrozenMap(config_of.labels(self._document()))
+
+    @property
+    def platform(self) -> str | None:
+        """os/architecture[/variant]."""
+        whole = self._document()
+        parts = [whole.get(name) for name in ("os", "architecture", "variant")]
+        return "/".join(str(part) for part in parts if part) or None
+
+    def _document(self) -> dict[str, Any]:
+        return config_of.document(self._config) if self._config else {}
+
+    def tag(self, reference: str) -> Self:
+        """Give it another name, and return it under that name. The name is taken from whatever had it."""
+        name = stored.tag(self._stored(), reference)
+        return self._of(name, self.digest, self._manifest, self._config, self._size)
+
+    def remove(self) -> None:
+        """Take its name out of the store, and with the last name whatever no other image needs.
+
+        What containers stand on stays until they have ended. An Image object of it can start no more containers.
+
+        Raises:
+            ImageNotFound: the store has no such name.
+        """
+        self._stored()
+        if self.reference is None or not stored.untag(self.reference):
+            raise ImageNotFound(f"the store has no image {self.reference or self.digest}")
+
+    def verify(self) -> None:
+        """Compute the digests of its manifest, config and layers again, compressed and not.
+
+        Raises:
+            DigestMismatch: something is not what its digest says; it is named.
+            ImageError: something is missing.
+        """
+        stored.verify(self._stored())
+
+    def save(self, path: Arg, format: Literal["oci", "docker"] = "oci") -> None:
+        """Write it to a tar: an OCI archive, or what `docker load` of any age takes (which is an OCI archive too).
+
+        Raises:
+            SetupError: the file cannot be written.
+            NoSpaceError: its file system is full; nothing is left.
+        """
+        if format not in ("oci", "docker"):
+            raise ValueError(f"format must be 'oci' or 'docker', not {shown(format)}")
+        stored.save(self._stored(), self.reference, host_path(path, "path"), format)
+
+    def push(
+        self,
+        reference: str | None = None,
+        *,
+        progress: bool | Callable[[Any], object] = False,
+        auth: tuple[str, str] | None = None,
+    ) -> None:
+        """Send it to a registry: layers that are there are not sent again.
+
+        Args:
+            reference: where to; its own by default.
+        """
+        target = reference if reference is not None else self.reference
+        if target is None:
+            raise ValueError("reference is required: this image has no name of its own")
+        stored.push(self._stored(), target, progress, auth)
+
+    def open(self, path: Arg) -> BinaryIO:
+        """Open a regular file of it for reading, without a container. Links lead where they lead inside.
+
+        Raises:
+            SetupError: there is no such file, or it is no regular one.
+        """
+        return stored.open_file(self._roots(), path)
+
+    def files(self) -> Iterator[str]:
+        """Yield the absolute paths of all that is in it, directories too, each before what is in it."""
+        return stored.walk(self._roots())
+
+    def _stored(self) -> str:
+        if self.digest is None:
+            raise StateError(f"{self!r} is no image of layers: it is in no store")
+        return self.digest
+
+    def _roots(self) -> list[str]:
+        """Directories whose union is its root file system, the lowest first; unpacked now where they were not."""
+        if self._kind == "host":
+            raise StateError("Image.host() is this machine: open its files themselves")
+        return [self._directory] if self.digest is None else stored.layers(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Image) and self.digest is not None:
+            return self.digest == other.digest
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash(self.digest) if self.digest is not None else super().__hash__()
+
     def __str__(self) -> str:
-        """As the command line takes it: "host", or a directory."""
+        """As the command line takes it: "host", a directory, or a reference."""
+        if self.digest is not None:
+            return self.reference or self.digest
         return "host" if self._kind == "host" else self._directory
 
     def __repr__(self) -> str:
+        if self.digest is not None:
+            return f"<Image {self.reference or ''}@{self.digest}>"
         if self._kind == "host":
-            more = self._directories[len(_interpreter_directories()) :]
+            more = self._directories[len(interpreter_directories()) :]
             words = [repr(list(more))] if more else []
             return f"Image.host({', '.join(words + ['writable=True'] * self._writable)})"
         return f"Image.from_directory({self._directory!r})"
 
 
-def _interpreter_directories() -> tuple[str, ...]:
-    """Where this interpreter, its standard library and its packages lie, outside the system's directories."""
-    prefixes = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
-    # Root's own packages are where they are looked for inside, and with their owners, as a bind would not show them.
-    own = _user_site()
-    if own and own[0] == own[1] and os.geteuid() == 0:
-        prefixes.append(own[0])
-    real = [os.path.realpath(sys.executable)] if sys.executable else []
-    prefixes += [os.path.dirname(os.path.dirname(path)) for path in real]
-    wanted = dict.fromkeys(os.path.abspath(path) for path in prefixes if path and path != "/")
-    return tuple(path for path in wanted if not _in_system(path) and os.path.isdir(path))
+_NOT_STORED = {"reference": None, "digest": None, "_manifest": b"", "_config": b"", "_size": 0}
 
 
-def _user_site() -> tuple[str, str] | None:
-    """Where this user's own packages lie, and where an interpreter inside looks for them: the home there is /root."""
-    base, found = site.USER_BASE, site.USER_SITE
-    if not (site.ENABLE_USER_SITE and base and found and os.path.isdir(found)):
-        return None
-    below = os.path.relpath(found, base)
-    return None if below.startswith("..") else (os.path.abspath(found), os.path.join("/root/.local", below))
-
-
-def _in_system(path: str) -> bool:
-    return any(path == root or path.startswith(root + "/") for root in _SYSTEM)
-
-
-def _interpreter_path() -> tuple[str, ...]:
-    return (os.path.dirname(os.path.abspath(sys.executable)),) if sys.executable else ()
+def _stored_values(row: Sequence[Any]) -> dict[str, object]:
+    reference, digest, manifest, config, size = row
+    says = config_of.of_config(config_of.document(config))
+    values = {"reference": reference, "digest": digest, "_manifest": manifest, "_config": config, "_size": size}
+    empty = {"_kind": "layers", "_directory": "", "_directories": (), "_user_site": None, "_writable": False}
+    return {**empty, **values, "_says": says}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Iterable, Mapping
 
 from pycontainer import _arguments
@@ -11,6 +12,7 @@ from pycontainer._errors import NotSupported, SetupError
 from pycontainer._image import Image
 from pycontainer._limits import Limits
 from pycontainer._mounts import File, Mount, plan_files, plan_mounts
+from pycontainer._names import host_names
 from pycontainer._native import core
 from pycontainer._ports import ports
 from pycontainer._security import Security
@@ -67,7 +69,7 @@ class Spec:
     def __init__(self, given: dict[str, Any], *, handle: bool = False) -> None:
         self.handle, self.hold = handle, False
         self.image: Image = image(given["image"])
-        self.root = (self.image._kind, self.image._directory, list(self.image._directories), self.image._writable)
+        self._is_view = False
         self.security: Security = _typed(given["security"], Security, "security")
         self.said: Limits = _typed(given["limits"], Limits, "limits")
         self.degrade = degrade(given["degrade"])
@@ -81,7 +83,7 @@ class Spec:
         self._spaces(given)
         if self.choices.get("mnt", "new") != "new":
             check_view(self, given)
-            self.root = ("view", "", [], False)
+            self._is_view = True
         elif self.image._user_site:
             self._user_site(*self.image._user_site)
         self._security(self.security)
@@ -90,21 +92,51 @@ class Spec:
         self._streams(given)
         self.timeout = None if given["timeout"] is None else parse_duration(given["timeout"], "timeout", signed=True)
 
+    @property
+    def root(self) -> tuple[str, str, list[str], bool]:
+        """Its root file system; an image's layers are unpacked here, where they were not."""
+        image = self.image
+        if self._is_view:
+            return "view", "", [], False
+        directories = image._roots() if image._kind == "layers" else list(image._directories)
+        return image._kind, image._directory, directories, image._writable
+
+    @property
+    def provided(self) -> list[tuple[str, bytes]]:
+        """What a container of an image has in place of the image's own: names of hosts, and who answers for others."""
+        if self.image._kind != "layers" or self._is_view:
+            return []
+        said = {path for path, *_ in self.files} | {path for _, path, *_ in self.mounts}
+        found = host_names(self.name, self.network == "host")
+        return [(path, content) for path, content in found if path not in said]
+
+    @property
+    def directory(self) -> str | None:
+        """The image's WORKDIR, which is made where its layers have none."""
+        is_said = self.image._kind != "layers" or self._is_view or self.cwd == b"/"
+        return None if is_said else os.fsdecode(self.cwd)
+
     def _command(self, given: dict[str, Any]) -> None:
-        entrypoint = given["entrypoint"]
-        first = () if entrypoint is None else _arguments.command(entrypoint, "entrypoint", empty=True)
-        if given["args"] is None and not first:
+        entrypoint, says = given["entrypoint"], self.image._says
+        own = says.entrypoint or ()
+        first = own if entrypoint is None else _arguments.command(entrypoint, "entrypoint", empty=True)
+        # As in docker, another ENTRYPOINT leaves nothing of the CMD, which was written for the image's.
+        rest = () if first is not own and first else says.command or ()
+        if given["args"] is not None:
+            rest = _arguments.command(given["args"])
+        if not first + rest:
             raise ValueError("args is required: this image says no command of its own")
-        rest = () if given["args"] is None else _arguments.command(given["args"])
         self.argv = list(first + rest)
 
     def _account(self, given: dict[str, Any]) -> None:
-        user = _arguments.user(given["user"])
+        says = self.image._says
+        user = says.user if given["user"] is None else _arguments.user(given["user"])
+        self.stop_signal = says.stop_signal or signal.SIGTERM
         name, _, group = (user or "").partition(":")
         self.user, self.group = name or None, group or None
         self.groups = list(_arguments.groups(given["groups"]))
         self.umask = parse_int(given["umask"], "umask", 0, 0o777)
-        self.cwd = os.fsencode("/" if given["cwd"] is None else container_path(given["cwd"], "cwd"))
+        self.cwd = os.fsencode(container_path((says.cwd or "/") if given["cwd"] is None else given["cwd"], "cwd"))
 
     def _files(self, given: dict[str, Any]) -> None:
         mounts = plan_mounts(given["mounts"])
@@ -157,10 +189,10 @@ class Spec:
             raise NotSupported("limits.network", "rates and delays of a network are not built yet", "leave it out")
 
     def _environment(self, given: dict[str, Any]) -> None:
-        search = b":".join(self.image._path)
-        variables: dict[bytes, bytes | None] = {b"PATH": search, b"HOSTNAME": self.hostname}
+        variables: dict[bytes, bytes | None] = {b"PATH": None, b"HOSTNAME": self.hostname}
         if self.tty:
             variables[b"TERM"] = b"xterm"
+        variables.update(self.image._says.env)
         variables.update(_arguments.environment(given["env"]))
         self.set_home = b"HOME" not in variables
         self.env = [name + b"=" + value for name, value in variables.items() if value is not None]

@@ -160,7 +160,7 @@ class Container(Control, Process):
         seconds = parse_duration(grace, "grace", signed=True)
         self._sync._open()
         if self.poll() is None:
-            self._sync._native.signal(_container._TERM)
+            self._sync._native.signal(self._sync._spec.stop_signal)
             self._sync._go_on()
             if not await self._watch.until(max(0.0, seconds)):
                 self._sync._native.kill("stopped")

@@ -146,6 +146,7 @@ fn skip(kind: u8, from: &mut Reader<'_>) -> Option<()> {
         op::WRITE => from.text().and(from.u32()).and(from.take(16)).map(drop),
         op::CONSOLE => from.u32().map(drop),
         op::MKDIR => from.text().and(from.u32()).map(drop),
+        op::PROVIDE => from.text().and(from.bytes()).map(drop),
         op::SYMLINK => from.text().and(from.text()).map(drop),
         op::HOSTNAME => from.bytes().map(drop),
         _ => Some(()),

@@ -139,6 +139,7 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) 
         }
         op::SYSCTL => sysctl(from, state),
         op::WRITE => write(from, plan, state),
+        op::PROVIDE => provide(from, state),
         op::MKDIR => make_directory(from, state),
         op::SYMLINK => symlink(from, state),
         op::HOSTNAME => process::sethostname(from.bytes().ok_or(Errno::PROTO)?),
@@ -345,6 +346,29 @@ fn write(from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) -> Resul
     }
     fs::fchown(file.raw(), uid, gid)?;
     fs::fchmod(file.raw(), mode)
+}
+
+/// What every container has whatever its image says, such as /etc/hosts. Where an image makes that impossible it goes without.
+fn provide(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
+    let (path, content) = from.text().zip(from.bytes()).ok_or(Errno::PROTO)?;
+    let _ = provided(path, content, state.root);
+    Ok(())
+}
+
+fn provided(path: &CStr, content: &[u8], root: i32) -> Result<()> {
+    let (parent, name) = parent_of(root, path, &mut [0; 4096])?;
+    if fs::fstatfs(parent.raw())?.kind != OVERLAY_MAGIC {
+        return Err(Errno::LOOP); // as above
+    }
+    // A link there leads to where another system keeps such a file; it is replaced, not followed.
+    match fs::unlinkat(parent.raw(), name, 0) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+    let file = fs::openat(parent.raw(), name, flags, 0o644)?;
+    fs::write(file.raw(), content)?;
+    fs::fchmod(file.raw(), 0o644)
 }
 
 fn make_directory(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {

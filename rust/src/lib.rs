@@ -27,6 +27,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
+    use crate::py::commit::{container_commit, container_export, container_layer};
+    #[pymodule_export]
     use crate::py::container::{Container, ContainerLog, Exec, launch, start};
     #[pymodule_export]
     use crate::py::control::{container_freeze, container_oom, container_pressure, container_stats, container_update};
@@ -40,5 +42,10 @@ mod _core {
     use crate::py::functions::{
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,
         seccomp_program, set_packaged_keeper, take_notices, unpack_archive, unpack_layer_files,
+    };
+    #[pymodule_export]
+    use crate::py::images::{
+        image_all, image_collect, image_file, image_find, image_in_use, image_layers, image_load, image_open,
+        image_paths, image_save, image_tag, image_untag, image_verify, platform_parse, reference_parse, store_root,
     };
 }

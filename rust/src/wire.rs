@@ -222,6 +222,8 @@ pub mod inside {
     pub const JOIN_CGROUPS: u8 = 21;
     /// In place of ROOT and everything mounted: the root of a mount namespace of somebody else's.
     pub const VIEW: u8 = 22;
+    /// A small file of the engine's own making, in place of what an image has there.
+    pub const PROVIDE: u8 = 23;
 }
 
 /// ATTACH: what to do where the target is missing.

@@ -9,7 +9,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("lib", &["py"]),
     ("py", &["spawn", "files", "image", "cgroup", "security", "gate", "runtime"]),
     ("spawn", &["image", "cgroup", "mount", "security", "gate", "locked", "runtime", "removal", "sys"]),
-    ("image", &["mount", "security", "gate", "runtime", "sys"]),
+    ("image", &["mount", "security", "gate", "runtime", "files", "sys"]),
     ("cgroup", &["gate", "locked", "sys"]),
     ("mount", &["sys"]),
     ("security", &["sys"]),

@@ -11,11 +11,20 @@ import pytest
 import pycontainer
 
 PACKAGE = Path(pycontainer.__file__).parent
+PACKAGES = {"pycontainer", "pycontainer._build"}
 # Lower rooms first; a module imports from rooms below its own. A new module finds its room here first.
 ROOMS = [
     {"_text"},
     {"_types", "_errors", "_causes", "_log"},
-    {"_arguments", "_events"},
+    {"_arguments", "_events", "_build.source"},
+    {"_build.glob", "_build.instructions", "_build.patterns", "_build.quote", "_build.values", "_build.words"},
+    {"_build.ignore", "_build.mounts", "_build.shell"},
+    {"_build.lines"},
+    {"_build.commands", "_build.readers"},
+    {"_build.parse"},
+    {"_build.expand", "_build.history", "_build.write"},
+    {"_build.scope", "_dockerfile"},
+    {"_build.stages"},
     {"_failures", "_limits", "_mounts", "_seccomp", "_native", "_ports"},
     {"_security", "_result"},
     {"_enforced", "_image", "_spaces", "_streams", "_hub"},
@@ -40,7 +49,10 @@ ROOMS = [
 # Work without the extension, as plain values: they may not even name what loads it.
 VALUES = {
     "_text", "_types", "_errors", "_causes", "_failures", "_arguments", "_limits", "_mounts", "_seccomp", "_security",
-    "_result", "_enforced", "_log", "_ports", "_stats", "_events",
+    "_result", "_enforced", "_log", "_ports", "_stats", "_events", "_dockerfile",
+    "_build.commands", "_build.expand", "_build.glob", "_build.history", "_build.ignore", "_build.instructions",
+    "_build.lines", "_build.mounts", "_build.parse", "_build.patterns", "_build.quote", "_build.readers",
+    "_build.scope", "_build.shell", "_build.source", "_build.stages", "_build.values", "_build.words", "_build.write",
 }  # fmt: skip
 # Never imported at run time: the last test of this file.
 FOR_TYPE_CHECKERS = {"_options"}
@@ -62,6 +74,8 @@ HEAVY = {
 def modules() -> dict[str, ast.Module]:
     """All but those that only type checkers read."""
     found = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
+    below = [path for path in sorted(PACKAGE.glob("*/*.py")) if path.stem != "__init__"]
+    found |= {f"{path.parent.name}.{path.stem}": ast.parse(path.read_text()) for path in below}
     return {name: tree for name, tree in found.items() if name not in FOR_TYPE_CHECKERS}
 
 
@@ -75,7 +89,7 @@ def imported(tree: ast.AST) -> list[str]:
             assert node.level == 0, "relative import"
             module = node.module or ""
             # `from pycontainer import _core` names a module in the second half.
-            found += [f"{module}.{alias.name}" for alias in node.names] if module == "pycontainer" else [module]
+            found += [f"{module}.{alias.name}" for alias in node.names] if module in PACKAGES else [module]
     return found
 
 
@@ -93,7 +107,8 @@ def running(tree: ast.AST) -> list[ast.AST]:
 
 
 def of_the_package(names: list[str]) -> set[str]:
-    own = {name.split(".")[1] if "." in name else "__init__" for name in names if name.split(".")[0] == "pycontainer"}
+    own = {name.partition(".")[2] for name in names if name.split(".")[0] == "pycontainer"}
+    own = {name if name in modules() else name.split(".")[0] for name in own}
     return {name if name in modules() or name == "_core" else "__init__" for name in own}
 
 
@@ -151,7 +166,11 @@ OF_THE_COMMAND_LINE = {
 }
 
 
-@pytest.mark.parametrize("module", sorted(set(modules()) - OF_THE_COMMAND_LINE - ON_ASYNCIO))
+# Imported when a Dockerfile is read or made, never before.
+OF_BUILDS = {name for name in modules() if name.startswith("_build.")}
+
+
+@pytest.mark.parametrize("module", sorted(set(modules()) - OF_THE_COMMAND_LINE - ON_ASYNCIO - OF_BUILDS))
 def test_nothing_heavy_is_imported(module: str) -> None:
     at_import = [node for node in modules()[module].body if isinstance(node, (ast.Import, ast.ImportFrom))]
     names = {name.split(".")[0] for node in at_import for name in imported(ast.Module([node], []))}

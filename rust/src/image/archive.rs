@@ -16,15 +16,14 @@ mod tests;
 mod tree;
 mod whiteout;
 
+use super::locks::paced;
 use super::unpacked::{ARCHIVES, Unfinished, Unpacked};
 use crate::error::{Error, Result};
 use extract::Manner;
 pub use extract::Totals;
+pub use source::Source;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// Between two questions whether to go on.
-const PACE: Duration = Duration::from_millis(20);
+pub use stream::{Entry, Kind as EntryKind, Meta, Reader};
 
 /// The root directory of this archive, unpacked now or before. `check` is asked now and then; true ends the work.
 pub fn unpack(archive: &Path, store: &Path, check: &mut dyn FnMut() -> bool) -> Result<PathBuf> {
@@ -33,14 +32,7 @@ pub fn unpack(archive: &Path, store: &Path, check: &mut dyn FnMut() -> bool) -> 
 }
 
 fn unpack_as(archive: &Path, store: &Path, privileged: bool, check: &mut dyn FnMut() -> bool) -> Result<PathBuf> {
-    let mut last = Instant::now();
-    let mut check = || {
-        let is_due = last.elapsed() >= PACE;
-        if is_due {
-            last = Instant::now();
-        }
-        is_due && check()
-    };
+    let mut check = paced(check);
     let source = source::Source::open(archive)?;
     let digest = source.digest(&mut check)?;
     let store = Unpacked::open(store, ARCHIVES)?;

@@ -5,13 +5,28 @@ use crate::gate::Ours;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Asked now and then during long work; true ends it.
 pub type Check<'a> = &'a mut dyn FnMut() -> bool;
 
 pub fn interrupted() -> Error {
     Error::State("interrupted".into())
+}
+
+/// Between two questions whether to go on.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Asks now and then, however often it is asked itself.
+pub fn paced(check: Check<'_>) -> impl FnMut() -> bool + '_ {
+    let mut last = Instant::now();
+    move || {
+        let is_due = last.elapsed() >= PACE;
+        if is_due {
+            last = Instant::now();
+        }
+        is_due && check()
+    }
 }
 
 #[derive(Debug)]

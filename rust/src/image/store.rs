@@ -10,8 +10,9 @@ mod tests;
 
 use super::unpacked::{LAYERS, Unpacked};
 use crate::error::{Error, Result};
+use crate::gate::Ours;
 use crate::runtime::make_private_directory;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,29 @@ impl Store {
 
     pub fn layers(&self) -> Result<Unpacked> {
         Unpacked::open(&self.path, LAYERS)
+    }
+
+    /// Held by who brings what has no name yet: nothing is taken for garbage meanwhile.
+    pub fn at_work(&self) -> Result<Ours> {
+        let file = self.work_file()?;
+        let locked = rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockShared));
+        locked.map_err(|errno| failed("lock the store", errno)).map(|()| file)
+    }
+
+    /// None where somebody is at work.
+    pub fn alone(&self) -> Result<Option<Ours>> {
+        let file = self.work_file()?;
+        match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(failed("lock the store", errno)),
+        }
+    }
+
+    fn work_file(&self) -> Result<Ours> {
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.partial, "work", flags, Mode::RUSR | Mode::WUSR);
+        file.map(Ours::new).map_err(|errno| failed("lock the store", errno))
     }
 
     fn begin_layout(&self) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::archive::Totals;
 use super::locks::{self, Check, Lock};
 use super::remove::remove_tree;
+use super::used;
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
@@ -119,6 +120,29 @@ impl Unpacked {
 
     fn remove(&self, name: &str) -> rustix::io::Result<()> {
         remove_tree(self.dir.as_fd(), &CString::new(name).unwrap_or_default())
+    }
+
+    /// The digests of all that is complete.
+    pub fn complete(&self) -> Vec<String> {
+        let is_digest = |name: &String| name.len() == 64 && leftover_of(&format!("{name}.lock")).is_some();
+        self.names().into_iter().filter(|name| is_digest(name) && self.is_complete(name)).collect()
+    }
+
+    /// False where a container stands on it.
+    pub fn remove_unused(&self, digest: &str) -> Result<bool> {
+        let fail = |errno| failed("remove what was unpacked", errno);
+        let root = match rustix::fs::openat(&self.dir, format!("{digest}/{ROOTFS}"), DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(true),
+            other => other.map_err(fail)?,
+        };
+        if !used::is_free(&root) {
+            return Ok(false);
+        }
+        // Set aside first: whatever the moment of a crash, no half of a tree under its name.
+        let aside = unfinished_name(digest)?;
+        rustix::fs::renameat_with(&self.dir, digest, &self.dir, &aside, RenameFlags::NOREPLACE).map_err(fail)?;
+        self.remove(&aside).map_err(fail)?;
+        Ok(true)
     }
 
     /// A new directory for that whose lock is held, with an empty root of mode 0755 in it.

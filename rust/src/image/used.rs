@@ -49,6 +49,12 @@ fn gone(path: &Path) -> Error {
     Error::Image(format!("a layer was removed meanwhile ({}): pull, load or build the image again", path.display()))
 }
 
+/// Whether anybody stands on it.
+pub fn is_taken(path: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).is_ok_and(|dir| !is_free(&dir))
+}
+
 /// Whether a layer can be removed: nobody stands on it, and nobody will as long as the descriptor is open.
 pub fn is_free(dir: &OwnedFd) -> bool {
     rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok()

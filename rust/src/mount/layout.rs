@@ -142,6 +142,7 @@ impl Build<'_> {
         }
         self.mounts();
         self.groups(Moment::BeforeFiles);
+        self.provided();
         self.files();
         self.settings();
         self.walls();
@@ -278,6 +279,13 @@ impl Build<'_> {
         let view = View { idmap, owner: (uid, gid), read_only, ..View::PLAIN };
         let slot = self.outside.tree(source, view);
         (slot, if source.is_directory { create::DIRECTORY } else { create::FILE })
+    }
+
+    fn provided(&mut self) {
+        self.spec.provided.iter().for_each(|(target, content)| self.inside.provide(target, content));
+        if let Some(directory) = self.spec.directory {
+            self.inside.directory(directory);
+        }
     }
 
     fn files(&mut self) {

@@ -194,6 +194,18 @@ impl Inside {
         self.step(inside::READ_ONLY, format!("make {path} read-only")).put_bytes(relative(path).as_bytes());
     }
 
+    pub fn provide(&mut self, target: &str, content: &[u8]) {
+        let bytes = self.step(inside::PROVIDE, format!("provide {target}"));
+        bytes.put_bytes(relative(target).as_bytes());
+        bytes.put_bytes(content);
+    }
+
+    pub fn directory(&mut self, target: &str) {
+        let bytes = self.step(inside::MKDIR, format!("make directory {target}"));
+        bytes.put_bytes(relative(target).as_bytes());
+        bytes.put_u32(0o755);
+    }
+
     pub fn sysctl(&mut self, name: &str, value: &str) {
         let bytes = self.step(inside::SYSCTL, format!("set sysctl {name}"));
         bytes.put_bytes(format!("sys/{}", name.replace('.', "/")).as_bytes());

@@ -61,6 +61,10 @@ pub struct Wanted<'a> {
     /// The command has CAP_SYS_ADMIN.
     pub admin: bool,
     pub read_only: bool,
+    /// Files that the engine makes in place of what an image has there.
+    pub provided: &'a [(String, Vec<u8>)],
+    /// A directory that is made where the image has none.
+    pub directory: Option<&'a str>,
     pub tty: bool,
     pub window: (u16, u16),
 }
@@ -73,6 +77,8 @@ impl Wanted<'_> {
             ["/proc", "/sys", "/dev"].iter().chain(self.read_only.then_some(&["/tmp", "/run"]).into_iter().flatten());
         let directories = super::host::WRITABLE.iter().filter(|_| host).map(|(name, _)| format!("/{name}"));
         let targets = self.mounts.iter().map(|mount| mount.target.clone());
-        standard.map(|path| path.to_string()).chain(directories).chain(targets).collect()
+        let provided = self.provided.iter().map(|(path, _)| path.clone());
+        let made = standard.map(|path| path.to_string()).chain(directories).chain(targets).chain(provided);
+        made.chain(self.directory.map(str::to_string)).collect()
     }
 }

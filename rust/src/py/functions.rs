@@ -45,19 +45,30 @@ pub fn interruptible<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&mut dyn FnMut() -> bool) -> crate::error::Result<T> + Send,
 ) -> PyResult<T> {
+    interruptible_by(py, None, work)
+}
+
+/// As above, and `each` is called now and then, in this thread; what it raises ends the work too.
+pub fn interruptible_by<T: Send>(
+    py: Python<'_>,
+    each: Option<&(dyn Fn(Python<'_>) -> PyResult<()> + Sync)>,
+    work: impl FnOnce(&mut dyn FnMut() -> bool) -> crate::error::Result<T> + Send,
+) -> PyResult<T> {
     let mut interruption = None;
     let serves_signals = is_main_thread(py)?;
     let done = py.detach(|| {
-        let mut check = || {
-            serves_signals
-                && Python::attach(|py| match py.check_signals() {
-                    Ok(()) => false,
-                    Err(error) => {
-                        interruption = Some(error);
-                        true
-                    }
-                })
+        let mut look = |py: Python<'_>| {
+            let signals = if serves_signals { py.check_signals() } else { Ok(()) };
+            match signals.and_then(|()| each.map_or(Ok(()), |each| each(py))) {
+                Ok(()) => false,
+                Err(error) => {
+                    interruption = Some(error);
+                    true
+                }
+            }
         };
+        // None while the interpreter ends: there is nobody to ask, and nothing to raise in.
+        let mut check = || (serves_signals || each.is_some()) && Python::try_attach(&mut look).unwrap_or(false);
         work(&mut check)
     });
     match interruption {

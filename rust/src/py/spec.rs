@@ -39,6 +39,8 @@ pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
         root: root(&from)?,
         mounts: from.get::<Vec<MountTuple>>("mounts")?.into_iter().map(mount).collect::<PyResult<_>>()?,
         files: from.get::<Vec<FileTuple>>("files")?.into_iter().map(file).collect(),
+        provided: from.get("provided")?,
+        directory: from.get("directory")?,
         spaces: seams::spaces(spaces(&from)?),
         ports: from.get::<Vec<PortTuple>>("ports")?.into_iter().map(port).collect(),
         capabilities: from.get("capabilities")?,

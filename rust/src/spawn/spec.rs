@@ -86,6 +86,9 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// Shared with the specifications of its other commands.
     pub files: Arc<[File]>,
+    /// As `Wanted` has them.
+    pub provided: Vec<(String, Vec<u8>)>,
+    pub directory: Option<String>,
     pub spaces: Spaces,
     pub ports: Vec<Port>,
     pub capabilities: u64,
@@ -132,6 +135,8 @@ impl Spec {
             no_new_privileges: self.no_new_privileges,
             admin: capabilities::has_admin(self.capabilities),
             read_only: self.read_only,
+            provided: &self.provided,
+            directory: self.directory.as_deref(),
             tty: self.tty,
             window: self.window,
         }

@@ -37,6 +37,16 @@ impl Source {
         }
     }
 
+    /// What is open already, and known to be a regular file.
+    pub fn of_file(file: File) -> Source {
+        Source { file }
+    }
+
+    /// Its bytes as they are.
+    pub fn raw(&self) -> Result<File> {
+        self.start_again()
+    }
+
     /// The SHA-256 of all its bytes, in hexadecimal.
     pub fn digest(&self, check: Check<'_>) -> Result<String> {
         let mut file = self.start_again()?;

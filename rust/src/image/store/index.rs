@@ -31,6 +31,11 @@ impl Store {
         self.entries()?.iter().filter_map(|entry| named(entry).transpose()).collect()
     }
 
+    /// What is named or only listed, by whoever: nothing of it is garbage.
+    pub fn roots(&self) -> Result<Vec<Descriptor>> {
+        Ok(self.entries()?.iter().filter_map(|entry| descriptor::descriptor(entry).ok()).collect())
+    }
+
     pub fn find(&self, reference: &Reference) -> Result<Option<Descriptor>> {
         Ok(self.names()?.into_iter().find(|named| named.reference == *reference).map(|named| named.descriptor))
     }

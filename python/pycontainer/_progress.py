@@ -1,0 +1,82 @@
+"""Progress of pulls, loads, pushes and builds: events for a callable of the caller's, or lines on a terminal."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from contextlib import contextmanager
+
+from pycontainer._text import TYPE_CHECKING, escape
+from pycontainer._types import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Native = Callable[[str, str, int, int], object]
+
+
+class Progress(Frozen):
+    """One word of long work on an image.
+
+    Attributes:
+        state: "waiting", "downloading", "unpacking", "uploading", "loading", "there" (it was there before) or "done".
+        what: the digest of a blob, or a file.
+        done: bytes until now.
+        total: bytes in all; 0 where that is not known.
+    """
+
+    __slots__ = ("done", "state", "total", "what")
+    state: str
+    what: str
+    done: int
+    total: int
+
+
+@contextmanager
+def watching(progress: object, title: str) -> Iterator[Native | None]:
+    """Yield what native code calls with (state, what, done, total), in the thread that called it."""
+    if progress is None or progress is False:
+        yield None
+    elif progress is True:
+        with _drawing(title) as draw:
+            yield draw
+    elif callable(progress):
+        yield lambda state, what, done, total: progress(Progress._of(done, state, total, what))
+    else:
+        raise TypeError(f"progress must be a bool or a callable, not {type(progress).__name__}")
+
+
+@contextmanager
+def _drawing(title: str) -> Iterator[Native]:
+    """A bar for each blob where rich is installed and stderr is a terminal; else a line for each that is done."""
+    if sys.stderr.isatty():
+        try:
+            console, rich = importlib.import_module("rich.console"), importlib.import_module("rich.progress")
+        except ImportError:
+            pass
+        else:
+            columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.DownloadColumn())
+            with rich.Progress(*columns, console=console.Console(stderr=True)) as bars:
+                yield _bars(bars)
+            return
+    said: set[str] = set()
+
+    def line(state: str, what: str, done: int, total: int) -> None:
+        if state in ("done", "there") and what not in said:
+            said.add(what)
+            sys.stderr.write(f"{escape(title)}: {escape(what)}: {state}\n")
+
+    yield line
+
+
+def _bars(bars: Any) -> Native:
+    tasks: dict[str, Any] = {}
+
+    def draw(state: str, what: str, done: int, total: int) -> None:
+        text = f"{escape(what)[:19]} {state}"
+        if what not in tasks:
+            tasks[what] = bars.add_task(text, total=total or None)
+        bars.update(tasks[what], description=text, completed=done, total=total or None)
+
+    return draw

@@ -1,0 +1,86 @@
+//! What no name needs any more: blobs and unpacked layers, removed when nobody is at work in the store and nobody stands on them.
+
+use super::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX};
+use super::digest::Digest;
+use super::store::Store;
+use crate::error::Result;
+use std::collections::HashSet;
+
+/// An index in an index; deeper ones name nothing that is kept.
+const DEPTH: usize = 8;
+
+/// What was removed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Freed {
+    pub blobs: u64,
+    pub bytes: u64,
+    pub layers: u64,
+}
+
+/// None where somebody pulls, loads or builds: what he has brought has no name yet.
+pub fn collect(store: &Store) -> Result<Option<Freed>> {
+    let Some(_alone) = store.alone()? else { return Ok(None) };
+    let mut wanted = Wanted::default();
+    for root in store.roots()? {
+        wanted.add(store, &root, 0);
+    }
+    let mut freed = Freed::default();
+    for (digest, size) in store.blobs()? {
+        if !wanted.blobs.contains(&digest) {
+            store.remove_blob(&digest)?;
+            freed.blobs += 1;
+            freed.bytes += size;
+        }
+    }
+    let layers = store.layers()?;
+    for digest in layers.complete() {
+        if !wanted.layers.contains(&digest) && layers.remove_unused(&digest)? {
+            freed.layers += 1;
+        }
+    }
+    Ok(Some(freed))
+}
+
+#[derive(Default)]
+struct Wanted {
+    blobs: HashSet<Digest>,
+    /// Diff ids, in hexadecimal.
+    layers: HashSet<String>,
+}
+
+impl Wanted {
+    /// What cannot be read is kept, and so is what it may have named: nothing is removed on the word of a damaged document but that.
+    fn add(&mut self, store: &Store, descriptor: &Descriptor, depth: usize) {
+        if depth > DEPTH || !self.blobs.insert(descriptor.digest.clone()) {
+            return;
+        }
+        let Ok(Some(bytes)) = store.read(&descriptor.digest, MANIFEST_MAX) else { return };
+        match descriptor::document(&bytes, &descriptor.media_type) {
+            Ok(Document::Index(manifests)) => manifests.iter().for_each(|one| self.add(store, one, depth + 1)),
+            Ok(Document::Manifest(manifest)) => {
+                self.blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+                self.blobs.insert(manifest.config.digest.clone());
+                if let Ok(Some(bytes)) = store.read(&manifest.config.digest, CONFIG_MAX)
+                    && let Ok(config) = descriptor::config(&bytes)
+                {
+                    self.layers.extend(config.diff_ids.iter().map(|id| id.hex().to_string()));
+                }
+            }
+            Err(_) => self.add_all(&bytes),
+        }
+    }
+
+    /// Of a document that is no image of ours (an artifact that another tool put there): whatever it names by a digest.
+    fn add_all(&mut self, bytes: &[u8]) {
+        let Ok(whole) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
+        let mut waiting = vec![&whole];
+        while let Some(value) = waiting.pop() {
+            match value {
+                serde_json::Value::String(text) => self.blobs.extend(Digest::parse(text).ok()),
+                serde_json::Value::Array(values) => waiting.extend(values),
+                serde_json::Value::Object(map) => waiting.extend(map.values()),
+                _ => {}
+            }
+        }
+    }
+}
