@@ -2,7 +2,7 @@
 
 use super::{unpack_layers, visible};
 use crate::error::{Error, Result};
-use crate::image::archive::source::{decompress, interrupted};
+use crate::image::archive::source::{check_ratio, decompress, interrupted};
 use crate::image::descriptor::Descriptor;
 use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::locks::Check;
@@ -49,10 +49,15 @@ fn take(store: &Store, path: &Path, check: Check<'_>) -> Result<Descriptor> {
 /// Of the tar in it. Where it cannot be read to its end, that of nothing: who unpacks it will say why.
 fn diff_id(path: &Path, check: Check<'_>) -> Result<Digest> {
     let file = File::open(path).map_err(|error| failed(path, &error))?;
+    let packed = file.metadata().map_err(|error| failed(path, &error))?.len();
     let Ok((_, mut plain)) = decompress(BufReader::with_capacity(CHUNK, file)) else { return Ok(Digest::of(b"")) };
-    let (mut hash, mut buffer) = (Hasher::new(Algorithm::Sha256), vec![0; CHUNK]);
+    let (mut hash, mut buffer, mut out) = (Hasher::new(Algorithm::Sha256), vec![0; CHUNK], 0);
     loop {
-        match plain.read(&mut buffer) {
+        let done = plain.read(&mut buffer).and_then(|n| {
+            out += n as u64;
+            check_ratio(out, packed).map(|()| n)
+        });
+        match done {
             Ok(0) => return Ok(hash.finish()),
             Ok(_) if check() => return Err(interrupted()),
             Ok(n) => hash.update(&buffer[..n]),
