@@ -308,7 +308,9 @@ def unpack_archive(path: bytes) -> str:
     """
 
 def unpack_layer_files(paths: Sequence[bytes], store: bytes) -> list[str]:
-    """Take layers that are files, tars or packed ones, into the store at this path; return their directories, in order.
+    """Take layers that are files, tars or packed ones, into the store at this path; return their directories.
+
+    The lowest first, as they came; none that a higher one hides wholly, with an opaque mark in its root.
 
     Raises:
         LayerError: one is malformed, or asks for what a layer may not. It names the digest.

@@ -35,7 +35,7 @@ Members = dict[str, tarfile.TarInfo]
 @pytest.fixture(autouse=True)
 def store(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="store-", dir=scratch))
-    monkeypatch.setenv("PYCONTAINER_STORE", str(path))
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(path))
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     yield path
     subprocess.run(["rm", "-rf", str(path)], check=True)
