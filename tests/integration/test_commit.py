@@ -110,13 +110,11 @@ def test_a_layer_holds_the_changes_and_nothing_else(base: Image, store: Path, tm
 
 def test_the_image_is_what_the_container_has_seen(base: Image) -> None:
     """From both ends: what the next container of it sees is what this one saw."""
-    tell = "cd /data; find . | sort | xargs ls -ld; cat file dir replaced/*"
+    tell = "cd /data; find . | sort | xargs stat -c '%A %u:%g %Y %N'; cat file dir replaced/*"
     with ran(base, CHANGES + tell) as made:
         seen = made.logs()
         image = made.commit("changed")
-    # The number of names of a directory is the file system's own matter.
-    cells = [[line.split()[:1] + line.split()[2:] for line in text.decode().splitlines()] for text in (seen, logs(image, tell))]
-    assert cells[0] == cells[1]
+    assert logs(image, tell) == seen
     assert b"gone" not in seen
 
 
@@ -280,7 +278,7 @@ def test_in_every_state(state: str, base: Image, store: Path) -> None:
     assert not (store / "x.tar").exists()
 
 
-@pytest.mark.requires("cgroup2-freezer")
+@pytest.mark.requires("pen")
 def test_nothing_runs_while_it_is_taken(base: Image, store: Path) -> None:
     """Two files that are written one after the other are never seen apart; but for that they would be, soon."""
     script = "while :; do x=$((x+1)); echo $x > /a; echo $x > /b; done"
@@ -396,12 +394,12 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-@pytest.mark.requires("root", "umoci")
+@pytest.mark.requires("root", "program:umoci")
 def test_umoci_and_tar_unpack_the_same(base: Image, store: Path, scratch: Path) -> None:
     """What both make of the image is what export() says that it is."""
     work = Path(tempfile.mkdtemp(prefix="readers-", dir=scratch))
     long = "/data/" + "n" * 150
-    script = f"{CHANGES}; touch {long}; chown 12:34 {long}; truncate -s 2000000 holes; echo end >> holes"
+    script = f"{CHANGES}touch {long}; chown 12:34 {long}; truncate -s 2000000 holes; echo end >> holes"
     with ran(base, script) as made:
         image = made.commit("readers")
         made.export(work / "root.tar")
