@@ -153,7 +153,7 @@ def rootfs(scratch: Path) -> Path:
 def store(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A store of the test's own, and no time that is the latest."""
     path = Path(tempfile.mkdtemp(prefix="store-", dir=scratch))
-    monkeypatch.setenv("PYCONTAINER_STORE", str(path))
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(path))
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     yield path
     subprocess.run(["rm", "-rf", str(path)], check=True)
