@@ -132,7 +132,7 @@ class Layers:
             changes["Cmd"] = [_text(word) for word in _arguments.command(said["args"])]
         if said["env"]:
             have = dict(item.partition("=")[::2] for item in config.get("Env") or ())
-            for key, value in _arguments.environment(said["env"]).items():
+            for key, value in _arguments.environment(said["env"]):
                 have.pop(_text(key), None) if value is None else have.update({_text(key): _text(value)})
             changes["Env"] = [f"{key}={value}" for key, value in have.items()]
         if said["cwd"] is not None:
