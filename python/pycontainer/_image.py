@@ -8,6 +8,7 @@ from pycontainer import _image_config as config_of
 from pycontainer import _stored as stored
 from pycontainer._errors import ImageNotFound, StateError
 from pycontainer._host_image import interpreter_directories, interpreter_path, user_site
+from pycontainer._limits import Limits
 from pycontainer._native import core
 from pycontainer._text import TYPE_CHECKING
 from pycontainer._types import Frozen, FrozenMap, host_path, is_sequence, parse_bool, shown
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any, BinaryIO, Literal, Self
 
+    from pycontainer._dockerfile import Dockerfile
     from pycontainer._types import Arg
 
 _SEARCH = tuple(config_of.SEARCH)
+_DEFAULT_LIMITS = Limits()
 
 
 class Image(Frozen):
@@ -205,6 +208,52 @@ class Image(Frozen):
             row = stored.opened(digest)
             made += [cls._of(name, *row[1:]) for name in names or [None]]
         return made
+
+    @classmethod
+    def build(
+        cls,
+        context: Arg | None = None,
+        *,
+        dockerfile: Arg | Dockerfile | None = None,
+        target: str | None = None,
+        tag: str | None = None,
+        args: Mapping[str, str] | None = None,
+        secrets: Mapping[str, bytes | os.PathLike[str]] | None = None,
+        cache: bool = True,
+        network: Literal["none", "host"] = "none",
+        limits: Limits = _DEFAULT_LIMITS,
+        progress: bool | Callable[[Any], object] = False,
+    ) -> Self:
+        """Build an image from a Dockerfile, as `docker build` does, with no daemon.
+
+        Each RUN is a container of its own on the layers before it, without a network unless `network` says otherwise.
+        Stages that do not need each other are built at the same time; those that the target does not need, never.
+        What a step came to is kept in the store under the digest of all that it depends on, for any process.
+
+        Args:
+            context: the directory that COPY and ADD take files from; None is a build without one.
+            dockerfile: a path, or a Dockerfile value; None is `context`/Dockerfile.
+            target: the name or number of the stage that is wanted; None is the last.
+            tag: the image's name in the store; without one it stays there as long as steps of builds are kept.
+            args: values for ARG; one that no ARG names is a warning.
+            secrets: {id: bytes or Path} for RUN --mount=type=secret: in no layer, history or cache.
+            cache: take what was carried out before; False carries every step out, and keeps what it came to.
+            network: of RUN: "none" (loopback only) or "host". An instruction can ask for less, never for more.
+            limits: of each RUN by itself.
+            progress: True writes lines to stderr, a callable gets events, in the calling thread.
+
+        Raises:
+            BuildError: a mistake in the Dockerfile, or a step that failed: with `step`, `line`, and `log`, the last
+                output of a RUN.
+            SetupError, NotSupported: the context or the Dockerfile cannot be read, or is no directory or file.
+            RegistryError, AuthError: a base image could not be pulled.
+            NoSpaceError: the store's file system is full.
+            ValueError, TypeError: an argument is wrong; nothing was done.
+        """
+        given = dict(locals())
+        from pycontainer._build.build import build
+
+        return cls._of(*build(given))
 
     @classmethod
     def prune(

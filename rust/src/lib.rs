@@ -25,6 +25,8 @@ mod _core {
     #[pymodule_export]
     const TEST_SEAMS: bool = crate::py::TEST_SEAMS;
     #[pymodule_export]
+    use crate::py::build::{Held, document_put, layer_directories, step_lock, step_read, step_write, store_hold};
+    #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
     use crate::py::commit::{container_commit, container_export, container_layer};

@@ -1,7 +1,8 @@
-//! What no name needs any more: blobs and unpacked layers, removed when nobody is at work in the store and nobody stands on them.
+//! What no name and no step of a build needs any more: blobs and unpacked layers, removed when nobody is at work in the store and nobody stands on them.
 
 use super::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX};
 use super::digest::Digest;
+use super::steps::{self, Kept};
 use super::store::Store;
 use crate::error::Result;
 use std::collections::HashSet;
@@ -23,6 +24,15 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
     let mut wanted = Wanted::default();
     for root in store.roots()? {
         wanted.add(store, &root, 0);
+    }
+    for kept in steps::roots(store)? {
+        match kept {
+            Kept::Layer(layer, diff_id) => {
+                wanted.blobs.insert(layer.digest);
+                wanted.layers.insert(diff_id.hex().to_string());
+            }
+            Kept::Image(manifest) => wanted.add(store, &manifest, 0),
+        }
     }
     let mut freed = Freed::default();
     for (digest, size) in store.blobs()? {

@@ -16,6 +16,7 @@ pub mod reference;
 mod remove;
 pub mod save;
 pub mod skeleton;
+pub mod steps;
 pub mod store;
 pub mod union;
 pub mod unpacked;

@@ -20,6 +20,16 @@ const CHUNK: usize = 256 << 10;
 pub fn directories(store: &Store, image: &Found, queue: &Queue, check: Check<'_>) -> Result<Vec<PathBuf>> {
     let layers: Vec<(Descriptor, Digest)> =
         image.manifest.layers.iter().cloned().zip(image.config.diff_ids.iter().cloned()).collect();
+    unpacked(store, &layers, queue, check)
+}
+
+/// The same, of layers that no image has yet.
+pub fn unpacked(
+    store: &Store,
+    layers: &[(Descriptor, Digest)],
+    queue: &Queue,
+    check: Check<'_>,
+) -> Result<Vec<PathBuf>> {
     if layers.is_empty() {
         let empty = store.path().join("empty");
         make_private_directory(&empty)?;
@@ -30,7 +40,7 @@ pub fn directories(store: &Store, image: &Found, queue: &Queue, check: Check<'_>
         let total = done[index].fetch_add(more, std::sync::atomic::Ordering::Relaxed) + more;
         queue.put("unpacking", &layers[index].0.digest.to_string(), total, layers[index].0.size);
     };
-    layers::unpack_layers(store, &layers, &progress, check)
+    layers::unpack_layers(store, layers, &progress, check)
 }
 
 /// Whether a container of this user stands on its highest layer.

@@ -118,7 +118,7 @@ impl Store {
     }
 
     /// Writes a small file beside and renames it over: whole or not there, whatever the moment of a crash.
-    pub(super) fn replace(&self, dir: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(in crate::image) fn replace(&self, dir: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {
         let mut ingest = self.ingest(Algorithm::Sha256)?;
         ingest.take(bytes)?;
         ingest.publish(dir, name, RenameFlags::empty())
