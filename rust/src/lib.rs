@@ -41,13 +41,13 @@ mod _core {
     #[pymodule_export]
     use crate::py::foreign::{Foreign, find, keeper_lives, registry_home, registry_place};
     #[pymodule_export]
+    use crate::py::functions::{
+        fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,
+        seccomp_program, set_packaged_keeper, take_notices, unpack_archive, unpack_layer_files,
+    };
+    #[pymodule_export]
     use crate::py::images::{
         image_all, image_collect, image_file, image_find, image_in_use, image_layers, image_load, image_open,
         image_paths, image_save, image_tag, image_untag, image_verify, platform_parse, reference_parse, store_root,
-    };
-    #[pymodule_export]
-    use crate::py::functions::{
-        fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,
-        seccomp_program, set_packaged_keeper, take_notices, unpack_archive,
     };
 }

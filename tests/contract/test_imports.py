@@ -30,7 +30,7 @@ ROOMS = [
     {"_enforced", "_image", "_spaces", "_streams", "_hub"},
     {"_spec"},
     {"_outcome", "_lines", "_stats", "_registry", "_listening"},
-    {"_run", "_beside", "_loop", "_files", "_live"},
+    {"_run", "_beside", "_loop", "_files", "_commit", "_live"},
     {"_process", "_waiting"},
     {"_logs"},
     {"_commands", "_reach", "_elsewhere", "wait"},

@@ -22,11 +22,10 @@ import pytest
 
 import rawtar
 from hostile.attacks import signature
+from hostile.programs import Step, attempt, program, steps
 from hostile.unpacking import Unpack, make_canary, refused
 from pycontainer._errors import LayerError
 from rawtar import CHAR, DIRECTORY, FIFO, FILE, GNU, LINK, SYMLINK, archive, base256, entry, header, pax, record
-
-Step = tuple[bytes, bytes, bytes]  # kind, name, target
 
 
 @pytest.fixture
@@ -39,42 +38,6 @@ def outside(arena: Path) -> Iterator[Path]:
 
 
 # ---- the corpus --------------------------------------------------------------------------------------------------
-
-
-def steps(canary: Path) -> list[Step]:
-    """Links that lead out, round and nowhere, and writes through them."""
-    absolute = os.fsencode(canary)
-    climbing = b"../" * 24 + absolute[1:]
-    targets = [absolute, climbing, b"../../../../canary", b"/proc/self/root" + absolute]
-    targets += [b"a", b"b", b".", b"..", b"/", b"a/..", b""]
-    found = [(SYMLINK, name, target) for name in (b"a", b"b") for target in targets]
-    found += [(SYMLINK, name, absolute) for name in (b"a/directory", b"a/", b".", b"")]
-    sources = [absolute + b"/file", climbing + b"/file", b"../canary/file"]
-    sources += [b"a", b"a/", b"a/file", b"b", b"b/file", b"/a", b".", b""]
-    found += [(LINK, name, source) for name in (b"a", b"b") for source in sources]
-    names = [b"a", b"a/", b"a/.", b"a/directory", b"a//", b"b/../a", b"a/..", b".", b"./", b"", b"/", b".."]
-    found += [(DIRECTORY, name, b"") for name in [*names, absolute, climbing]]
-    names = [b"a", b"a/", b"a/file", b"a/new", b"b", b"b/file", b"a/directory/new", b".", b"", b"/", b".."]
-    names += [b"../canary/file", absolute + b"/file", climbing + b"/new", b"a/../canary/new"]
-    return [*found, *((FILE, name, b"") for name in names)]
-
-
-def program(order: tuple[Step, ...]) -> bytes:
-    parts = []
-    for kind, name, link in order:
-        data = b"evil" if kind == FILE and not name.endswith(b"/") else b""
-        records = [(key, value) for key, value in ((b"path", name), (b"linkpath", link)) if len(value) > 100]
-        parts += [pax(*records)] if records else []
-        parts.append(entry(kind, name[:100], link[:100], data, mode=0o4777))
-    return archive(*parts)
-
-
-def attempt(unpack: Unpack, order: tuple[Step, ...]) -> bool:
-    try:
-        unpack(program(order))
-    except LayerError:
-        return False
-    return True
 
 
 def run_all(unpack: Unpack, outside: Path, programs: Iterator[tuple[Step, ...]]) -> tuple[int, int]:

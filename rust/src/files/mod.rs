@@ -6,7 +6,7 @@ mod session;
 pub mod tree;
 mod whole;
 
-pub use changes::{Change, changes};
+pub use changes::{Change, Own, changes};
 pub use copy::{copy_in, copy_out};
 pub use session::Door;
 pub use whole::{read, write};

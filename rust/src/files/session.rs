@@ -68,8 +68,7 @@ impl<'a> Session<'a> {
         drop(theirs);
         let socket = Ours::new(sys::host::adopt(ours.release()));
         drop(gate);
-        let mut session = 
-            Session { socket, keeper: door.keeper, interrupted: door.interrupted, asked: Instant::now() };
+        let mut session = Session { socket, keeper: door.keeper, interrupted: door.interrupted, asked: Instant::now() };
         let mut said = Vec::new();
         for word in words {
             said.put_u32(word.len() as u32);

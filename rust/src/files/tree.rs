@@ -67,7 +67,7 @@ pub type Ids = Vec<(u32, u32, u32)>;
 /// What is taken.
 pub enum Wanted<'a> {
     /// The writable layer, as changes: without what the engine has made there.
-    Layer { own: &'a [String], uids: Ids, gids: Ids },
+    Layer { own: &'a Own, uids: Ids, gids: Ids },
     /// The whole root, as it is.
     Whole,
 }
@@ -170,6 +170,9 @@ impl Reading<'_, '_> {
             let path = String::from_utf8_lossy(&self.path(name)?).into_owned();
             return Err(Error::Layer(format!("/{path}: a layer has no place for names that begin with .wh.")));
         }
+        if self.is_provided(head.kind, name)? {
+            return if head.kind == entry::FILE { self.content(&[], &[]) } else { Ok(()) };
+        }
         let (kind, link, xattrs) = match head.kind {
             entry::WHITEOUT if as_layer => return self.mark(&[WHITEOUT, name].concat()),
             entry::DIRECTORY => (Kind::Directory, Vec::new(), self.xattrs(extra)?),
@@ -199,6 +202,11 @@ impl Reading<'_, '_> {
             Kind::File => self.file(item),
             _ => self.tell(&item),
         }
+    }
+
+    fn is_provided(&self, kind: u8, name: &[u8]) -> Result<bool> {
+        let Wanted::Layer { own, .. } = self.wanted else { return Ok(false) };
+        Ok(kind != entry::DIRECTORY && own.provides(&[b"/", &*self.path(name)?].concat()))
     }
 
     fn node(&self, head: &EntryHead) -> Result<Kind> {
@@ -243,16 +251,17 @@ impl Reading<'_, '_> {
 
     fn enter(&mut self, item: Item) -> Result<()> {
         let (kind, flags) = self.next.change.unwrap_or((change::ADDED, 0));
-        let path = if item.name == b"." { b"/".to_vec() } else { [b"/", &*item.name].concat() };
+        let path = [b"/", &*item.name].concat();
         let rights = kind == change::ENTERED && flags & changed::RIGHTS != 0;
+        let is_root = self.open.is_empty();
         let (waits, rights) = match self.wanted {
-            Wanted::Layer { .. } if path == b"/" => (true, rights),
-            Wanted::Layer { own, .. } if kind != change::CHANGED && Own(own).leads(&path) => {
-                (true, rights && !Own(own).is(&path))
+            Wanted::Layer { own, .. } if !is_root && kind != change::CHANGED && own.leads(&path) => {
+                (true, rights && !own.is(&path))
             }
-            _ => (false, false),
+            _ => (false, rights),
         };
-        if !waits {
+        // Every image has a root: a layer speaks of it where it is another's or may be entered by others.
+        if !waits && (!is_root || rights || matches!(self.wanted, Wanted::Whole)) {
             self.tell(&item)?;
         }
         self.open.push(Open { item, waits, rights });
@@ -293,14 +302,15 @@ impl Reading<'_, '_> {
         let path = [b"/", &*item.name].concat();
         if let Wanted::Layer { own, .. } = self.wanted
             && added_empty
-            && Own(own).is(&path)
+            && own.is(&path)
         {
-            return self.content(&item, false);
+            return self.content(&item.name, &[]);
         }
         if let Some(inode) = self.next.inode {
             if let Some(first) = self.inodes.get(&inode) {
-                let link = Item { kind: Kind::HardLink, link: first.clone(), size: 0, xattrs: Vec::new(), ..item.clone() };
-                self.content(&item, false)?;
+                let link =
+                    Item { kind: Kind::HardLink, link: first.clone(), size: 0, xattrs: Vec::new(), ..item.clone() };
+                self.content(&item.name, &[])?;
                 return self.tell(&link);
             }
             self.inodes.insert(inode, item.name.clone());
@@ -309,7 +319,8 @@ impl Reading<'_, '_> {
             item.regions = Some(self.regions(item.size)?);
         }
         self.tell(&item)?;
-        self.content(&item, true)
+        let whole = [(0, item.size)];
+        self.content(&item.name, item.regions.as_deref().unwrap_or(&whole))
     }
 
     /// In order, apart from each other and within the file; where it ends with a hole, a last one says where (tar's own convention).
@@ -327,11 +338,9 @@ impl Reading<'_, '_> {
     }
 
     /// The content, of which as much goes on as was announced: what the container cuts off or fills meanwhile is zeros, or left out.
-    fn content(&mut self, item: &Item, told: bool) -> Result<()> {
-        let whole = [(0, item.size)];
-        let regions = if told { item.regions.as_deref().unwrap_or(&whole) } else { &[] };
+    fn content(&mut self, name: &[u8], regions: &[(u64, u64)]) -> Result<()> {
         let mut fill = Fill { regions, at: 0, taker: &mut *self.taker };
-        let (step, path) = (self.step, [b"/", &*item.name].concat());
+        let (step, path) = (self.step, [b"/", name].concat());
         let cut = |errno| broken(step, &path, errno);
         let mut at = 0u64;
         loop {

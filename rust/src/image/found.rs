@@ -123,7 +123,9 @@ fn rank(offered: &Platform, wanted: &Platform) -> Option<u32> {
 pub fn parse_platform(text: &str) -> Result<Platform> {
     let bad = || Error::Value(format!("platform {:?} is not os/architecture or os/architecture/variant", cut(text)));
     let parts: Vec<&str> = text.split('/').collect();
-    let word = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    let word = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    };
     if !parts.iter().all(word) {
         return Err(bad());
     }

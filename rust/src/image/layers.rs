@@ -3,6 +3,7 @@
 //! A layer is unpacked by itself, whatever lies below it, so that all images share it: whiteouts are made as an overlay reads them, and a
 //! hard link to a file of a lower layer is an error.
 
+mod files;
 mod pipe;
 mod stream;
 #[cfg(test)]
@@ -20,6 +21,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
+
+pub use files::unpack_files;
 
 /// Between two questions whether to go on.
 const PACE: Duration = Duration::from_millis(20);

@@ -97,15 +97,21 @@ impl Archive {
     }
 
     fn load(&self, store: &Store) -> Result<Vec<Loaded>> {
+        // Where it is both, the OCI half has the manifests themselves, and with them their digests.
+        let whole = self
+            .file("index.json")
+            .map(|index| read_blob(store, index, MANIFEST_MAX).and_then(|bytes| of_index(store, &bytes)));
+        if let Some(Ok(loaded)) = &whole
+            && loaded.iter().any(|one| !one.references.is_empty())
+        {
+            return Ok(loaded.clone());
+        }
         if self.file("manifest.json").is_some() {
             return self.docker(store);
         }
-        let index = self.file("index.json").ok_or_else(|| {
-            Error::Image("it has neither a manifest.json (docker save) nor an index.json (OCI): Image.from_archive takes the tar of a root file system".into())
-        })?;
-        let bytes = read_blob(store, index, MANIFEST_MAX)?;
-        let loaded = of_index(store, &bytes)?;
-        Ok(loaded)
+        whole.unwrap_or_else(|| {
+            Err(Error::Image("it has neither a manifest.json (docker save) nor an index.json (OCI): Image.from_archive takes the tar of a root file system".into()))
+        })
     }
 
     /// Also by way of links, which older dockers wrote for layers of the same content.
@@ -134,7 +140,8 @@ impl Archive {
         items
             .into_iter()
             .map(|item| {
-                let lacks = |name: &str| Error::Image(format!("its manifest.json names {:?}, which it lacks", cut(name)));
+                let lacks =
+                    |name: &str| Error::Image(format!("its manifest.json names {:?}, which it lacks", cut(name)));
                 let config = self.file(&item.config).ok_or_else(|| lacks(&item.config))?;
                 let layers = item.layers.unwrap_or_default();
                 let layers = layers.iter().map(|name| self.file(name).ok_or_else(|| lacks(name)));
@@ -214,7 +221,9 @@ fn assemble(store: &Store, config: &(Digest, u64), layers: &[&(Digest, u64)]) ->
     }
     let described: Vec<Value> = layers
         .iter()
-        .map(|(digest, size)| Ok(json!({"mediaType": sort_of(store, digest)?, "digest": digest.to_string(), "size": size})))
+        .map(|(digest, size)| {
+            Ok(json!({"mediaType": sort_of(store, digest)?, "digest": digest.to_string(), "size": size}))
+        })
         .collect::<Result<_>>()?;
     let manifest = json!({
         "schemaVersion": 2,
@@ -272,7 +281,8 @@ fn check_whole(store: &Store, descriptor: &Descriptor) -> Result<()> {
     let bytes = bytes.ok_or_else(|| Error::Image(format!("its index names {}, which it lacks", descriptor.digest)))?;
     match descriptor::document(&bytes, &descriptor.media_type)? {
         Document::Index(manifests) => {
-            let there = manifests.iter().filter(|one| store.blob(&one.digest, Some(one.size)).is_ok_and(|blob| blob.is_some()));
+            let there =
+                manifests.iter().filter(|one| store.blob(&one.digest, Some(one.size)).is_ok_and(|blob| blob.is_some()));
             let mut any = false;
             for one in there {
                 check_whole(store, one)?;
@@ -310,7 +320,9 @@ impl Layout {
         match rustix::fs::openat2(&self.dir, name, flags, Mode::empty(), resolve) {
             Ok(fd) => {
                 let file = File::from(fd);
-                let seen = file.metadata().map_err(|error| Error::setup("look at a blob", error.raw_os_error().unwrap_or(5)))?;
+                let seen = file
+                    .metadata()
+                    .map_err(|error| Error::setup("look at a blob", error.raw_os_error().unwrap_or(5)))?;
                 seen.is_file().then_some(Some(file)).ok_or_else(|| Error::Image(format!("{name} is no file")))
             }
             Err(rustix::io::Errno::NOENT) => Ok(None),
@@ -385,7 +397,9 @@ impl Layout {
             if check() {
                 return Err(interrupted());
             }
-            let n = file.read(&mut buffer).map_err(|error| Error::setup("read a blob", error.raw_os_error().unwrap_or(5)))?;
+            let n = file
+                .read(&mut buffer)
+                .map_err(|error| Error::setup("read a blob", error.raw_os_error().unwrap_or(5)))?;
             if n == 0 {
                 break;
             }
@@ -397,7 +411,10 @@ impl Layout {
             }
         }
         if blob.size() != descriptor.size {
-            return Err(Error::DigestMismatch(format!("{digest} has not the {} bytes that were promised", descriptor.size)));
+            return Err(Error::DigestMismatch(format!(
+                "{digest} has not the {} bytes that were promised",
+                descriptor.size
+            )));
         }
         blob.commit(Some(digest)).map(|_| true)
     }

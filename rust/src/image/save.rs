@@ -18,7 +18,14 @@ const BLOCK: u64 = 512;
 const CHUNK: usize = 256 << 10;
 
 /// Written beside and renamed: `path` is whole, or what it was.
-pub fn save(store: &Store, image: &Found, name: Option<&Reference>, path: &Path, docker: bool, check: Check<'_>) -> Result<()> {
+pub fn save(
+    store: &Store,
+    image: &Found,
+    name: Option<&Reference>,
+    path: &Path,
+    docker: bool,
+    check: Check<'_>,
+) -> Result<()> {
     let fail = |error: std::io::Error| write_error(path, &error);
     let beside = beside(path)?;
     let file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&beside).map_err(fail)?;
@@ -112,7 +119,8 @@ fn index(image: &Found, name: Option<&Reference>) -> serde_json::Value {
 }
 
 fn manifest(image: &Found, name: Option<&Reference>) -> serde_json::Value {
-    let tags: Vec<String> = name.filter(|name| name.tag.is_some() && name.digest.is_none()).map(Reference::familiar).into_iter().collect();
+    let tags: Vec<String> =
+        name.filter(|name| name.tag.is_some() && name.digest.is_none()).map(Reference::familiar).into_iter().collect();
     let layers: Vec<String> = image.manifest.layers.iter().map(|layer| place(&layer.digest)).collect();
     json!([{"Config": place(&image.manifest.config.digest), "RepoTags": tags, "Layers": layers}])
 }

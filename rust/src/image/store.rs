@@ -10,8 +10,8 @@ mod tests;
 
 use super::unpacked::{LAYERS, Unpacked};
 use crate::error::{Error, Result};
-use crate::runtime::make_private_directory;
 use crate::gate::Ours;
+use crate::runtime::make_private_directory;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

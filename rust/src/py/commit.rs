@@ -2,8 +2,9 @@
 
 use super::container::Container;
 use super::errors::raise;
-use super::files::with_door;
+use super::files::{own, with_door};
 use crate::error::{Error, Result};
+use crate::files::Own;
 use crate::files::tree::{Ids, Wanted};
 use crate::image::commit::{self, Layer, Made};
 use crate::image::compose::Step;
@@ -30,7 +31,7 @@ fn step(created: i64, created_by: String, comment: String, changes: &str) -> Res
 
 /// What is taken of a container: its layer where there is something below it in the image, else all of it.
 struct Taking {
-    own: Vec<String>,
+    own: Own,
     uids: Ids,
     gids: Ids,
     whole: bool,
@@ -41,8 +42,7 @@ impl Taking {
         let handle = &container.handle;
         let ids = handle.ids()?;
         let lines = |lines: &[Line]| lines.iter().map(|line| (line.inside, line.outside, line.count)).collect();
-        let spec = handle.spec();
-        let own = spec.wanted().made_by_us(matches!(spec.root, Root::Host { .. }));
+        let own = own(container);
         Ok(Taking { own, uids: lines(&ids.uid), gids: lines(&ids.gid), whole })
     }
 
@@ -123,11 +123,6 @@ pub fn container_commit(
 /// The whole root as a tar at this path.
 #[pyfunction]
 #[pyo3(signature = (container, path, latest=None))]
-pub fn container_export(
-    py: Python<'_>,
-    container: &Container,
-    path: PathBuf,
-    latest: Option<i64>,
-) -> PyResult<()> {
+pub fn container_export(py: Python<'_>, container: &Container, path: PathBuf, latest: Option<i64>) -> PyResult<()> {
     with_door(py, container, |door| commit::export(door, &path, latest))
 }

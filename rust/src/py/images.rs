@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::image::descriptor::Platform;
 use crate::image::digest::Digest;
 use crate::image::found::{self, Found};
-use crate::image::reference::Reference;
 use crate::image::progress::Queue;
+use crate::image::reference::Reference;
 use crate::image::store::Store;
 use crate::image::{garbage, load, locks, save, union, whole};
 use crate::runtime;
@@ -125,12 +125,7 @@ pub fn image_collect(py: Python<'_>, store: PathBuf) -> PyResult<Option<(u64, u6
 /// The directories of its layers, the lowest first, unpacked now where they were not.
 #[pyfunction]
 #[pyo3(signature = (store, digest, events=None))]
-pub fn image_layers(
-    py: Python<'_>,
-    store: PathBuf,
-    digest: &str,
-    events: Option<Py<PyAny>>,
-) -> PyResult<Vec<PathBuf>> {
+pub fn image_layers(py: Python<'_>, store: PathBuf, digest: &str, events: Option<Py<PyAny>>) -> PyResult<Vec<PathBuf>> {
     let queue = Queue::default();
     watched(py, events, &queue, |check| {
         let store = Store::open(&store)?;

@@ -1,8 +1,8 @@
 //! Progress of long work on images: a queue that threads without the interpreter fill, and that the calling thread hands to Python.
 
 use super::functions::interruptible_by;
-use crate::image::progress::{Event, Queue};
 use crate::error::Result;
+use crate::image::progress::{Event, Queue};
 use pyo3::prelude::*;
 
 /// `events`: called as `events(state, what, done, total)`, in the calling thread, while the work goes on and once after it.
