@@ -52,7 +52,7 @@ def arena(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Memory with a store in it, so that hard links from the store to the canary beside it would be possible."""
     memory = Path("/dev/shm")
     path = Path(tempfile.mkdtemp(prefix="pycontainer-arena-", dir=memory if os.access(memory, os.W_OK) else None))
-    monkeypatch.setenv("PYCONTAINER_STORE", str(path / "store"))
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(path / "store"))
     yield path
     subprocess.run(["rm", "-rf", str(path)], check=True)
 

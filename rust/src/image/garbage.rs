@@ -2,6 +2,7 @@
 
 use super::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX};
 use super::digest::Digest;
+use super::found;
 use super::steps::{self, Kept};
 use super::store::Store;
 use crate::error::Result;
@@ -24,6 +25,9 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
     let mut wanted = Wanted::default();
     for root in store.roots()? {
         wanted.add(store, &root, 0);
+        // The document alone: what else it names was never fetched.
+        let index = root.annotations.get(found::CHOSEN_FROM).and_then(|text| Digest::parse(text).ok());
+        wanted.blobs.extend(index);
     }
     for kept in steps::roots(store)? {
         match kept {

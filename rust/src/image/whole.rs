@@ -11,6 +11,7 @@ use super::store::Store;
 use super::{descriptor, used};
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -35,6 +36,10 @@ pub fn unpacked(
         make_private_directory(&empty)?;
         return Ok(vec![empty]);
     }
+    // A layer that comes twice is all there in its higher place, and an overlay takes no directory twice (ELOOP).
+    let mut higher = HashSet::new();
+    let mut layers: Vec<_> = layers.into_iter().rev().filter(|(_, id)| higher.insert(id.clone())).collect();
+    layers.reverse();
     let done: Vec<_> = layers.iter().map(|_| std::sync::atomic::AtomicU64::new(0)).collect();
     let progress = |index: usize, more: u64| {
         let total = done[index].fetch_add(more, std::sync::atomic::Ordering::Relaxed) + more;
