@@ -38,14 +38,14 @@ pub fn unpacked(
     }
     // A layer that comes twice is all there in its higher place, and an overlay takes no directory twice (ELOOP).
     let mut higher = HashSet::new();
-    let mut layers: Vec<_> = layers.into_iter().rev().filter(|(_, id)| higher.insert(id.clone())).collect();
+    let mut layers: Vec<_> = layers.iter().rev().filter(|(_, id)| higher.insert(id.clone())).cloned().collect();
     layers.reverse();
     let done: Vec<_> = layers.iter().map(|_| std::sync::atomic::AtomicU64::new(0)).collect();
     let progress = |index: usize, more: u64| {
         let total = done[index].fetch_add(more, std::sync::atomic::Ordering::Relaxed) + more;
         queue.put("unpacking", &layers[index].0.digest.to_string(), total, layers[index].0.size);
     };
-    layers::unpack_layers(store, layers, &progress, check)
+    layers::unpack_layers(store, &layers, &progress, check)
 }
 
 /// Whether a container of this user stands on its highest layer.
