@@ -4,6 +4,7 @@ pub mod child;
 pub mod commit;
 pub mod container;
 pub mod control;
+pub mod copies;
 pub mod doctor;
 pub mod errors;
 pub mod files;
