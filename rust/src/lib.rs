@@ -36,6 +36,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::control::{container_freeze, container_oom, container_pressure, container_stats, container_update};
     #[pymodule_export]
+    use crate::py::copies::{Tree, layer_copy, layer_directory};
+    #[pymodule_export]
     use crate::py::doctor::{causes_, disk_bound, probe_host};
     #[pymodule_export]
     use crate::py::files::{copy_in, copy_out, diff, read_bytes, write_bytes};

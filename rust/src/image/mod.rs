@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod commit;
 pub mod compose;
+pub mod copying;
 pub mod descriptor;
 pub mod digest;
 pub mod found;
@@ -10,6 +11,7 @@ pub mod garbage;
 pub mod layers;
 pub mod load;
 pub mod locks;
+mod packed;
 mod partial;
 pub mod progress;
 pub mod reference;

@@ -5,6 +5,7 @@ pub mod build;
 pub mod commit;
 pub mod container;
 pub mod control;
+pub mod copies;
 pub mod doctor;
 pub mod errors;
 pub mod files;
