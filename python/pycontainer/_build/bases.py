@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycontainer._build.draft import Draft
+from pycontainer._build.draft import Draft, Layer
 from pycontainer._build.expand import at_word
 from pycontainer._build.source import Mistake, failure, quoted
 from pycontainer._errors import AuthError, ImageError, ImageNotFound, InvalidReference, RegistryError
@@ -66,6 +66,11 @@ class Bases:
     def image(self, reference: str) -> Image:
         """One that was found."""
         return next(image for (known, _), image in self._images.items() if known == reference)
+
+    def layers(self, reference: str) -> list[Layer]:
+        """The layers of one that was found."""
+        image = self.image(reference)
+        return Draft.of_image(document(image._manifest), document(image._config)).layers
 
     def draft(self, stage: Stage) -> Draft:
         """What a stage begins with that is FROM an image, or from scratch."""

@@ -5,19 +5,17 @@ Names in it are looked up beneath it: a link leads where it would lead if the co
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 
 from pycontainer._build.ignore import SIZE_MAX as IGNORE_MAX, IgnoreFile, ignore_names
+from pycontainer._build.files import Files
 from pycontainer._build.source import clean
 from pycontainer._errors import NotSupported, SetupError
-from pycontainer._text import TYPE_CHECKING, shown
+from pycontainer._native import core
+from pycontainer._text import shown
 from pycontainer._types import host_path
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 DOCKERFILE_MAX = 4 << 20
 _LINKS_MAX = 40
@@ -49,6 +47,7 @@ class Context:
                 raise
             raise SetupError(error.errno or 5, error.strerror, text, step="use the context") from None
         self.ignore = IgnoreFile()
+        self._files: Files | None = None
 
     def read_ignore(self, dockerfile: str | None) -> None:
         """Read what is left out: of a file beside the Dockerfile, or of the root's.
@@ -109,6 +108,12 @@ class Context:
             waiting += reversed(target.split("/"))
         return os.path.join(self.root, *found)
 
+    def files(self) -> Files:
+        """Return what can be taken of it."""
+        if self._files is None:
+            self._files = Files(core().Tree.context(self.root), self.ignore)
+        return self._files
+
     def relative(self, path: str) -> str:
         """A path that find() gave, as .dockerignore names it."""
         return "" if path == self.root else path[len(self.root) + 1 :]
@@ -133,71 +138,3 @@ def read_file(path: str, most: int) -> bytes:
     if len(content) > most:
         raise SetupError(27, f"it has more than {most} bytes", path, step="read")
     return content
-
-
-class Tree:
-    """What a bind mount takes of a context: a directory or a file, without what is left out.
-
-    Attributes:
-        path: of this machine.
-        is_directory: whether it is one.
-        whole: nothing of it is left out.
-        digest: of names, kinds, modes and contents; no times and no owners.
-    """
-
-    def __init__(self, context: Context, path: str, check: Callable[[], None]) -> None:
-        """Look at all of it."""
-        self.path, self._context, self.whole = path, context, True
-        self.is_directory = os.path.isdir(path)
-        hash_ = hashlib.sha256()
-        for name, seen in self.entries():
-            check()
-            kind = stat.S_IFMT(seen.st_mode)
-            place = os.path.join(path, name) if name else path
-            hash_.update(f"{name}\0{kind:o} {stat.S_IMODE(seen.st_mode):o}\0".encode("utf-8", "surrogateescape"))
-            if stat.S_ISREG(kind):
-                hash_.update(_digest_of(place))
-            elif stat.S_ISLNK(kind):
-                hash_.update(os.fsencode(os.readlink(place)) + b"\0")
-        self.digest = hash_.hexdigest()
-
-    def entries(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield (path below, what it is), in order, each directory before what is in it."""
-        ignore = self._context.ignore
-        base = self._context.relative(self.path)
-        waiting = [""]
-        while waiting:
-            name = waiting.pop()
-            place = os.path.join(self.path, name) if name else self.path
-            seen = os.lstat(place)
-            said = "/".join(filter(None, (base, name)))
-            is_directory = stat.S_ISDIR(seen.st_mode)
-            if said and ignore.excludes(said) and (not is_directory or ignore.prunes(said)):
-                self.whole = False
-                continue
-            yield name, seen
-            if is_directory:
-                waiting += ("/".join(filter(None, (name, one))) for one in sorted(os.listdir(place), reverse=True))
-
-    def copy_to(self, place: str) -> None:
-        """Copy it to a path that is not there."""
-        import shutil
-
-        for name, seen in self.entries():
-            source, target = (os.path.join(path, name) if name else path for path in (self.path, place))
-            if stat.S_ISDIR(seen.st_mode):
-                os.makedirs(target, exist_ok=True)
-                os.chmod(target, stat.S_IMODE(seen.st_mode) | 0o700)
-            elif stat.S_ISLNK(seen.st_mode):
-                os.symlink(os.readlink(source), target)
-            elif stat.S_ISREG(seen.st_mode):
-                fd = os.open(source, _FILE)
-                with os.fdopen(fd, "rb") as file, open(target, "xb") as copy:
-                    shutil.copyfileobj(file, copy)
-                os.chmod(target, stat.S_IMODE(seen.st_mode))
-
-
-def _digest_of(path: str) -> bytes:
-    fd = os.open(path, _FILE)
-    with os.fdopen(fd, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

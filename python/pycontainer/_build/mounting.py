@@ -7,7 +7,6 @@ from contextlib import ExitStack
 
 from pycontainer._build import scratch
 from pycontainer._build.commands import join_workdir
-from pycontainer._build.context import Tree
 from pycontainer._build.instructions import Mount as Written, MountKind
 from pycontainer._build.source import Mistake, quoted
 from pycontainer._container import Container
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainer._build.context import Context
+    from pycontainer._build.files import Taken
     from pycontainer._image import Image
 
     Secret = bytes | os.PathLike[str]
@@ -56,7 +56,7 @@ class Mounts:
         self._written, self._workdir, self._context = written, workdir, context
         self._secrets, self._check = secrets, check
         self._origins = {id(mount): origin(mount.from_) for mount in written if mount.from_}
-        self._trees = {id(mount): self._tree(mount) for mount in written if _is_of_context(mount)}
+        self._taken = {id(mount): self._take(mount) for mount in written if _is_of_context(mount)}
         for mount in written:
             self._refuse(mount)
 
@@ -68,16 +68,14 @@ class Mounts:
         if mount.kind is MountKind.SECRET and mount.required and mount.id not in self._secrets:
             raise Mistake(f"the build was not given the secret {quoted(mount.id or '')}", mount.text, "see secrets=")
 
-    def _tree(self, mount: Written) -> Tree:
+    def _take(self, mount: Written) -> Taken:
         if self._context is None:
             raise Mistake("there is no context that it could be of", mount.text, "give context= a directory")
         found = self._context.find(mount.source or "")
-        if found is None:
+        path = "" if found is None else self._context.relative(found)
+        if found is None or self._context.files().kind(path) is None:
             raise Mistake(f"the context has no {quoted(mount.source or '')}", mount.text)
-        said = self._context.relative(found)
-        if said and self._context.ignore.excludes(said) and self._context.ignore.prunes(said):
-            raise Mistake(f"the context has no {quoted(mount.source or '')}: .dockerignore leaves it out", mount.text)
-        return Tree(self._context, found, self._check)
+        return self._context.files().whole(path)
 
     def facts(self) -> list[Any]:
         """What the step depends on: contents of what is bound, and what the others say. No secret is among it."""
@@ -86,8 +84,11 @@ class Mounts:
             said: list[Any] = [str(mount.kind), self._target(mount), mount.read_only]
             if mount.kind is MountKind.BIND:
                 origin = self._origins.get(id(mount))
-                tree = self._trees.get(id(mount))
-                said += [mount.source, tree.digest if tree else origin[1] if origin else None]
+                taken = self._taken.get(id(mount))
+                if taken is not None and self._context is not None:
+                    said += [self._context.files().digest([taken])]
+                else:
+                    said += [mount.source, origin[1] if origin else None]
             elif mount.kind is MountKind.CACHE:
                 said += [mount.id]
             elif mount.kind is MountKind.SECRET:
@@ -146,12 +147,9 @@ class Mounts:
         return Mount._make("cache", target, path)
 
     def _bind(self, mount: Written, target: str, place: scratch.Scratch) -> Mount:
-        tree = self._trees.get(id(mount))
-        if tree is not None:
-            path, is_directory = tree.path, tree.is_directory
-            if not tree.whole:
-                path = os.path.join(place.directory(), "context")
-                tree.copy_to(path)
+        taken = self._taken.get(id(mount))
+        if taken is not None and self._context is not None:
+            path, is_directory = self._of_context(self._context, taken, place)
         else:
             path, is_directory = self._of_image(mount, place)
         if mount.read_only:
@@ -161,6 +159,17 @@ class Mounts:
         with open(path, "rb") as file:
             copy = place.file(file.read(), os.stat(path).st_mode & 0o777)
         return Mount.bind(copy, target, owner=os.geteuid())
+
+    @staticmethod
+    def _of_context(context: Context, taken: Taken, place: scratch.Scratch) -> tuple[str, bool]:
+        """The place itself, or a copy of what is not left out."""
+        name, kept = taken
+        path = os.path.join(context.root, os.fsdecode(name)) if name else context.root
+        if kept is not None:
+            copy = os.path.join(place.directory(), "context")
+            scratch.copy_tree(path, copy, [os.fsdecode(one) for one in kept])
+            return copy, True
+        return path, os.path.isdir(path)
 
     def _of_image(self, mount: Written, place: scratch.Scratch) -> tuple[str, bool]:
         """A copy of what is at the source, as a container of that image would see it: links never lead out."""

@@ -89,6 +89,31 @@ def _write(path: str, content: bytes, mode: int) -> str:
     return path
 
 
+def copy_tree(source: str, target: str, names: list[str]) -> None:
+    """Copy these of what is in a directory, each directory before what is in it; modes and times, no owners."""
+    os.mkdir(target, 0o700)
+    made = [(source, target)]
+    for name in names:
+        one, copy = os.path.join(source, name), os.path.join(target, name)
+        seen = os.lstat(one)
+        if stat.S_ISDIR(seen.st_mode):
+            os.makedirs(copy, exist_ok=True)
+            made.append((one, copy))
+        elif stat.S_ISLNK(seen.st_mode):
+            os.symlink(os.readlink(one), copy)
+        elif stat.S_ISREG(seen.st_mode):
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            fd = os.open(one, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(fd, "rb") as file, open(copy, "xb") as out:
+                shutil.copyfileobj(file, out)
+            os.utime(copy, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
+            os.chmod(copy, stat.S_IMODE(seen.st_mode))
+    for one, copy in reversed(made):
+        seen = os.stat(one)
+        os.chmod(copy, stat.S_IMODE(seen.st_mode) | 0o700)
+        os.utime(copy, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
+
+
 def sweep(parent: str, prefix: str) -> None:
     """Remove what nobody has locked: whoever made it has died."""
     for entry in os.scandir(parent):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from pycontainer._build import cache, instructions as made
 from pycontainer._build.commands import join_workdir, run_command
+from pycontainer._build.copies import Copying, files_of, make_directory
 from pycontainer._build.draft import Draft, Layer
 from pycontainer._build.events import event
 from pycontainer._build.expand import at_word
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainer._build.build import Build
+    from pycontainer._build.files import Files
     from pycontainer._build.instructions import Instruction
     from pycontainer._build.scope import Scope
     from pycontainer._build.stages import Stage
@@ -191,13 +193,33 @@ class StageBuild:
         return failure(self._build.plan.document.file, place, what, run.original, failed.log)
 
     def _copy(self, copy: made.Copy | made.Add) -> None:
-        raise Mistake(f"{copy.keyword} is not built yet", copy.destination)
+        request = self._build.request
+        copying = Copying(copy, self.draft, self._sources(copy), network=request.network == "host")
+        try:
+            key = cache.key_of("COPY", **copying.facts(), epoch=request.epoch)
+            self._layered(key, created_by(copy, ()), lambda: copying.make(request.epoch))
+        finally:
+            copying.close()
+
+    def _sources(self, copy: made.Copy | made.Add) -> Files | None:
+        """What the sources are of; None where there is no context."""
+        if isinstance(copy, made.Copy) and copy.from_:
+            origin = self._build.plan.origin(self.stage.index, copy.from_)
+            if isinstance(origin, int):
+                return files_of(self._build.wait_for(origin).draft.layers)
+            return files_of(self._build.bases.layers(origin) if origin is not None else [])
+        context = self._build.request.context
+        return None if context is None else context.files()
 
     def _workdir(self, workdir: made.Workdir) -> None:
-        path = join_workdir(self.draft.workdir, workdir.path)
-        self.draft.config["WorkingDir"] = path
-        self.draft.record(created_by(workdir, (), workdir=path))
-        self._say("done", "")
+        draft, epoch = self.draft, self._build.request.epoch
+        path = join_workdir(draft.workdir, workdir.path)
+        draft.config["WorkingDir"] = path
+        says = created_by(workdir, (), workdir=path)
+        key = cache.key_of(
+            "WORKDIR", below=draft.diff_ids, path=path, user=draft.config.get("User", ""), epoch=epoch
+        )  # fmt: skip
+        self._layered(key, says, lambda: make_directory(draft, path, epoch))
 
     def _image(self, name: Any) -> tuple[Image, list[str]] | None:
         """The files of what from= names, and what identifies them; None for nothing."""
@@ -220,13 +242,10 @@ class StageBuild:
                     found = cache.read(key)
                     if found is None:
                         return self._fresh(key, says, make)
-            self.draft.record(says, *self._timed(found))
+            self.draft.record(says, *found)
             self._say("cached", "")
             return None
         return self._fresh(key, says, make)
-
-    def _timed(self, found: tuple[Layer | None, str]) -> tuple[Layer | None, str]:
-        return found
 
     def _fresh(self, key: str, says: str, make: Callable[[], Layer | None]) -> None:
         layer = make()
