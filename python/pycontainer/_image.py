@@ -251,9 +251,16 @@ class Image(Frozen):
             ValueError, TypeError: an argument is wrong; nothing was done.
         """
         given = dict(locals())
-        from pycontainer._build.build import build
+        return cls._of(*_builder().build(given))
 
-        return cls._of(*build(given))
+    @classmethod
+    def _build(cls, handle: Any, context: Arg | None = None, **options: Any) -> Self:
+        """Build, by whom another thread can end."""
+        function: Any = cls.build
+        unsaid: dict[str, Any] = function.__func__.__kwdefaults__
+        if unknown := options.keys() - unsaid.keys():
+            raise TypeError(f"build() has no argument {shown(min(unknown))}")
+        return cls._of(*_builder().build({**unsaid, **options, "context": context}, handle))
 
     @classmethod
     def prune(
@@ -410,6 +417,11 @@ class Image(Frozen):
             words = [repr(list(more))] if more else []
             return f"Image.host({', '.join(words + ['writable=True'] * self._writable)})"
         return f"Image.from_directory({self._directory!r})"
+
+
+def _builder() -> Any:
+    """What starts containers stands above what they are started from: the one import that goes up, at its first use."""
+    return __import__("pycontainer._build.build", fromlist=("build",))
 
 
 _NOT_STORED = {"reference": None, "digest": None, "_manifest": b"", "_config": b"", "_size": 0}

@@ -10,6 +10,7 @@ import asyncio
 import os
 
 from pycontainer import _commands, _container, _events, _outcome, _waiting, _waiting_loop
+from pycontainer._aio_build import build
 from pycontainer._aio_control import Control
 from pycontainer._aio_events import events
 from pycontainer._aio_process import ExecProcess, Process, seconds_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pycontainer._types import Arg
     from pycontainer._waiting import Condition
 
-__all__ = ["Container", "Process", "events", "run"]
+__all__ = ["Container", "Process", "build", "events", "run"]
 
 
 class Container(Control, Process):

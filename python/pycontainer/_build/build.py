@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 
 from pycontainer import _stored as stored
 from pycontainer._build import cache
@@ -31,18 +32,47 @@ _AT_ONCE = 16
 _WAITING = 4096  # events that nobody has taken yet: who makes more waits
 
 
-def build(given: Mapping[str, Any]) -> tuple[Any, ...]:
+class Handle:
+    """By which another thread ends a build: it raises Cancelled then."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self.build: Build | None = None
+
+    def cancel(self) -> None:
+        """End it soon."""
+        self.over = True
+        if self.build is not None:
+            self.build.wake()
+
+    def watched(self, progress: Callable[[Any], object] | None) -> Callable[[Any], object]:
+        """Return what is called with events, and ends pulls too."""
+
+        def tell(event: Any) -> None:
+            if self.over:
+                raise Cancelled
+            if progress is not None:
+                progress(event)
+
+        return tell
+
+
+def build(given: Mapping[str, Any], handle: Handle | None = None) -> tuple[Any, ...]:
     """Build an image; its row in the store. `given`: the arguments of Image.build."""
     request = Request(given)
     with told(given["progress"]) as progress:
         held = core().store_hold(stored.store())
         try:
-            return _build(request, progress)
+            if handle is not None:
+                progress = handle.watched(progress)
+            return _build(request, progress, handle)
         finally:
             held.release()
 
 
-def _build(request: Request, progress: Callable[[Any], object] | None) -> tuple[Any, ...]:
+def _build(
+    request: Request, progress: Callable[[Any], object] | None, handle: Handle | None
+) -> tuple[Any, ...]:
     platform = core().platform_parse(None)
     plan = make_plan(request.document, target=request.target, build_args=request.args, build_platform=platform)
     if progress is not None:
@@ -50,7 +80,10 @@ def _build(request: Request, progress: Callable[[Any], object] | None) -> tuple[
             progress(event("warning", text, line=line))
     bases = Bases(platform, progress)
     plan = bases.gather(plan)
-    draft = Build(request, plan, bases, platform, progress).run().draft
+    work = Build(request, plan, bases, platform, progress)
+    if handle is not None:
+        handle.build = work
+    draft = work.run().draft
     config, manifest = draft.documents()
     store = stored.store()
     core().document_put(store, config)
@@ -117,6 +150,11 @@ class Build:
                 return self._events.put(what, timeout=0.1)
             except queue.Full:
                 continue
+
+    def wake(self) -> None:
+        """Let the thread that called look up, from any other."""
+        with suppress(queue.Full):  # it has enough to look at
+            self._events.put_nowait(None)
 
     # The thread that called.
 
