@@ -103,7 +103,11 @@ impl Unpacked {
         let names = self.names();
         let digests: BTreeSet<&str> = names.iter().filter_map(|name| leftover_of(name)).collect();
         for digest in digests {
-            let other = if held.is_some_and(|held| held.is_of(digest)) { None } else { Some(locks::try_lock(self.dir.as_fd(), digest)) };
+            let other = if held.is_some_and(|held| held.is_of(digest)) {
+                None
+            } else {
+                Some(locks::try_lock(self.dir.as_fd(), digest))
+            };
             if matches!(other, Some(Err(_) | Ok(None))) {
                 continue;
             }
