@@ -65,7 +65,7 @@ def content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def check(members: list[tarfile.TarInfo]) -> None:
-    """No name of the layer leads out or through another entry's link: whoever unpacks it, in whatever way, stays inside."""
+    """No name of the layer leads out or through another entry: whoever unpacks it, in whatever way, stays inside."""
     links = {member.name for member in members if not member.isdir()}
     for member in members:
         parts = member.name.split("/")

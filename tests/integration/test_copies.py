@@ -1,4 +1,4 @@
-"""Layers of COPY, ADD and WORKDIR: where things go, whose they are, what is refused; the same input is the same layer."""
+"""COPY, ADD and WORKDIR: where things go, whose they are, what is refused; the same layer from the same input."""
 
 from __future__ import annotations
 
