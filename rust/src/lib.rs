@@ -8,6 +8,7 @@ pub mod image;
 pub mod locked;
 pub mod mount;
 mod py;
+pub mod registry;
 pub mod removal;
 pub mod runtime;
 pub mod security;
@@ -24,6 +25,8 @@ mod _core {
     /// Built with test-only switches (feature `test-seams`).
     #[pymodule_export]
     const TEST_SEAMS: bool = crate::py::TEST_SEAMS;
+    #[pymodule_export]
+    use crate::py::build::{Held, document_put, layer_directories, step_lock, step_read, step_write, store_hold};
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
@@ -50,4 +53,6 @@ mod _core {
         image_all, image_collect, image_file, image_find, image_in_use, image_layers, image_load, image_open,
         image_paths, image_save, image_tag, image_untag, image_verify, platform_parse, reference_parse, store_root,
     };
+    #[pymodule_export]
+    use crate::py::registry::{image_pull, image_push, registry_catalog, registry_tags};
 }

@@ -1,5 +1,6 @@
 //! THE ONLY room that names pyo3: arguments in, frozen objects and exceptions out.
 
+pub mod build;
 pub mod child;
 pub mod commit;
 pub mod container;
@@ -12,6 +13,7 @@ pub mod foreign;
 pub mod functions;
 pub mod images;
 pub mod progress;
+pub mod registry;
 mod shared;
 pub mod spec;
 
