@@ -6,6 +6,7 @@ import bz2
 import io
 import lzma
 import os
+import resource
 import socket
 import stat
 import tarfile
@@ -491,6 +492,21 @@ def test_an_archive_of_a_descriptor_and_sparse_files(room: Room) -> None:
     assert (found["x"].mode, found["x"].mtime, found["x"].size) == (0o600, 5, len(raw.getvalue()))
 
 
+def test_more_directories_than_descriptors(room: Room) -> None:
+    """What waits to be listed holds none open."""
+    for number in range(150):
+        (room.base / f"d{number}/sub").mkdir(parents=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 30, hard))
+    try:
+        below = room.below()
+        assert len(below.paths(b"")) == len(_core.image_paths([str(room.base)])) == 300
+        layer = room.copy("/x", (below, b"", None, False), below=below)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(room.members(layer)) == 301
+
+
 # ---- trees -------------------------------------------------------------------------------------------------------
 
 
@@ -504,6 +520,7 @@ def test_trees_tell_what_is_in_them(room: Room) -> None:
     assert tree.paths(b"l") == tree.paths(b"/d/") == [(b"f", "f", 0o644)]
     assert tree.paths(b"none") == tree.paths(b"d/f") == []
     assert (tree.kind(b"l"), tree.kind(b"l/f"), tree.kind(b"none"), tree.kind(b"")) == ("d", "f", None, "d")
+    assert (tree.real(b"/l/../l/f"), tree.real(b"l/none"), tree.real(b"")) == (b"d/f", None, b"")
     assert (tree.read(b"l/f", 4), tree.read(b"none", 4)) == (b"text", None)
     with pytest.raises(ValueError, match="more than 3 bytes"):
         tree.read(b"d/f", 3)
