@@ -7,6 +7,7 @@ pub mod copying;
 pub mod descriptor;
 pub mod digest;
 pub mod found;
+pub mod fuzz;
 pub mod garbage;
 pub mod layers;
 pub mod load;
