@@ -159,7 +159,9 @@ mod tests {
         assert_eq!(read(&store, KEY).unwrap(), Some(bytes));
         store.remove_blob(&digest).unwrap();
         assert_eq!(read(&store, KEY).unwrap(), None, "its layer is gone");
-        for junk in [&b""[..], b"{", b"[]", b"{\"layer\": 1}", b"{\"layer\": {\"digest\": \"sha256:../x\", \"size\": 1}}"] {
+        for junk in
+            [&b""[..], b"{", b"[]", b"{\"layer\": 1}", b"{\"layer\": {\"digest\": \"sha256:../x\", \"size\": 1}}"]
+        {
             write(&store, KEY, junk).unwrap();
             assert_eq!(read(&store, KEY).unwrap(), None, "{junk:?}");
         }

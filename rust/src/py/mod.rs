@@ -1,7 +1,7 @@
 //! THE ONLY room that names pyo3: arguments in, frozen objects and exceptions out.
 
-pub mod child;
 pub mod build;
+pub mod child;
 pub mod commit;
 pub mod container;
 pub mod control;
