@@ -19,7 +19,7 @@ CONFIGS: list[tuple[str, dict[str, Any]]] = [
     ('ENV A=1 B="two words"\nENV A=$A$B C=', {"Env": [*BASE["Env"], "A=1two words", "B=two words", "C="]}),
     ("ENV FROM_BASE=2", {"Env": ["FROM_BASE=2", BASE["Env"][1]]}),
     ("LABEL a=b c.d='e f'\nLABEL a=c", {"Labels": {"a": "c", "c.d": "e f"}}),
-    ("EXPOSE 80 53/udp\nEXPOSE 8000-8001", {"ExposedPorts": dict.fromkeys(["80/tcp", "53/udp", "8000/tcp", "8001/tcp"], {})}),
+    ("EXPOSE 80 53/udp\nEXPOSE 80-81", {"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "81/tcp": {}}}),
     ('VOLUME /a /b\nVOLUME ["/c d"]', {"Volumes": {"/a": {}, "/b": {}, "/c d": {}}}),
     ("USER 5:6", {"User": "5:6"}),
     ("WORKDIR /tmp\nWORKDIR ..", {"WorkingDir": "/"}),
@@ -28,16 +28,22 @@ CONFIGS: list[tuple[str, dict[str, Any]]] = [
     ('ENTRYPOINT ["a"]', {"Entrypoint": ["a"], "Cmd": None}),
     ('CMD ["b"]\nENTRYPOINT ["a"]', {"Entrypoint": ["a"], "Cmd": ["b"], "ArgsEscaped": True}),
     ("ENTRYPOINT a b", {"Entrypoint": ["/bin/sh", "-c", "a b"], "Cmd": None}),
-    ('SHELL ["/bin/ash", "-ec"]\nCMD x', {"Shell": ["/bin/ash", "-ec"], "Cmd": ["/bin/ash", "-ec", "x"], "ArgsEscaped": True}),
+    ('SHELL ["ash", "-c"]\nCMD x', {"Shell": ["ash", "-c"], "Cmd": ["ash", "-c", "x"], "ArgsEscaped": True}),
     ("STOPSIGNAL SIGINT", {"StopSignal": "SIGINT"}),
-    ("HEALTHCHECK --interval=5s --retries=2 CMD true", {"Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5 * 10**9, "Retries": 2}}),
+    (
+        "HEALTHCHECK --interval=5s --retries=2 CMD true",
+        {"Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5 * 10**9, "Retries": 2}},
+    ),
     ("HEALTHCHECK NONE", {"Healthcheck": {"Test": ["NONE"]}}),
     ("ONBUILD RUN echo x\nONBUILD ENV a=b", {"OnBuild": ["RUN echo x", "ENV a=b"]}),
     ("ARG X=1\nENV Y=$X", {"Env": [*BASE["Env"], "Y=1"]}),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "wanted"), CONFIGS, ids=[text.split()[0] + str(n) for n, (text, _) in enumerate(CONFIGS)])
+IDS = [f"{text.split()[0]}-{number}" for number, (text, _) in enumerate(CONFIGS)]
+
+
+@pytest.mark.parametrize(("text", "wanted"), CONFIGS, ids=IDS)
 def test_what_an_instruction_does_to_the_config(builder: Builder, text: str, wanted: dict[str, Any]) -> None:
     image = builder.build(text)
     assert dict(image.config) == {name: value for name, value in (BASE | wanted).items() if value is not None}
@@ -127,7 +133,8 @@ def test_umask_of_the_caller_is_not_that_of_the_store(builder: Builder) -> None:
     """Row 82: nothing of a build can be read by others, whatever the umask."""
     old = os.umask(0)
     try:
-        builder.build("RUN --mount=type=cache,target=/c echo x > /c/x\nRUN --mount=type=secret,id=s true", secrets={"s": b"s"})
+        text = "RUN --mount=type=cache,target=/c echo x > /c/x\nRUN --mount=type=secret,id=s true"
+        builder.build(text, secrets={"s": b"s"})
     finally:
         os.umask(old)
     for name in ("steps", "caches", "builds", "images"):

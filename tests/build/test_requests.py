@@ -81,7 +81,8 @@ def test_copies_that_cannot_be(builder: Builder, text: str, says: str) -> None:
 
 
 def test_a_dockerignore_beside_the_dockerfile_comes_first(builder: Builder) -> None:
-    builder.write(a="a", b="b", **{".dockerignore": "a", "Dockerfile": "FROM scratch\nCOPY . /", "Dockerfile.dockerignore": "b\nDock*"})
+    own = {".dockerignore": "a", "Dockerfile": "FROM scratch\nCOPY . /", "Dockerfile.dockerignore": "b\nDock*"}
+    builder.write(a="a", b="b", **own)
     assert sorted(pc.Image.build(builder.context).files()) == ["/.dockerignore", "/a"]
 
 

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.requires("userns")
 
 def test_stages_that_do_not_need_each_other_overlap(builder: Builder) -> None:
     """Each waits for the other to have begun: one after the other they would never end."""
-    meet = "RUN --mount=type=cache,id=meet,target=/c echo > /c/{0}; until [ -e /c/{1} ]; do sleep 0.01; done; echo > /{0}"
+    wait = "echo > /c/{0}; until [ -e /c/{1} ]; do sleep 0.01; done; echo > /{0}"
+    meet = f"RUN --mount=type=cache,id=meet,target=/c {wait}"
     image = builder.build(
         f"FROM base:1 AS one\n{meet.format('one', 'two')}\nFROM base:1 AS two\n{meet.format('two', 'one')}\n"
         "FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /",
@@ -33,7 +34,7 @@ def test_what_the_target_does_not_need_is_not_carried_out(builder: Builder) -> N
 
 def test_a_stage_goes_on_where_its_base_ended(builder: Builder) -> None:
     image = builder.build(
-        "FROM base:1 AS a\nENV A=1\nARG B=2\nWORKDIR /w\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN echo $A$B > f\n"
+        'FROM base:1 AS a\nENV A=1\nARG B=2\nWORKDIR /w\nSHELL ["/bin/sh", "-ec"]\nRUN echo $A$B > f\n'
         "FROM a AS b\nRUN cat f; echo $A$B\nCMD x"
     )
     assert builder.output() == "12\n12\n"
