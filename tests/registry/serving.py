@@ -58,7 +58,7 @@ def authority(place: Path) -> tuple[Path, Path, Path]:
         "-out", "ca.crt", "-days", "2", "-subj", "/CN=test authority",
     )  # fmt: skip
     for name, extension in (
-        ("localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ("localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1,DNS:r.example"),
         ("client", "extendedKeyUsage=clientAuth"),
     ):
         (place / f"{name}.ext").write_text(extension)

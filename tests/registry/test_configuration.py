@@ -174,27 +174,31 @@ def proxy(target: tuple[str, int], asked: list[bytes]) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_proxy_is_used_and_not_where_it_is_not_to_be(configure, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_used_and_not_where_it_is_not_to_be(
+    authority: tuple[Path, Path, Path], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names are nobody's, and the address is of RFC 5737: without the proxy nothing is found there."""
     picture = layouts.picture(1)
     asked: list[bytes] = []
-    with faults.serving(Registry(picture)) as registry:
-        configure('[[registry]]\nlocation = "r.example:80"\ninsecure = true\n')
-        with proxy(("127.0.0.1", int(registry.host.split(":")[1])), asked) as place:
-            monkeypatch.setenv("HTTP_PROXY", f"http://me:secret@{place}")
-            assert _core.image_pull(store, "r.example:80/a:1", patience=PATIENCE)
-            assert asked[0].startswith(b"CONNECT r.example:80 ")
-            count = len(asked)
-            assert _core.image_pull(store, f"{registry.host}/b:1", patience=PATIENCE)
-            assert len(asked) == count  # this machine itself is asked without one
-            monkeypatch.setenv("NO_PROXY", ".example")
-            with pytest.raises(pycontainer.RegistryError):
-                _core.image_pull(store, "r.example:80/c:1", patience=PATIENCE)
-            assert len(asked) == count
-            monkeypatch.delenv("NO_PROXY")
-            monkeypatch.setenv("HTTP_PROXY", "http://me:secret@bad host/")
-            with pytest.raises(pycontainer.RegistryError, match="HTTP_PROXY") as caught:
-                _core.image_pull(store, "r.example:80/d:1", patience=PATIENCE)
-            assert "secret" not in str(caught.value)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority[0]))
+    with (
+        faults.serving(Registry(picture), tls=authority) as registry,
+        proxy(("127.0.0.1", int(registry.host.split(":")[1])), asked) as place,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret@{place}")
+        assert _core.image_pull(store, "r.example/a:1", patience=PATIENCE)
+        assert asked[0].startswith(b"CONNECT r.example:443 ")
+        count = len(asked)
+        assert _core.image_pull(store, f"{registry.host}/b:1", patience=PATIENCE)
+        assert len(asked) == count  # this machine itself is asked without one
+        monkeypatch.setenv("NO_PROXY", "192.0.2.0/24")
+        with pytest.raises(pycontainer.RegistryError):
+            _core.image_pull(store, "192.0.2.1/c:1", patience=(0.2, 1, 0.01))
+        assert len(asked) == count
+        monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@bad host/")
+        with pytest.raises(pycontainer.RegistryError, match="HTTPS_PROXY") as caught:
+            _core.image_pull(store, "r.example/d:1", patience=PATIENCE)
+        assert "secret" not in str(caught.value)
 
 
 @pytest.mark.requires("program:docker-registry", "program:skopeo")
