@@ -12,7 +12,7 @@ __all__ = [
     "container_pressure", "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound",
     "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid", "launch", "probe_host",
     "read_bytes", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "take_notices",
-    "unpack_archive", "write_bytes",
+    "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -307,6 +307,17 @@ def unpack_archive(path: bytes) -> str:
         LayerError: it is no tar, is damaged, or an entry leads out of its root.
     """
 
+def unpack_layer_files(paths: Sequence[bytes], store: bytes) -> list[str]:
+    """Take layers that are files, tars or packed ones, into the store at this path; return their directories.
+
+    The lowest first, as they came; none that a higher one hides wholly, with an opaque mark in its root.
+
+    Raises:
+        LayerError: one is malformed, or asks for what a layer may not. It names the digest.
+        SetupError: a file cannot be read, or the store cannot be written.
+        NoSpaceError: the store is full.
+    """
+
 def seccomp_program(capabilities: int, deny_setid_bits: bool) -> bytes:
     """Return the default filter for these capabilities (bit n: capability n), as classic BPF instructions of 8 bytes."""
 
@@ -340,6 +351,29 @@ def copy_in(container: Any, source: bytes, target: bytes) -> None:
 
 def copy_out(container: Any, source: bytes, target: bytes) -> None:
     """Copy a file, link or tree out of a container. Raises SetupError and StateError."""
+
+def container_layer(container: Any, store: str, latest: int | None = None) -> tuple[str, int, str, str] | None:
+    """Put what a container has changed into the store: (digest of the blob, size, media type, digest of the tar), or None
+    where nothing has. No time in it is after `latest`. Raises SetupError, LayerError, NoSpaceError, NotSupported, StateError.
+    """
+
+def container_commit(
+    container: Any,
+    store: str,
+    parent: str | None,
+    reference: str | None,
+    changes: str,
+    created: int,
+    created_by: str = "",
+    comment: str = "",
+    latest: int | None = None,
+) -> str:
+    """Make an image of a container and return the digest of its manifest: the parent's layers and one more, or, without a
+    parent, its whole root. `changes` is JSON: of the config's `config`, null takes a key away. Raises as container_layer.
+    """
+
+def container_export(container: Any, path: str, latest: int | None = None) -> None:
+    """Write the whole root of a container to a tar. Raises SetupError, NoSpaceError and StateError."""
 
 def diff(container: Any) -> list[tuple[str, bytes]]:
     """Return ("A", "C" or "D", path) for what a container has changed, sorted by path. Raises SetupError and StateError."""

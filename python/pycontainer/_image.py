@@ -1,16 +1,15 @@
-"""Root file systems: this machine's own programs, a directory, a tar, images of layers. Values; the store is asked by name only."""
+"""Root file systems: this machine's programs, a directory, a tar, images of layers. Values, which keep nothing open."""
 
 from __future__ import annotations
 
 import os
 
-from pycontainer import _image_config as config_of
-from pycontainer import _stored as stored
+from pycontainer import _image_config as config_of, _stored as stored
 from pycontainer._errors import ImageNotFound, StateError
 from pycontainer._host_image import interpreter_directories, interpreter_path, user_site
 from pycontainer._native import core
-from pycontainer._text import TYPE_CHECKING
-from pycontainer._types import Frozen, FrozenMap, host_path, is_sequence, parse_bool, shown
+from pycontainer._text import TYPE_CHECKING, shown
+from pycontainer._types import Frozen, FrozenMap, host_path, is_sequence, parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -203,7 +202,8 @@ class Image(Frozen):
         made = []
         for names, digest in stored.load(host_path(path, "path"), progress):
             row = stored.opened(digest)
-            made += [cls._of(name, *row[1:]) for name in names or [None]]
+            named: list[str | None] = [*names] or [None]
+            made += [cls._of(name, *row[1:]) for name in named]
         return made
 
     @classmethod

@@ -10,8 +10,8 @@ import json
 
 from pycontainer import _arguments
 from pycontainer._errors import ImageError
-from pycontainer._text import TYPE_CHECKING
-from pycontainer._types import Frozen, shown
+from pycontainer._text import TYPE_CHECKING, shown
+from pycontainer._types import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

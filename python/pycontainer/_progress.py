@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from pycontainer._types import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     Native = Callable[[str, str, int, int], object]
 
@@ -50,14 +52,12 @@ def _drawing(title: str) -> Iterator[Native]:
     """A bar for each blob where rich is installed and stderr is a terminal; else a line for each that is done."""
     if sys.stderr.isatty():
         try:
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress as Bars, TextColumn
+            console, rich = importlib.import_module("rich.console"), importlib.import_module("rich.progress")
         except ImportError:
             pass
         else:
-            with Bars(
-                TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=Console(stderr=True)
-            ) as bars:
+            columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.DownloadColumn())
+            with rich.Progress(*columns, console=console.Console(stderr=True)) as bars:
                 yield _bars(bars)
             return
     said: set[str] = set()
@@ -70,13 +70,13 @@ def _drawing(title: str) -> Iterator[Native]:
     yield line
 
 
-def _bars(bars: object) -> Native:
-    tasks: dict[str, object] = {}
+def _bars(bars: Any) -> Native:
+    tasks: dict[str, Any] = {}
 
     def draw(state: str, what: str, done: int, total: int) -> None:
         text = f"{escape(what)[:19]} {state}"
         if what not in tasks:
-            tasks[what] = bars.add_task(text, total=total or None)  # type: ignore[attr-defined]
-        bars.update(tasks[what], description=text, completed=done, total=total or None)  # type: ignore[attr-defined]
+            tasks[what] = bars.add_task(text, total=total or None)
+        bars.update(tasks[what], description=text, completed=done, total=total or None)
 
     return draw

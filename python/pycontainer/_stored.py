@@ -9,8 +9,8 @@ from pycontainer._errors import ImageNotFound
 from pycontainer._image_config import document, labels as labels_of
 from pycontainer._native import core
 from pycontainer._progress import watching
-from pycontainer._text import TYPE_CHECKING
-from pycontainer._types import encode, parse_duration, shown
+from pycontainer._text import TYPE_CHECKING, shown
+from pycontainer._types import encode, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # Of the words of run(): with it in the environment nothing is asked of any registry.
 OFFLINE = "PYCONTAINER_OFFLINE"
 POLICIES = ("missing", "always", "never")
-# What was unpacked, by store and manifest: a start need not read the documents again. A layer that was removed meanwhile
-# is found out when it is opened.
+# What was unpacked, by store and manifest: a start need not read the documents again. That a layer was removed
+# meanwhile is found out when it is opened.
 _unpacked: dict[tuple[str, str], list[str]] = {}
 
 
@@ -146,7 +146,7 @@ def prune(older_than: object, unused: bool, labels: Mapping[str, str] | None) ->
 
 def made_at(config: Mapping[str, Any]) -> float:
     """Return when a config says that the image was made, in seconds since 1970; 0 where it does not."""
-    from datetime import datetime
+    from datetime import datetime  # noqa: PLC0415 - only who prunes by age pays for it
 
     try:
         return datetime.fromisoformat(str(config.get("created", "")).replace("Z", "+00:00")).timestamp()
@@ -165,5 +165,3 @@ def walk(roots: list[str]) -> Iterator[str]:
     """Yield all paths of a union of directories."""
     for path in core().image_paths(roots):
         yield os.fsdecode(path)
-
-

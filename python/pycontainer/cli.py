@@ -4,6 +4,7 @@
     pycontainer exec [OPTIONS] CONTAINER COMMAND...
     pycontainer ps [OPTIONS]
     pycontainer stats [OPTIONS] [CONTAINER...]
+    pycontainer images | pull | load | save
     pycontainer doctor [--format json]
 
 Exit codes are docker's: the command's own; 125 where the container could not be started, 126 not executable,
@@ -20,8 +21,9 @@ import os
 import sys
 
 import pycontainer as pc
-from pycontainer import _cli_containers, _cli_stats
+from pycontainer import _cli_containers, _cli_images, _cli_stats
 from pycontainer._cli_attach import Carrier, size as terminal_size, streams
+from pycontainer._cli_results import as_dict, verdict
 from pycontainer._cli_values import NAMESPACE_OPTIONS, environment, run_options
 from pycontainer._cli_words import pids, port, size, swap_size, tmpfs, ulimit, volume
 
@@ -156,7 +158,7 @@ def _parser() -> _Parser:
     parser = _Parser(prog="pycontainer", description="Run commands in containers.", allow_abbrev=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     usage = "pycontainer run [OPTIONS] IMAGE [COMMAND...]"
-    text = "IMAGE is `host` (this machine's own programs) or a directory: ./dir or /dir."
+    text = "IMAGE is a reference (alpine:3.20), `host` (this machine's own programs) or a directory: ./dir or /dir."
     run = commands.add_parser(
         "run",
         usage=usage,
@@ -181,6 +183,7 @@ def _parser() -> _Parser:
     stats = commands.add_parser("stats", help="what containers of this user's processes use", allow_abbrev=False)
     _cli_stats.stats_parser(stats)
     stats.set_defaults(action=_cli_stats.stats)
+    _cli_images.add_parsers(commands, _add_format)
     doctor = commands.add_parser(
         "doctor", help="what this machine can hold, why not, and what cures it", allow_abbrev=False
     )
@@ -281,7 +284,7 @@ def _run(arguments: argparse.Namespace) -> int:
             code = Carrier(container, given, tty=arguments.tty, hands_on=True).carry()
             ended = container.result
     if ended is not None:
-        _verdict(ended, arguments.stats)
+        verdict(ended, arguments.stats)
     return code
 
 
@@ -330,59 +333,6 @@ def _terminal(arguments: argparse.Namespace) -> contextlib.AbstractContextManage
     from pycontainer._cli_terminal import raw  # noqa: PLC0415 - termios: other systems have none, and are told so by run()
 
     return raw(STDIN)
-
-
-def _verdict(result: pc.Result[Any], stats: bool) -> None:
-    """What a limit ended is said always: an exit code of 137 says nothing."""
-    if stats:
-        for name, value in stats_of(result).items():
-            print(f"{name:12} {value}", file=sys.stderr)
-    try:
-        result.check_returncode()
-    except pc.LimitExceeded as error:
-        print(f"pycontainer: {str(error).splitlines()[0]}", file=sys.stderr)
-    except pc.CalledProcessError:
-        pass
-
-
-def stats_of(result: pc.Result[Any]) -> dict[str, str]:
-    """The verdict in lines for people; what this kernel cannot tell is left out."""
-    usage = result.usage
-    lines = {"reason": str(result.reason), "status": str(result.returncode)}
-    for name in ("wall", "cpu", "cpu_user", "cpu_system"):
-        if (seconds := getattr(usage, name)) is not None:
-            lines[name] = f"{seconds:.3f} s"
-    for name in ("memory_peak", "disk", "io_read", "io_write"):
-        if (count := getattr(usage, name)) is not None:
-            lines[name] = f"{count / 1048576:.1f} MiB"
-    for name in ("pids_peak", "pids_denied", "oom_kills"):
-        if (count := getattr(usage, name)) is not None:
-            lines[name] = str(count)
-    if usage.disk_full:
-        lines["disk_full"] = "yes"
-    weak = [f"{row.name} {row.state}" for row in result.enforced.values() if row.state != "held"]
-    lines["enforced"] = ", ".join(weak) or f"all {len(result.enforced)} held"
-    return lines
-
-
-def as_dict(result: pc.Result[Any]) -> dict[str, Any]:
-    """A Result as JSON can carry it."""
-    usage = {name: getattr(result.usage, name) for name in result.usage.__slots__}
-    if usage["pressure"] is not None:
-        usage["pressure"] = {name: getattr(usage["pressure"], name) for name in usage["pressure"].__slots__}
-    rows = {
-        row.name: {"state": row.state, "by": row.by, "why": row.why, "fix": row.fix} for row in result.enforced.values()
-    }
-    return {
-        "args": [os.fsdecode(word) for word in result.args],
-        "returncode": result.returncode,
-        "reason": str(result.reason),
-        "stdout": result.stdout,
-        "stderr": result.stderr,
-        "truncated": list(result.truncated),
-        "usage": usage,
-        "enforced": rows,
-    }
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ use crate::wire::files::ask;
 use core::ffi::CStr;
 
 mod diff;
+mod layer;
 
 const SOCKET: i32 = 3;
 const ROOT: i32 = 4;
@@ -26,7 +27,7 @@ const ROOTLESS: i32 = 1 << 8;
 const PATH_MAX: usize = 4096;
 /// What root needs to reach its files, to change them whoever they belong to, and to leave set-id bits as they are.
 const CAPABILITIES: u64 = CAP_DAC_OVERRIDE | CAP_FOWNER | CAP_FSETID;
-/// To look at the layers: trusted.overlay.opaque is for who may administer the machine.
+/// To look into the layers: trusted.overlay.opaque is for who may administer the machine.
 const TO_COMPARE: u64 = CAP_DAC_READ_SEARCH | CAP_SYS_ADMIN;
 
 /// The session's end.
@@ -52,14 +53,15 @@ pub fn enter(files: &Files, space: Option<i32>, what: u8, rootless: bool, socket
 }
 
 fn become_agent(files: &Files, space: Option<i32>, what: u8, socket: i32) -> Result<()> {
-    if files.upper < 0 && what == ask::DIFF {
+    let compares = matches!(what, ask::DIFF | ask::LAYER);
+    if files.upper < 0 && compares {
         return Err(Errno::OPNOTSUPP);
     }
     let _ = process::set_name(c"pycontainer-fs");
     let _ = process::setgroups(&[]); // a plain user with one id may not, and has none that matter
     fs::fchdir(files.root)?;
     fs::chroot_here()?; // no path is absolute; one that was would lead nowhere else
-    if let Some(space) = space.filter(|_| what != ask::DIFF) {
+    if let Some(space) = space.filter(|_| !compares) {
         process::setns(space, CLONE_NEWUSER)?;
         process::setresgid(0)?;
         process::setresuid(0)?;
@@ -81,7 +83,7 @@ fn become_agent(files: &Files, space: Option<i32>, what: u8, socket: i32) -> Res
     fs::close_range(LOWER as u32 + 1, u32::MAX, false)?;
     process::prctl(PR_SET_NO_NEW_PRIVS, 1, 0)?;
     security::cut_bounding_set(0)?;
-    security::capset(if what == ask::DIFF { TO_COMPARE } else { CAPABILITIES })?;
+    security::capset(if compares { TO_COMPARE } else { CAPABILITIES })?;
     stay_undumpable();
     process::prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0).map(drop) // after the last change of ids, which clears it
 }
@@ -109,6 +111,8 @@ fn errand(what: u8, rootless: bool) -> Result<()> {
             unpack(input, path, temporary, seam)
         }
         ask::DIFF => diff::differences(Output::new(Socket(SOCKET), memory::map_bytes(BUFFER)?), rootless),
+        ask::LAYER => layer::layer(rootless),
+        ask::WHOLE => layer::whole(),
         _ => Err(Errno::PROTO),
     }
 }

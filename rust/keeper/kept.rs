@@ -21,8 +21,8 @@ const NAME_MAX: usize = 32;
 /// The overlay of the root file system, as the plan describes it.
 #[derive(Clone, Copy)]
 pub struct Layers {
-    /// The one layer below; none where there are more.
-    lower: Option<Slot>,
+    /// The one layer below; none where there are more, which `Slots` has as a union.
+    pub lower: Option<Slot>,
     upper: Slot,
     name: [u8; NAME_MAX],
 }
@@ -52,7 +52,7 @@ fn root_slot(plan: &Plan<'_>) -> Option<Slot> {
     }
 }
 
-/// Of one container: its root, the directory of its writable layer, the layer below; -1 where there is none.
+/// Of one container: its root, the directory of its writable layer, what lies below as one tree; -1 where there is none.
 #[derive(Clone, Copy)]
 pub struct Files {
     /// 0: a free place.
@@ -93,8 +93,9 @@ impl Files {
             let name = CStr::from_bytes_until_nul(&layers.name).map_err(|_| Errno::NAMETOOLONG)?;
             let directory = O_PATH | O_DIRECTORY | O_NOFOLLOW;
             self.upper = fs::openat(slots.get(layers.upper)?, name, directory, 0)?.release();
-            if let Some(lower) = layers.lower {
-                self.lower = fs::dup_above(slots.get(lower)?, 3)?.release();
+            let lower = layers.lower.map(|lower| slots.get(lower)).transpose()?.or(slots.union.is_open().then(|| slots.union.raw()));
+            if let Some(lower) = lower {
+                self.lower = fs::dup_above(lower, 3)?.release();
             }
         }
         if plan.head.clone_flags & CLONE_NEWUSER == 0 {

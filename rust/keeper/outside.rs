@@ -24,13 +24,15 @@ pub struct Slots {
     pub mapped: u8,
     /// Of the root's overlay, which is the first of a plan.
     pub layers: Option<Layers>,
+    /// Where it has several layers below and somebody may ask for what was changed: those as one read-only tree.
+    pub union: Fd,
     /// An attempt before this one had no descriptor left (requests.rs): a layer on the disk is as that one left it.
     pub again: bool,
 }
 
 impl Slots {
     pub fn new(again: bool) -> Slots {
-        Slots { places: [FREE; SLOTS], upper: None, mapped: mapped::NO_MOUNT, layers: None, again }
+        Slots { places: [FREE; SLOTS], upper: None, mapped: mapped::NO_MOUNT, layers: None, union: Fd::NONE, again }
     }
 
     pub fn get(&self, slot: Slot) -> Result<i32> {
@@ -103,7 +105,10 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
             }
         }
         op::OVERLAY => {
-            slots.layers = slots.layers.or_else(|| Layers::read(*from));
+            if slots.layers.is_none() {
+                slots.layers = Layers::read(*from);
+                slots.union = union(*from, plan, slots);
+            }
             let made = overlay::make(from, slots)?;
             slots.put(slot, made)
         }
@@ -125,6 +130,12 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
             slots.upper = Some(slot as usize);
         }
     })
+}
+
+/// A convenience: without it what was changed cannot be told, and the rest goes on.
+fn union(from: Reader<'_>, plan: &Plan<'_>, slots: &Slots) -> Fd {
+    let wanted = plan.head.has(flag::HANDLE) && slots.layers.is_some_and(|layers| layers.lower.is_none());
+    if wanted { overlay::union(from, slots).unwrap_or(Fd::NONE) } else { Fd::NONE }
 }
 
 fn passed_layer(fds: &Fds, from: &mut Reader<'_>) -> Result<i32> {

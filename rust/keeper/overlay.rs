@@ -27,6 +27,12 @@ struct Overlay<'a> {
     options: u8,
 }
 
+impl Overlay<'_> {
+    fn has_upper(&self) -> bool {
+        self.upper >= 0
+    }
+}
+
 fn read<'a>(from: &mut Reader<'a>, slots: &Slots) -> Result<Overlay<'a>> {
     let count = from.u16().ok_or(Errno::PROTO)? as usize;
     let mut lowers = [-1; LAYERS_MAX];
@@ -44,9 +50,20 @@ pub fn make(from: &mut Reader<'_>, slots: &Slots) -> Result<Fd> {
     if slots.again && overlay.options & options::VOLATILE != 0 {
         forget_earlier(&overlay);
     }
-    match by_descriptor(&overlay) {
+    made(&overlay)
+}
+
+/// The layers below of such an overlay as one tree that nobody writes to; at least two.
+pub fn union(mut from: Reader<'_>, slots: &Slots) -> Result<Fd> {
+    let overlay = read(&mut from, slots)?;
+    let attributes = overlay.attributes | MOUNT_ATTR_RDONLY;
+    made(&Overlay { upper: -1, attributes, options: overlay.options & options::USERXATTR, ..overlay })
+}
+
+fn made(overlay: &Overlay<'_>) -> Result<Fd> {
+    match by_descriptor(overlay) {
         // Before 6.13 the options take no descriptors, before 6.15 detached layers are EINVAL.
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => attached_for_a_moment(&overlay),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => attached_for_a_moment(overlay),
         other => other,
     }
 }
@@ -60,14 +77,15 @@ fn forget_earlier(overlay: &Overlay<'_>) {
 }
 
 fn by_descriptor(overlay: &Overlay<'_>) -> Result<Fd> {
-    let directory = O_PATH | O_DIRECTORY | O_NOFOLLOW;
-    let upper = fs::openat(overlay.upper, overlay.upper_name, directory, 0)?;
-    let work = fs::openat(overlay.upper, overlay.work_name, directory, 0)?;
     let context = mount::fsopen(c"overlay")?;
     let set = |key, fd| mount::fsconfig_fd(context.raw(), key, fd);
     overlay.lowers[..overlay.count].iter().try_for_each(|lower| set(c"lowerdir+", *lower))?;
-    set(c"upperdir", upper.raw())?;
-    set(c"workdir", work.raw())?;
+    for (key, name) in [(c"upperdir", overlay.upper_name), (c"workdir", overlay.work_name)] {
+        if overlay.has_upper() {
+            let directory = fs::openat(overlay.upper, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?;
+            set(key, directory.raw())?;
+        }
+    }
     finish(&context, overlay)
 }
 
@@ -85,7 +103,7 @@ fn finish(context: &Fd, overlay: &Overlay<'_>) -> Result<Fd> {
 /// leaves it in our table, under a number that is taken before: its exit status has room for an error and for nothing else. The
 /// kernel keeps private copies of the layers, and the namespace ends with the child.
 fn attached_for_a_moment(overlay: &Overlay<'_>) -> Result<Fd> {
-    let reserved = fs::dup_above(overlay.upper, 3)?;
+    let reserved = fs::dup_above(overlay.lowers[0], 3)?;
     let pid = match process::clone_copy(CLONE_FILES | CLONE_NEWNS, None)? {
         Cloned::Child => {
             let made = in_private_namespace(overlay).and_then(|made| fs::dup_onto(made.raw(), reserved.raw(), true));
@@ -113,15 +131,19 @@ fn in_private_namespace(overlay: &Overlay<'_>) -> Result<Fd> {
         used += 3;
     }
     lowerdir[used - 1] = 0;
-    attach(scratch.raw(), overlay.upper, c"upper")?;
+    if overlay.has_upper() {
+        attach(scratch.raw(), overlay.upper, c"upper")?;
+    }
     if used > OPTION_MAX {
         return by_mount(overlay, scratch.raw(), &lowerdir[..used - 1]);
     }
     let context = mount::fsopen(c"overlay")?;
     let set = |key, value: &CStr| mount::fsconfig_string(context.raw(), key, value);
     set(c"lowerdir", CStr::from_bytes_until_nul(&lowerdir).map_err(|_| Errno::NAMETOOLONG)?)?;
-    set(c"upperdir", beneath_upper(overlay.upper_name, &mut [0; 128])?)?;
-    set(c"workdir", beneath_upper(overlay.work_name, &mut [0; 128])?)?;
+    if overlay.has_upper() {
+        set(c"upperdir", beneath_upper(overlay.upper_name, &mut [0; 128])?)?;
+        set(c"workdir", beneath_upper(overlay.work_name, &mut [0; 128])?)?;
+    }
     finish(&context, overlay)
 }
 
@@ -138,8 +160,10 @@ fn by_mount(overlay: &Overlay<'_>, scratch: i32, lowerdir: &[u8]) -> Result<Fd> 
     put(b"lowerdir=")?;
     put(lowerdir)?;
     for (key, name) in [(&b",upperdir="[..], overlay.upper_name), (b",workdir=", overlay.work_name)] {
-        put(key)?;
-        put(beneath_upper(name, &mut [0; 128])?.to_bytes())?;
+        if overlay.has_upper() {
+            put(key)?;
+            put(beneath_upper(name, &mut [0; 128])?.to_bytes())?;
+        }
     }
     for (bit, name) in [(options::USERXATTR, &b",userxattr"[..]), (options::VOLATILE, b",volatile")] {
         put(if overlay.options & bit != 0 { name } else { b"" })?;

@@ -28,6 +28,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
+    use crate::py::commit::{container_commit, container_export, container_layer};
+    #[pymodule_export]
     use crate::py::container::{Container, ContainerLog, Exec, launch, start};
     #[pymodule_export]
     use crate::py::control::{container_freeze, container_oom, container_pressure, container_stats, container_update};
@@ -40,7 +42,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::functions::{
         fork_after_child, fork_after_parent, fork_before, group_support, keeper_pid, run_, seccomp_compile,
-        seccomp_program, set_packaged_keeper, take_notices, unpack_archive,
+        seccomp_program, set_packaged_keeper, take_notices, unpack_archive, unpack_layer_files,
     };
     #[pymodule_export]
     use crate::py::images::{

@@ -9,7 +9,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("lib", &["py"]),
     ("py", &["spawn", "files", "registry", "image", "cgroup", "security", "gate", "runtime"]),
     ("spawn", &["image", "cgroup", "mount", "security", "gate", "locked", "runtime", "removal", "sys"]),
-    ("image", &["mount", "security", "gate", "runtime", "sys"]),
+    ("image", &["mount", "security", "gate", "runtime", "files", "sys"]),
     ("registry", &["image", "gate", "sys"]),
     ("cgroup", &["gate", "locked", "sys"]),
     ("mount", &["sys"]),

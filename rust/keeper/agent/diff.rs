@@ -4,8 +4,9 @@
 use super::{LOWER, Socket, UPPER};
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd, Statx};
-use crate::sys::{Errno, Result, memory, xattr};
+use crate::sys::{Errno, Result, memory};
 use crate::transfer::output::Output;
+use crate::transfer::tree::{is_opaque, is_whiteout};
 use crate::transfer::{DEEP, LEVELS, NAMES};
 use crate::wire::EntryHead;
 use crate::wire::files::{change, changed, entry};
@@ -52,7 +53,7 @@ pub fn differences(out: Output<'static, Socket>, rootless: bool) -> Result<()> {
 
 impl Walk {
     fn enter(&mut self, upper: Fd, lower: Fd) -> Result<()> {
-        let opaque = lower.is_open() && matches!(xattr::fgetxattr(upper.raw(), self.opaque, &mut [0; 8]), Ok(1));
+        let opaque = lower.is_open() && is_opaque(upper.raw(), self.opaque);
         let level = self.levels.get_mut(self.depth).ok_or(DEEP)?;
         *level = Level { upper, lower, opaque, below: false, filled: 0, at: 0 };
         self.depth += 1;
@@ -146,9 +147,4 @@ fn compare(seen: &Statx, was: &Statx) -> u64 {
     let rights = (seen.mode, seen.uid, seen.gid) != (was.mode, was.uid, was.gid);
     let flag = |on: bool, bit: u64| if on { bit } else { 0 };
     flag(rights, changed::RIGHTS) | flag(seen.mtime() != was.mtime(), changed::TIME)
-}
-
-/// A device 0:0 stands for a name that was removed (overlayfs.rst).
-fn is_whiteout(seen: &Statx) -> bool {
-    seen.kind() == S_IFCHR && (seen.rdev_major, seen.rdev_minor) == (0, 0)
 }

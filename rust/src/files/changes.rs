@@ -18,8 +18,8 @@ pub struct Change {
     pub path: Vec<u8>,
 }
 
-/// Sorted by path. `own`: where the engine mounts or makes something; what is there and empty is not the container's doing.
-pub fn changes(door: Door<'_>, own: &[String]) -> Result<Vec<Change>> {
+/// Sorted by path.
+pub fn changes(door: Door<'_>, own: &Own) -> Result<Vec<Change>> {
     let session = Session::open(door, ask::DIFF, &[b"/"])?;
     let mut buffer = vec![0; BUFFER];
     let mut input = Input::new(session, &mut buffer);
@@ -37,6 +37,32 @@ pub fn changes(door: Door<'_>, own: &[String]) -> Result<Vec<Change>> {
     }
 }
 
+/// What the engine does in a root file system, by absolute paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Where it mounts or makes something: what is there and empty is not the container's doing.
+    pub made: Vec<String>,
+    /// Files that it gives to every container, in place of the image's: whatever becomes of them, they are not part of it.
+    pub provided: Vec<String>,
+}
+
+impl Own {
+    pub fn is(&self, path: &[u8]) -> bool {
+        self.made.iter().any(|own| own.as_bytes() == path)
+    }
+
+    pub fn provides(&self, path: &[u8]) -> bool {
+        self.provided.iter().any(|own| own.as_bytes() == path)
+    }
+
+    /// It is one of ours, or was made on the way to one.
+    pub fn leads(&self, path: &[u8]) -> bool {
+        let below =
+            |own: &String| own.as_bytes().strip_prefix(path).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
+        self.made.iter().chain(&self.provided).any(below)
+    }
+}
+
 /// A directory whose content is being told.
 struct Open {
     path: Vec<u8>,
@@ -47,7 +73,7 @@ struct Open {
 }
 
 struct Tree<'a> {
-    own: &'a [String],
+    own: &'a Own,
     open: Vec<Open>,
     found: Vec<Change>,
 }
@@ -58,14 +84,16 @@ impl Tree<'_> {
         let path = [above, b"/", name].concat();
         if flags & changed::DIRECTORY != 0 {
             self.open.push(Open { path, kind, flags, shows: false });
-        } else if !(kind == change::ADDED && flags & changed::EMPTY != 0 && self.is_own(&path)) {
+        } else if !(kind == change::ADDED && flags & changed::EMPTY != 0 && self.own.is(&path)
+            || self.own.provides(&path))
+        {
             self.show(path, kind);
         }
     }
 
     fn leave(&mut self) {
         let Some(Open { path, kind, flags, shows }) = self.open.pop() else { return };
-        let (own, leads) = (self.is_own(&path), self.leads_to_own(&path));
+        let (own, leads) = (self.own.is(&path), self.own.leads(&path));
         let shown = match kind {
             change::ENTERED => shows || flags & changed::RIGHTS != 0 && !own || flags & changed::TIME != 0 && !leads,
             change::ADDED => shows || !leads,
@@ -90,17 +118,6 @@ impl Tree<'_> {
         self.found.push(Change { kind, path });
     }
 
-    fn is_own(&self, path: &[u8]) -> bool {
-        self.own.iter().any(|own| own.as_bytes() == path)
-    }
-
-    /// It is one of ours, or was made on the way to one.
-    fn leads_to_own(&self, path: &[u8]) -> bool {
-        let below =
-            |own: &String| own.as_bytes().strip_prefix(path).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
-        self.own.iter().any(below)
-    }
-
     fn finish(mut self) -> Vec<Change> {
         self.found.sort_by(|a, b| a.path.cmp(&b.path));
         self.found
@@ -112,7 +129,7 @@ mod tests {
     use super::*;
 
     fn told(own: &[&str], steps: impl Fn(&mut Tree<'_>)) -> Vec<String> {
-        let own: Vec<String> = own.iter().map(|own| own.to_string()).collect();
+        let own = Own { made: own.iter().map(|own| own.to_string()).collect(), provided: vec!["/etc/hosts".into()] };
         let mut tree = Tree { own: &own, open: Vec::new(), found: Vec::new() };
         steps(&mut tree);
         let line = |change: Change| format!("{} {}", change.kind, String::from_utf8_lossy(&change.path));
@@ -131,6 +148,18 @@ mod tests {
             tree.add(b"a", change::CHANGED, 0);
         });
         assert_eq!(lines, ["C /a", "C /usr", "A /usr/b", "D /usr/gone"]);
+    }
+
+    #[test]
+    fn what_the_engine_provides_never_shows() {
+        let lines = told(&[], |tree| {
+            tree.add(b"etc", change::ENTERED, changed::DIRECTORY | changed::TIME);
+            for kind in [change::ADDED, change::CHANGED, change::DELETED] {
+                tree.add(b"hosts", kind, 0);
+            }
+            tree.leave();
+        });
+        assert_eq!(lines, [""; 0]);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 mod changes;
 mod copy;
 mod session;
+pub mod tree;
 mod whole;
 
-pub use changes::{Change, changes};
+pub use changes::{Change, Own, changes};
 pub use copy::{copy_in, copy_out};
 pub use session::Door;
 pub use whole::{read, write};
@@ -25,6 +26,7 @@ fn refused(step: &str, path: &[u8], errno: Errno) -> Error {
         refusal::UNKNOWN => return Error::State("the container has no files any more: its handle is closed".into()),
         refusal::SPECIAL => Some("it is a device, a fifo or a socket: only files, directories and links are copied"),
         refusal::KERNELS => Some("what the kernel makes up (/proc, /sys and the like) is neither read nor written"),
+        refusal::ELSEWHERE => Some("it lies in another layer: this kernel's overlay renames by reference"),
         refusal::DEEP => Some("more than 256 directories in each other"),
         EROFS => Some("it is read-only in the container"),
         EBUSY => Some("something is mounted there: a mount point cannot be replaced"),

@@ -11,6 +11,7 @@ use crate::wire::files::entry;
 use crate::wire::{Write, request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 /// A message to the keeper, with descriptors.
 pub type Send<'a> = &'a dyn Fn(&[u8], &[i32]) -> Result<()>;
@@ -27,11 +28,23 @@ pub struct Door<'a> {
     pub interrupted: &'a mut dyn FnMut() -> bool,
 }
 
+impl Door<'_> {
+    /// For one errand of several.
+    pub fn again(&mut self) -> Door<'_> {
+        let Door { send, keeper, id, seams, .. } = *self;
+        Door { send, keeper, id, seams, interrupted: &mut *self.interrupted }
+    }
+}
+
 pub struct Session<'a> {
     socket: Ours,
     keeper: BorrowedFd<'a>,
     interrupted: &'a mut dyn FnMut() -> bool,
+    asked: Instant,
 }
+
+/// Between two questions whether to go on, where there is no need to wait.
+const PACE: Duration = Duration::from_millis(50);
 
 /// An agent's last word.
 pub struct Verdict {
@@ -55,7 +68,7 @@ impl<'a> Session<'a> {
         drop(theirs);
         let socket = Ours::new(sys::host::adopt(ours.release()));
         drop(gate);
-        let mut session = Session { socket, keeper: door.keeper, interrupted: door.interrupted };
+        let mut session = Session { socket, keeper: door.keeper, interrupted: door.interrupted, asked: Instant::now() };
         let mut said = Vec::new();
         for word in words {
             said.put_u32(word.len() as u32);
@@ -95,6 +108,12 @@ impl<'a> Session<'a> {
 
 impl Stream for Session<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> sys::Result<usize> {
+        if self.asked.elapsed() >= PACE {
+            self.asked = Instant::now();
+            if (self.interrupted)() {
+                return Err(Errno::CANCELED);
+            }
+        }
         loop {
             match rustix::net::recv(&self.socket, &mut *buffer, rustix::net::RecvFlags::DONTWAIT) {
                 Err(rustix::io::Errno::AGAIN) => self.wait(PollFlags::IN)?,

@@ -23,7 +23,7 @@ use extract::Manner;
 pub use extract::Totals;
 pub use source::Source;
 use std::path::{Path, PathBuf};
-pub use stream::{Entry, Kind as EntryKind, Reader};
+pub use stream::{Entry, Kind as EntryKind, Meta, Reader};
 
 /// The root directory of this archive, unpacked now or before. `check` is asked now and then; true ends the work.
 pub fn unpack(archive: &Path, store: &Path, check: &mut dyn FnMut() -> bool) -> Result<PathBuf> {

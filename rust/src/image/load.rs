@@ -97,15 +97,21 @@ impl Archive {
     }
 
     fn load(&self, store: &Store) -> Result<Vec<Loaded>> {
+        // Where it is both, the OCI half has the manifests themselves, and with them their digests.
+        let whole = self
+            .file("index.json")
+            .map(|index| read_blob(store, index, MANIFEST_MAX).and_then(|bytes| of_index(store, &bytes)));
+        if let Some(Ok(loaded)) = &whole
+            && loaded.iter().any(|one| !one.references.is_empty())
+        {
+            return Ok(loaded.clone());
+        }
         if self.file("manifest.json").is_some() {
             return self.docker(store);
         }
-        let index = self.file("index.json").ok_or_else(|| {
-            Error::Image("it has neither a manifest.json (docker save) nor an index.json (OCI): Image.from_archive takes the tar of a root file system".into())
-        })?;
-        let bytes = read_blob(store, index, MANIFEST_MAX)?;
-        let loaded = of_index(store, &bytes)?;
-        Ok(loaded)
+        whole.unwrap_or_else(|| {
+            Err(Error::Image("it has neither a manifest.json (docker save) nor an index.json (OCI): Image.from_archive takes the tar of a root file system".into()))
+        })
     }
 
     /// Also by way of links, which older dockers wrote for layers of the same content.

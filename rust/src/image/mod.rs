@@ -1,13 +1,17 @@
 //! Where root file systems come from: directories, archives, images of layers, and this machine itself.
 
 pub mod archive;
+pub mod commit;
+pub mod compose;
 pub mod descriptor;
 pub mod digest;
 pub mod found;
+pub mod fuzz;
 pub mod garbage;
 pub mod layers;
 pub mod load;
 pub mod locks;
+mod partial;
 pub mod progress;
 pub mod reference;
 mod remove;
@@ -18,3 +22,4 @@ pub mod union;
 pub mod unpacked;
 pub mod used;
 pub mod whole;
+pub mod writer;

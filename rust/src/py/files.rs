@@ -3,7 +3,7 @@
 use super::container::Container;
 use super::functions::interruptible;
 use crate::error::Result;
-use crate::files::{self, Door};
+use crate::files::{self, Door, Own};
 use crate::spawn::seams;
 use crate::spawn::spec::Root;
 use crate::wire::files::ask;
@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::os::fd::AsFd;
 
-fn with_door<T: Send>(
+pub(super) fn with_door<T: Send>(
     py: Python<'_>,
     container: &Container,
     work: impl FnOnce(Door<'_>) -> Result<T> + Send,
@@ -52,11 +52,18 @@ pub fn copy_out(py: Python<'_>, container: &Container, source: &[u8], target: &[
     with_door(py, container, |door| files::copy_out(door, source, target))
 }
 
+/// What is ours in its root.
+pub(super) fn own(container: &Container) -> Own {
+    let spec = container.handle.spec();
+    let made = spec.wanted().made_by_us(matches!(spec.root, Root::Host { .. }));
+    let provided = spec.provided.iter().map(|(path, _)| path.clone()).collect();
+    Own { made, provided }
+}
+
 /// ("A", "C" or "D", path), sorted by path.
 #[pyfunction]
 pub fn diff<'py>(py: Python<'py>, container: &Container) -> PyResult<Vec<(char, Bound<'py, PyBytes>)>> {
-    let spec = container.handle.spec();
-    let own = spec.wanted().made_by_us(matches!(spec.root, Root::Host { .. }));
+    let own = own(container);
     let changes = with_door(py, container, |door| files::changes(door, &own))?;
     Ok(changes.into_iter().map(|change| (change.kind, PyBytes::new(py, &change.path))).collect())
 }

@@ -2,7 +2,7 @@
 
 use super::child::Outcome;
 use super::errors::raise;
-use crate::image::archive;
+use crate::image::{archive, layers};
 use crate::security::seccomp::{self, Action, Arch, ArgCmp, Op, Rule, Rules};
 use crate::spawn::{engine, run};
 use crate::{gate, runtime};
@@ -26,6 +26,15 @@ pub fn unpack_archive(py: Python<'_>, path: Vec<u8>) -> PyResult<OsString> {
     let store = runtime::store(rustix::process::geteuid().as_raw());
     let path = PathBuf::from(OsString::from_vec(path));
     interruptible(py, |check| archive::unpack(&path, &store, check)).map(PathBuf::into_os_string)
+}
+
+/// The root directories of layers that come as files, unpacked into the store at this path. Without the GIL; signals are served.
+#[pyfunction]
+pub fn unpack_layer_files(py: Python<'_>, paths: Vec<Vec<u8>>, store: Vec<u8>) -> PyResult<Vec<OsString>> {
+    let path = |bytes| PathBuf::from(OsString::from_vec(bytes));
+    let (paths, store) = (paths.into_iter().map(path).collect::<Vec<_>>(), path(store));
+    let found = interruptible(py, |check| layers::unpack_files(&store, &paths, check))?;
+    Ok(found.into_iter().map(PathBuf::into_os_string).collect())
 }
 
 /// Native work without the GIL. It asks `check` now and then; what a signal's handler raised ends it.

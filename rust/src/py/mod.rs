@@ -1,6 +1,7 @@
 //! THE ONLY room that names pyo3: arguments in, frozen objects and exceptions out.
 
 pub mod child;
+pub mod commit;
 pub mod container;
 pub mod control;
 pub mod doctor;

@@ -11,6 +11,7 @@ use super::spec::{Spec, Stream};
 use super::waiting;
 use crate::error::{Error, Result};
 use crate::gate::{self, Ours};
+use crate::security::maps::Maps;
 use crate::sys;
 use crate::wire::{cause, errand};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -230,6 +231,13 @@ impl Handle {
 
     pub fn spec(&self) -> &Arc<Spec> {
         &self.inner.spec
+    }
+
+    /// What its ids are in the keeper's user namespace, until it is closed.
+    pub fn ids(&self) -> Result<Maps> {
+        let slot = self.slot()?;
+        let live = slot.live.as_ref().ok_or_else(|| Error::State("the container was closed".into()))?;
+        Ok(live.prepared.ids(live.range.as_ref()))
     }
 
     pub fn engine(&self) -> &Arc<Engine> {

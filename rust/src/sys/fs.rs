@@ -218,7 +218,7 @@ pub struct Statx {
     mask: u32,
     block_size: u32,
     attributes: u64,
-    links: u32,
+    pub links: u32,
     pub uid: u32,
     pub gid: u32,
     pub mode: u16,

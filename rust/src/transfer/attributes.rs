@@ -12,15 +12,28 @@ fn travels(name: &CStr) -> bool {
     name.to_bytes().starts_with(b"user.") && !name.to_bytes().starts_with(b"user.overlay.")
 }
 
+/// In a layer a file's capabilities too.
+fn belongs_to_layers(name: &CStr) -> bool {
+    travels(name) || name == c"security.capability"
+}
+
 /// Into the first part of `room`, which has EXTRA_MAX and LIST_MAX bytes; the length.
 pub fn read(fd: i32, room: &mut [u8]) -> Result<usize> {
+    read_those(fd, room, travels)
+}
+
+pub fn read_for_layer(fd: i32, room: &mut [u8]) -> Result<usize> {
+    read_those(fd, room, belongs_to_layers)
+}
+
+fn read_those(fd: i32, room: &mut [u8], wanted: fn(&CStr) -> bool) -> Result<usize> {
     let (block, list) = room.split_at_mut(EXTRA_MAX);
     let Ok(length) = xattr::flistxattr(fd, &mut list[..LIST_MAX]) else { return Ok(0) };
     let (mut names, mut used) = (&list[..length], 0);
     while let Ok(name) = CStr::from_bytes_until_nul(names) {
         let said = name.to_bytes_with_nul();
         names = &names[said.len()..];
-        if !travels(name) {
+        if !wanted(name) {
             continue;
         }
         let start = used + HEAD + said.len();
@@ -40,7 +53,7 @@ pub fn read(fd: i32, room: &mut [u8]) -> Result<usize> {
 
 /// A file system that has none is no reason to lose the file, as with shutil.copystat.
 pub fn apply(fd: i32, mut block: &[u8]) -> Result<()> {
-    while let Some((name, value, rest)) = next(block) {
+    while let Some((name, value, rest)) = next(block).filter(|(name, ..)| travels(name)) {
         match xattr::fsetxattr(fd, name, value) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
             Err(errno) => return Err(errno),
@@ -50,12 +63,11 @@ pub fn apply(fd: i32, mut block: &[u8]) -> Result<()> {
     if block.is_empty() { Ok(()) } else { Err(Errno::PROTO) }
 }
 
-/// None at the end, and where the rest is no attribute that travels.
-fn next(block: &[u8]) -> Option<(&CStr, &[u8], &[u8])> {
+/// (name, value, what follows); None at the end, and where the rest is no attribute.
+pub fn next(block: &[u8]) -> Option<(&CStr, &[u8], &[u8])> {
     let (head, rest) = block.split_at_checked(HEAD)?;
     let (name, rest) = rest.split_at_checked(head[0] as usize)?;
     let size = u32::from_le_bytes(head[1..HEAD].try_into().ok()?) as usize;
     let (value, rest) = rest.split_at_checked(size)?;
-    let name = CStr::from_bytes_with_nul(name).ok()?;
-    travels(name).then_some((name, value, rest))
+    Some((CStr::from_bytes_with_nul(name).ok()?, value, rest))
 }

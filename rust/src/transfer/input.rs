@@ -89,7 +89,7 @@ impl<'a, S: Stream> Input<'a, S> {
     pub fn entry(&mut self) -> Result<Entry<'_>> {
         let head = EntryHead::read(&mut Reader::new(self.take(EntryHead::LENGTH)?)).ok_or(Errno::PROTO)?;
         let (name, extra) = (head.name as usize + 1, head.extra as usize);
-        if extra > EXTRA_MAX || name > 256 || !(entry::FILE..=entry::CHANGE).contains(&head.kind) {
+        if extra > EXTRA_MAX || name > 256 || !(entry::FILE..=entry::REGION).contains(&head.kind) {
             return Err(Errno::PROTO);
         }
         self.take(name + extra)?;

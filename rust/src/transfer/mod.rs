@@ -6,6 +6,7 @@ pub mod input;
 pub mod output;
 pub mod pack;
 pub mod trail;
+pub mod tree;
 pub mod unpack;
 
 use crate::sys::constants::PROC_SUPER_MAGIC;
@@ -36,6 +37,7 @@ pub trait Stream {
 
 pub const SPECIAL: Errno = Errno(refusal::SPECIAL);
 pub const KERNELS: Errno = Errno(refusal::KERNELS);
+pub const ELSEWHERE: Errno = Errno(refusal::ELSEWHERE);
 pub const DEEP: Errno = Errno(refusal::DEEP);
 
 /// One name in a directory: not a path, and none that leads elsewhere.

@@ -52,11 +52,26 @@ pub struct Packer<'a, S> {
     depth: usize,
 }
 
-fn stream<T>(result: Result<T>) -> core::result::Result<T, Fault> {
+/// Without its name.
+pub fn head_of(kind: u8, seen: &Statx) -> EntryHead {
+    let (seconds, nanos) = seen.mtime();
+    EntryHead {
+        kind,
+        mode: u32::from(seen.mode) & 0o7777,
+        uid: seen.uid,
+        gid: seen.gid,
+        seconds: seconds as u64,
+        nanos,
+        size: seen.size,
+        ..EntryHead::default()
+    }
+}
+
+pub fn stream<T>(result: Result<T>) -> core::result::Result<T, Fault> {
     result.map_err(Fault::Stream)
 }
 
-type Packed = core::result::Result<(), Fault>;
+pub type Packed = core::result::Result<(), Fault>;
 
 impl<'a, S: Stream> Packer<'a, S> {
     /// `names` has LEVELS times NAMES bytes, `extra` EXTRA_MAX and LIST_MAX.
@@ -89,7 +104,7 @@ impl<'a, S: Stream> Packer<'a, S> {
     pub fn pack_file(&mut self, file: i32) -> Packed {
         let seen = fs::fstat(file).map_err(Fault::Here)?;
         self.file_head(file, &seen, c"")?;
-        self.content(file, &seen)?;
+        content(&mut self.out, file, &seen)?;
         self.end()
     }
 
@@ -149,20 +164,6 @@ impl<'a, S: Stream> Packer<'a, S> {
         }
     }
 
-    fn head(&self, kind: u8, seen: &Statx) -> EntryHead {
-        let (seconds, nanos) = seen.mtime();
-        EntryHead {
-            kind,
-            mode: u32::from(seen.mode) & 0o7777,
-            uid: seen.uid,
-            gid: seen.gid,
-            seconds: seconds as u64,
-            nanos,
-            size: seen.size,
-            ..EntryHead::default()
-        }
-    }
-
     /// The mount of the directory that is being walked; of the top, none.
     fn mount(&self) -> u64 {
         self.depth.checked_sub(1).map_or(u64::MAX, |level| self.levels[level].mount)
@@ -191,7 +192,7 @@ impl<'a, S: Stream> Packer<'a, S> {
             return Err(Fault::Here(DEEP));
         }
         let extra = attributes::read(directory.raw(), self.extra).map_err(Fault::Here)?;
-        stream(self.out.entry(self.head(entry::DIRECTORY, &seen), said, &self.extra[..extra]))?;
+        stream(self.out.entry(head_of(entry::DIRECTORY, &seen), said, &self.extra[..extra]))?;
         self.levels[self.depth] = Level { directory, filled: 0, at: 0, mount: seen.mount_id };
         self.depth += 1;
         Ok(())
@@ -199,7 +200,7 @@ impl<'a, S: Stream> Packer<'a, S> {
 
     fn empty(&mut self, directory: i32, said: &CStr) -> Packed {
         let seen = fs::fstat(directory).map_err(Fault::Here)?;
-        stream(self.out.entry(self.head(entry::DIRECTORY, &seen), said, b""))?;
+        stream(self.out.entry(head_of(entry::DIRECTORY, &seen), said, b""))?;
         stream(self.out.mark(entry::LEAVE))
     }
 
@@ -208,7 +209,7 @@ impl<'a, S: Stream> Packer<'a, S> {
         let target = &mut self.extra[..EXTRA_MAX];
         let length = fs::readlinkat(parent, name, &mut target[..4096]).map_err(Fault::Here)?;
         target[length] = 0;
-        stream(self.out.entry(self.head(entry::LINK, &seen), said, &self.extra[..length + 1]))
+        stream(self.out.entry(head_of(entry::LINK, &seen), said, &self.extra[..length + 1]))
     }
 
     fn file(&mut self, parent: i32, name: &CStr, said: &CStr) -> Packed {
@@ -218,62 +219,66 @@ impl<'a, S: Stream> Packer<'a, S> {
             return Err(Fault::Here(SPECIAL)); // another one under its name since it was looked at
         }
         self.file_head(file.raw(), &seen, said)?;
-        self.content(file.raw(), &seen)
+        content(&mut self.out, file.raw(), &seen)
     }
 
     fn file_head(&mut self, file: i32, seen: &Statx, said: &CStr) -> Packed {
         let extra = attributes::read(file, self.extra).map_err(Fault::Here)?;
-        stream(self.out.entry(self.head(entry::FILE, seen), said, &self.extra[..extra]))
+        stream(self.out.entry(head_of(entry::FILE, seen), said, &self.extra[..extra]))
     }
+}
 
-    /// As much as the file had when it was looked at; one that has become shorter ends there. Holes stay holes.
-    fn content(&mut self, file: i32, seen: &Statx) -> Packed {
-        let sparse = seen.blocks < seen.size / 512;
-        let read = if sparse { self.parts(file, seen.size) } else { self.part(file, seen.size) };
-        match read {
-            Err(Fault::Here(errno)) => stream(self.out.broken(errno)),
-            other => other.and_then(|_| stream(self.out.put(&segment::END.to_le_bytes()))),
-        }
+/// As much as the file had when it was looked at; one that has become shorter ends there. Holes stay holes.
+pub fn content<S: Stream>(out: &mut Output<'_, S>, file: i32, seen: &Statx) -> Packed {
+    let read = if has_holes(seen) { parts(out, file, seen.size) } else { part(out, file, seen.size) };
+    match read {
+        Err(Fault::Here(errno)) => stream(out.broken(errno)),
+        other => other.and_then(|_| stream(out.put(&segment::END.to_le_bytes()))),
     }
+}
 
-    fn parts(&mut self, file: i32, size: u64) -> Packed {
-        let mut at = 0;
-        while at < size {
-            let data = match fs::lseek(file, at, SEEK_DATA) {
-                Err(Errno::NXIO) => size,
-                Err(_) if at == 0 => return self.part(file, size), // a file system that knows of no holes
-                found => found.map_err(Fault::Here)?.min(size),
-            };
-            if data > at {
-                stream(self.out.hole(data - at))?;
-            }
-            if data == size {
-                break;
-            }
-            let hole = fs::lseek(file, data, SEEK_HOLE).map_err(Fault::Here)?.min(size);
-            fs::lseek(file, data, SEEK_SET).map_err(Fault::Here)?;
-            if hole <= data {
-                break; // it was cut off meanwhile
-            }
-            self.part(file, hole - data)?;
-            at = hole;
+fn parts<S: Stream>(out: &mut Output<'_, S>, file: i32, size: u64) -> Packed {
+    let mut at = 0;
+    while at < size {
+        let data = match fs::lseek(file, at, SEEK_DATA) {
+            Err(Errno::NXIO) => size,
+            Err(_) if at == 0 => return part(out, file, size), // a file system that knows of no holes
+            found => found.map_err(Fault::Here)?.min(size),
+        };
+        if data > at {
+            stream(out.hole(data - at))?;
         }
-        Ok(())
+        if data == size {
+            break;
+        }
+        let hole = fs::lseek(file, data, SEEK_HOLE).map_err(Fault::Here)?.min(size);
+        fs::lseek(file, data, SEEK_SET).map_err(Fault::Here)?;
+        if hole <= data {
+            break; // it was cut off meanwhile
+        }
+        part(out, file, hole - data)?;
+        at = hole;
     }
+    Ok(())
+}
 
-    fn part(&mut self, file: i32, mut left: u64) -> Packed {
-        while left > 0 {
-            let least = 4 + (left as usize).min(PIECE);
-            let room = stream(self.out.room(least))?;
-            let most = (room.len() - 4).min(SEGMENT_MAX).min(left as usize);
-            let count = retry(|| fs::read(file, &mut room[4..4 + most])).map_err(Fault::Here)?;
-            if count == 0 {
-                break;
-            }
-            room[..4].copy_from_slice(&(count as u32).to_le_bytes());
-            self.out.advance(4 + count);
-            left -= count as u64;
+fn part<S: Stream>(out: &mut Output<'_, S>, file: i32, mut left: u64) -> Packed {
+    while left > 0 {
+        let least = 4 + (left as usize).min(PIECE);
+        let room = stream(out.room(least))?;
+        let most = (room.len() - 4).min(SEGMENT_MAX).min(left as usize);
+        let count = retry(|| fs::read(file, &mut room[4..4 + most])).map_err(Fault::Here)?;
+        if count == 0 {
+            break;
         }
-        Ok(())
+        room[..4].copy_from_slice(&(count as u32).to_le_bytes());
+        out.advance(4 + count);
+        left -= count as u64;
     }
+    Ok(())
+}
+
+/// It may have some: fewer blocks than its size needs.
+pub fn has_holes(seen: &Statx) -> bool {
+    seen.blocks < seen.size / 512
 }

@@ -10,6 +10,10 @@ pub mod ask {
     pub const UNPACK: u8 = 3;
     /// What the writable layer changed: CHANGE, and LEAVE after what is in a directory.
     pub const DIFF: u8 = 4;
+    /// The writable layer itself, sorted by name, with the keeper's ids.
+    pub const LAYER: u8 = 5;
+    /// The whole root file system likewise, with the container's ids, without what is mounted in it.
+    pub const WHOLE: u8 = 6;
     /// Test-only, beside one of them: when a path is resolved, /seam/one and /seam/two change their names.
     pub const SWAP_RESOLVED: u8 = 0x80;
 }
@@ -30,6 +34,17 @@ pub mod entry {
     pub const VERDICT: u8 = 7;
     /// `mode` is a word of `change`, `size` bits of `changed`.
     pub const CHANGE: u8 = 8;
+    // Of LAYER and WHOLE alone; there the empty name is the root's, and CHANGE comes before a directory or an empty file, without a name.
+    /// A device or fifo: `mode` says which, `size` is major << 32 | minor.
+    pub const NODE: u8 = 9;
+    /// A name that was removed.
+    pub const WHITEOUT: u8 = 10;
+    /// The directory that was just entered hides what is below.
+    pub const OPAQUE: u8 = 11;
+    /// The next file has other names: its inode is `size`, its device `seconds`.
+    pub const INODE: u8 = 12;
+    /// The next file has holes, and data of `seconds` bytes at `size`; one for each such region, in their order.
+    pub const REGION: u8 = 13;
 }
 
 /// Lengths of segments that are none.
@@ -68,6 +83,8 @@ pub mod refusal {
     pub const KERNELS: i32 = 95;
     /// EXFULL: directories in directories, more than are kept open.
     pub const DEEP: i32 = 54;
+    /// EREMOTE: what a name stands for lies in another layer (redirect_dir, metacopy).
+    pub const ELSEWHERE: i32 = 66;
     /// ESRCH: the keeper keeps no files of such a container.
     pub const UNKNOWN: i32 = 3;
 }

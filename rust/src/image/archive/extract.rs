@@ -13,6 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const CHUNK: usize = 128 << 10;
 /// Between two looks at the free space.
 const SPACE_STEP: u64 = 64 << 20;
+/// How an overlay knows an opaque directory, and one that is mounted with `userxattr`.
+pub const OPAQUE: &str = "trusted.overlay.opaque";
+pub const OPAQUE_OF_USER: &str = "user.overlay.opaque";
 /// Left free on the store's file system, or a twentieth of it where that is less.
 const RESERVE: u64 = 1 << 30;
 
@@ -294,14 +297,14 @@ fn mark(fd: BorrowedFd<'_>, marks: &Marks, privileged: bool) -> Result<()> {
             other => other.map_err(|errno| refused("make a whiteout", errno))?,
         }
     }
-    let name = if privileged { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
+    let name = if privileged { OPAQUE } else { OPAQUE_OF_USER };
     if !marks.is_opaque {
         return Ok(());
     }
     match rustix::fs::fsetxattr(fd, name, b"y", XattrFlags::empty()) {
         Err(Errno::OPNOTSUPP | Errno::PERM) => {
             let cause = format!("the store's file system holds no attribute {name}");
-            let fix = "put the store on ext4, xfs or btrfs, or on a tmpfs of Linux 6.6 (PYCONTAINER_STORE)";
+            let fix = "put the store on ext4, xfs or btrfs, or on a tmpfs of Linux 6.6 (PYCONTAINER_ROOT)";
             Err(Error::unsupported("opaque directories", cause, fix))
         }
         other => other.map_err(|errno| refused("mark an opaque directory", errno)),

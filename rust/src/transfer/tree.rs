@@ -1,0 +1,385 @@
+//! A tree onto a stream with all that a layer holds: the writable layer beside the one below, or a whole root file system. Sorted, so
+//! that the same files are the same bytes. Follows nothing and crosses no mount: what the container changes meanwhile leads nowhere.
+
+use super::output::Output;
+use super::pack::{Fault, Packed, content, has_holes, head_of, stream};
+use super::trail::Trail;
+use super::{DEEP, ELSEWHERE, EXTRA_MAX, LEVELS, LIST_MAX, SPECIAL, Stream, attributes};
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Fd, Statx};
+use crate::sys::{Errno, Result, xattr};
+use crate::wire::EntryHead;
+use crate::wire::files::{change, changed, entry};
+use core::ffi::CStr;
+
+/// Never waits for the other end of a fifo, never becomes a terminal's process, never follows.
+const READ: usize = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+const DIRECTORY: usize = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+const STRAIGHT: u64 = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+/// Another kind each time is somebody's race.
+const TRIES: usize = 4;
+/// Holes that are worth a map: less is as quickly written, and every reader understands it.
+const HOLES_LEAST: u64 = 1 << 20;
+const REGIONS_MAX: usize = 1 << 14;
+
+/// What getdents64 brings at once.
+const RECORDS: usize = 64 * 1024;
+const EXTRA: usize = EXTRA_MAX + LIST_MAX;
+/// Of the names in all directories that are being walked, and of their order, four bytes for each: two million names of 28 bytes.
+const ORDER: usize = 8 << 20;
+const NAMES: usize = 56 << 20;
+/// Bytes that a walk needs; pages that it does not touch do not come into being.
+pub const ROOM: usize = RECORDS + EXTRA + ORDER + NAMES;
+
+/// The attributes of an overlay's own: in a user namespace it keeps them in user.*, elsewhere in trusted.*.
+#[derive(Clone, Copy)]
+pub struct Marks {
+    /// By which a directory says that it hides those below.
+    opaque: &'static CStr,
+    /// By which a name says that what it stands for lies elsewhere.
+    elsewhere: [&'static CStr; 2],
+}
+
+impl Marks {
+    pub fn of(rootless: bool) -> Marks {
+        if rootless {
+            Marks { opaque: c"user.overlay.opaque", elsewhere: [c"user.overlay.redirect", c"user.overlay.metacopy"] }
+        } else {
+            Marks {
+                opaque: c"trusted.overlay.opaque",
+                elsewhere: [c"trusted.overlay.redirect", c"trusted.overlay.metacopy"],
+            }
+        }
+    }
+}
+
+/// What is walked.
+#[derive(Clone, Copy)]
+pub enum What {
+    /// The writable layer.
+    Layer(Marks),
+    /// Everything; of what lies under a mount these two layers tell, the upper one first. -1: there is none.
+    Whole([i32; 2]),
+}
+
+struct Level {
+    directory: Fd,
+    /// The one below: none where there is none, or where it is hidden.
+    below: Fd,
+    /// Where its names end and their order begins, how many there are, and which is next.
+    names: usize,
+    order: usize,
+    count: usize,
+    at: usize,
+}
+
+impl Level {
+    const NONE: Level = Level { directory: Fd::NONE, below: Fd::NONE, names: 0, order: 0, count: 0, at: 0 };
+}
+
+pub struct Tree<'a, S> {
+    pub out: Output<'a, S>,
+    what: What,
+    records: &'a mut [u8],
+    extra: &'a mut [u8],
+    order: &'a mut [[u8; 4]],
+    names: &'a mut [u8],
+    levels: [Level; LEVELS],
+    depth: usize,
+    mount: u64,
+    trail: Trail,
+}
+
+fn here<T>(result: Result<T>) -> core::result::Result<T, Fault> {
+    result.map_err(Fault::Here)
+}
+
+impl<'a, S: Stream> Tree<'a, S> {
+    /// `room` has ROOM bytes.
+    pub fn new(out: Output<'a, S>, room: &'a mut [u8], what: What) -> Tree<'a, S> {
+        let (records, room) = room.split_at_mut(RECORDS);
+        let (extra, room) = room.split_at_mut(EXTRA);
+        let (order, names) = room.split_at_mut(ORDER);
+        let levels = [const { Level::NONE }; LEVELS];
+        let (order, trail) = (order.as_chunks_mut().0, Trail::default());
+        Tree { out, what, records, extra, order, names, levels, depth: 0, mount: 0, trail }
+    }
+
+    /// The directory with the layer's or the root's content, and the one below.
+    pub fn walk(&mut self, top: i32, below: Option<i32>) -> Packed {
+        let open = |fd| here(fs::openat(fd, c".", DIRECTORY, 0));
+        let directory = open(top)?;
+        let below = below.map_or(Ok(Fd::NONE), open)?;
+        let was = if below.is_open() { Some(here(fs::fstat(below.raw()))?) } else { None };
+        self.mount = here(fs::fstat(directory.raw()))?.mount_id;
+        self.enter(directory, c"", was, below)?;
+        while let Some(level) = self.depth.checked_sub(1) {
+            let mut name = [0u8; 256];
+            if self.next(level, &mut name) {
+                self.one(level, CStr::from_bytes_until_nul(&name).unwrap_or(c""))?;
+            } else {
+                self.levels[level] = Level::NONE;
+                self.depth = level;
+                self.trail.pop();
+                stream(self.out.mark(entry::LEAVE))?;
+            }
+        }
+        stream(self.out.mark(entry::END))?;
+        stream(self.out.flush())
+    }
+
+    fn next(&mut self, level: usize, name: &mut [u8; 256]) -> bool {
+        let level = &mut self.levels[level];
+        if level.at == level.count {
+            return false;
+        }
+        let found = name_at(self.names, self.order[level.order + level.at]);
+        name[..found.len()].copy_from_slice(found);
+        level.at += 1;
+        true
+    }
+
+    /// Another kind of thing under its name since that was read is looked at anew.
+    fn one(&mut self, level: usize, name: &CStr) -> Packed {
+        let mut done = self.by_kind(level, name);
+        for _ in 1..TRIES {
+            if !matches!(done, Err(Fault::Here(Errno::LOOP | Errno::NOTDIR | Errno::INVAL | SPECIAL))) {
+                break;
+            }
+            done = self.by_kind(level, name);
+        }
+        match done {
+            Err(Fault::Here(Errno::NOENT)) => Ok(()), // gone since its name was read
+            Err(Fault::Here(errno)) => stream(self.out.left_out(name, errno)),
+            other => other,
+        }
+    }
+
+    fn by_kind(&mut self, level: usize, name: &CStr) -> Packed {
+        let parent = self.levels[level].directory.raw();
+        let seen = here(fs::statx(parent, name, AT_SYMLINK_NOFOLLOW))?;
+        if seen.mount_id != self.mount {
+            return self.mounted(name, &seen);
+        }
+        match seen.kind() {
+            S_IFDIR => {
+                let directory = here(fs::openat(parent, name, DIRECTORY, 0))?;
+                let below = self.levels[level].below.raw();
+                let was = if below >= 0 { fs::statx(below, name, AT_SYMLINK_NOFOLLOW).ok() } else { None };
+                let below = match was.as_ref().filter(|was| was.kind() == S_IFDIR) {
+                    Some(_) => here(fs::openat(below, name, DIRECTORY, 0))?,
+                    None => Fd::NONE,
+                };
+                self.enter(directory, name, was, below)
+            }
+            S_IFREG => self.file(level, name),
+            S_IFLNK => self.link(parent, name, &seen),
+            S_IFCHR if is_whiteout(&seen) && matches!(self.what, What::Layer(_)) => {
+                stream(self.out.entry(EntryHead { kind: entry::WHITEOUT, ..EntryHead::default() }, name, b""))
+            }
+            S_IFCHR | S_IFBLK | S_IFIFO => {
+                let size = u64::from(seen.rdev_major) << 32 | u64::from(seen.rdev_minor);
+                let head = EntryHead { mode: u32::from(seen.mode), size, ..head_of(entry::NODE, &seen) };
+                stream(self.out.entry(head, name, b""))
+            }
+            _ => Ok(()), // a socket is nothing without its process
+        }
+    }
+
+    /// What was opened is what was looked at: on the same mount, whatever was put there meanwhile.
+    fn look(&self, fd: i32, kind: u32) -> core::result::Result<Statx, Fault> {
+        let seen = here(fs::fstat(fd))?;
+        if seen.kind() == kind && seen.mount_id == self.mount { Ok(seen) } else { Err(Fault::Here(SPECIAL)) }
+    }
+
+    fn refuse_elsewhere(&self, fd: i32) -> Packed {
+        let What::Layer(marks) = self.what else { return Ok(()) };
+        let is_set = |name| !matches!(xattr::fgetxattr(fd, name, &mut [0; 1]), Err(Errno::NODATA | Errno::OPNOTSUPP));
+        if marks.elsewhere.into_iter().any(is_set) { Err(Fault::Here(ELSEWHERE)) } else { Ok(()) }
+    }
+
+    fn say_change(&mut self, kind: u32, flags: u64) -> Packed {
+        let head = EntryHead { kind: entry::CHANGE, mode: kind, size: flags, ..EntryHead::default() };
+        stream(self.out.entry(head, c"", b""))
+    }
+
+    fn enter(&mut self, directory: Fd, name: &CStr, was: Option<Statx>, below: Fd) -> Packed {
+        let seen = self.look(directory.raw(), S_IFDIR)?;
+        if self.depth == LEVELS {
+            return Err(Fault::Here(DEEP));
+        }
+        self.refuse_elsewhere(directory.raw())?;
+        let opaque = match self.what {
+            What::Layer(marks) => below.is_open() && is_opaque(directory.raw(), marks.opaque),
+            What::Whole(_) => false,
+        };
+        let (names, order) = match self.depth.checked_sub(1).map(|level| &self.levels[level]) {
+            Some(above) => (above.names, above.order + above.count),
+            None => (0, 0),
+        };
+        let (names, count) = here(self.list(directory.raw(), names, order))?;
+        let extra = here(attributes::read_for_layer(directory.raw(), self.extra))?;
+        let (kind, flags) = compare(&seen, was.as_ref());
+        self.say_change(kind, flags | changed::DIRECTORY)?;
+        stream(self.out.entry(head_of(entry::DIRECTORY, &seen), name, &self.extra[..extra]))?;
+        if opaque {
+            stream(self.out.mark(entry::OPAQUE))?;
+        }
+        let below = if opaque { Fd::NONE } else { below };
+        self.levels[self.depth] = Level { directory, below, names, order, count, at: 0 };
+        self.depth += 1;
+        self.trail.push(name);
+        Ok(())
+    }
+
+    /// All names of a directory, sorted by their bytes: (where the free room begins then, how many).
+    fn list(&mut self, directory: i32, mut names: usize, order: usize) -> Result<(usize, usize)> {
+        let mut count = 0;
+        loop {
+            let filled = match fs::getdents64(directory, self.records) {
+                Err(Errno::NOENT) => 0, // removed meanwhile, while it is open here
+                other => other?,
+            };
+            if filled == 0 {
+                break;
+            }
+            let mut at = 0;
+            while let Some(found) = fs::next_entry(&self.records[..filled], &mut at) {
+                let bytes = found.name.to_bytes_with_nul();
+                let room = self.names.get_mut(names..names + bytes.len()).ok_or(Errno::TOOBIG)?;
+                room.copy_from_slice(bytes);
+                *self.order.get_mut(order + count).ok_or(Errno::TOOBIG)? = (names as u32).to_le_bytes();
+                names += bytes.len();
+                count += 1;
+            }
+        }
+        let all = &*self.names;
+        self.order[order..order + count].sort_unstable_by(|a, b| name_at(all, *a).cmp(name_at(all, *b)));
+        Ok((names, count))
+    }
+
+    fn file(&mut self, level: usize, name: &CStr) -> Packed {
+        let file = here(fs::openat(self.levels[level].directory.raw(), name, READ, 0))?;
+        let seen = self.look(file.raw(), S_IFREG)?;
+        self.refuse_elsewhere(file.raw())?;
+        if seen.size == 0 {
+            let below = self.levels[level].below.raw();
+            let was = if below >= 0 { fs::statx(below, name, AT_SYMLINK_NOFOLLOW).ok() } else { None };
+            let kind = if was.is_some() { change::CHANGED } else { change::ADDED };
+            self.say_change(kind, changed::EMPTY)?;
+        }
+        self.opened(&file, &seen, name)
+    }
+
+    fn opened(&mut self, file: &Fd, seen: &Statx, name: &CStr) -> Packed {
+        let extra = here(attributes::read_for_layer(file.raw(), self.extra))?;
+        if seen.links > 1 {
+            let head = EntryHead { kind: entry::INODE, size: seen.ino, seconds: seen.dev(), ..EntryHead::default() };
+            stream(self.out.entry(head, c"", b""))?;
+        }
+        if has_holes(seen) && self.holes(file.raw(), seen.size) {
+            let out = &mut self.out;
+            regions(file.raw(), seen.size, |at, length| {
+                let head = EntryHead { kind: entry::REGION, size: at, seconds: length, ..EntryHead::default() };
+                out.entry(head, c"", b"")
+            })
+            .map_err(Fault::Stream)?;
+            here(fs::lseek(file.raw(), 0, SEEK_SET))?;
+        }
+        stream(self.out.entry(head_of(entry::FILE, seen), name, &self.extra[..extra]))?;
+        content(&mut self.out, file.raw(), seen)
+    }
+
+    /// Whether they are worth a map.
+    fn holes(&self, file: i32, size: u64) -> bool {
+        let (mut data, mut count) = (0, 0);
+        let told = regions(file, size, |_, length| {
+            (data, count) = (data + length, count + 1);
+            if count > REGIONS_MAX { Err(Errno::TOOBIG) } else { Ok(()) }
+        });
+        let _ = fs::lseek(file, 0, SEEK_SET);
+        told.is_ok() && size.saturating_sub(data) >= HOLES_LEAST
+    }
+
+    fn link(&mut self, parent: i32, name: &CStr, seen: &Statx) -> Packed {
+        let target = &mut self.extra[..EXTRA_MAX];
+        let length = here(fs::readlinkat(parent, name, &mut target[..4096]))?;
+        target[length] = 0;
+        stream(self.out.entry(head_of(entry::LINK, seen), name, &self.extra[..length + 1]))
+    }
+
+    /// Something is mounted on this name. What lies under it is told as far as one layer knows it: a file whole, a directory empty.
+    fn mounted(&mut self, name: &CStr, seen: &Statx) -> Packed {
+        let What::Whole(layers) = self.what else { return Err(Fault::Here(Errno::XDEV)) };
+        self.trail.push(name);
+        let mut path = [0u8; 4097];
+        let text = self.trail.text();
+        path[..text.len()].copy_from_slice(text);
+        self.trail.pop();
+        let path = CStr::from_bytes_until_nul(&path).unwrap_or(c".");
+        let is_directory = seen.kind() == S_IFDIR;
+        let flags = if is_directory { DIRECTORY } else { READ };
+        let under = layers.into_iter().filter(|layer| *layer >= 0);
+        let under = under.filter_map(|layer| fs::openat2(layer, path, flags, 0, STRAIGHT).ok());
+        let under = under.filter_map(|fd| fs::fstat(fd.raw()).ok().map(|seen| (fd, seen)));
+        let found = under.into_iter().find(|(_, under)| under.kind() == seen.kind());
+        match found {
+            Some((fd, under)) if !is_directory && under.kind() == S_IFREG => self.opened(&fd, &under, name),
+            found if is_directory => {
+                let plain = EntryHead { kind: entry::DIRECTORY, mode: 0o755, ..EntryHead::default() };
+                let head = found.map_or(plain, |(_, under)| head_of(entry::DIRECTORY, &under));
+                self.say_change(change::ADDED, changed::DIRECTORY)?;
+                stream(self.out.entry(head, name, b""))?;
+                stream(self.out.mark(entry::LEAVE))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Data in a file with holes: (offset, length), in order.
+fn regions(file: i32, size: u64, mut body: impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    let mut at = 0;
+    while at < size {
+        let data = match fs::lseek(file, at, SEEK_DATA) {
+            Err(Errno::NXIO) => return Ok(()),
+            found => found?,
+        };
+        if data >= size {
+            return Ok(());
+        }
+        at = fs::lseek(file, data, SEEK_HOLE)?.min(size);
+        if at <= data {
+            return Ok(()); // it was cut off meanwhile
+        }
+        body(data, at - data)?;
+    }
+    Ok(())
+}
+
+fn name_at(names: &[u8], place: [u8; 4]) -> &[u8] {
+    let rest = &names[u32::from_le_bytes(place) as usize..];
+    &rest[..rest.iter().position(|byte| *byte == 0).unwrap_or(0)]
+}
+
+/// How a directory differs from the one below.
+fn compare(seen: &Statx, was: Option<&Statx>) -> (u32, u64) {
+    match was {
+        None => (change::ADDED, 0),
+        Some(was) if was.kind() != S_IFDIR => (change::CHANGED, 0),
+        Some(was) => {
+            let rights = (seen.mode, seen.uid, seen.gid) != (was.mode, was.uid, was.gid);
+            let flag = |on: bool, bit: u64| if on { bit } else { 0 };
+            (change::ENTERED, flag(rights, changed::RIGHTS) | flag(seen.mtime() != was.mtime(), changed::TIME))
+        }
+    }
+}
+
+pub fn is_opaque(directory: i32, mark: &CStr) -> bool {
+    matches!(xattr::fgetxattr(directory, mark, &mut [0; 8]), Ok(1))
+}
+
+/// A device 0:0 stands for a name that was removed (overlayfs.rst).
+pub fn is_whiteout(seen: &Statx) -> bool {
+    seen.kind() == S_IFCHR && (seen.rdev_major, seen.rdev_minor) == (0, 0)
+}
