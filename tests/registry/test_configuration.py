@@ -162,7 +162,10 @@ def proxy(target: tuple[str, int], asked: list[bytes]) -> Iterator[str]:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                asked.append(client.recv(65536))
+                said = b""
+                while not said.endswith(b"\r\n\r\n"):
+                    said += client.recv(65536) or b"\r\n\r\n"
+                asked.append(said)
                 client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
                 upstream = socket.create_connection(target)
                 for pair in ((client, upstream), (upstream, client)):
