@@ -115,7 +115,10 @@ def test_the_image_is_what_the_container_has_seen(base: Image) -> None:
         seen = made.logs()
         image = made.commit("changed")
     # The number of names of a directory is the file system's own matter.
-    cells = [[line.split()[:1] + line.split()[2:] for line in text.decode().splitlines()] for text in (seen, logs(image, tell))]
+    cells = [
+        [line.split()[:1] + line.split()[2:] for line in text.decode().splitlines()]
+        for text in (seen, logs(image, tell))
+    ]
     assert cells[0] == cells[1]
     assert b"gone" not in seen
 
@@ -208,7 +211,10 @@ def test_holes_and_long_names(base: Image, store: Path) -> None:
     assert len(tar) < 100_000
     found = members(tar)
     assert (found["data/holes"].size, f"{long[1:]}/x" in found) == ((3 << 30) + 4, True)
-    assert logs(image, "cd /data; tail -c 4 holes; head -c 10 holes | od -c | head -1; du -k holes").split(b"\n")[0] == b"end"
+    assert (
+        logs(image, "cd /data; tail -c 4 holes; head -c 10 holes | od -c | head -1; du -k holes").split(b"\n")[0]
+        == b"end"
+    )
 
 
 def test_a_name_that_a_layer_cannot_hold(base: Image, store: Path) -> None:
@@ -313,7 +319,10 @@ def test_asyncio(base: Image, store: Path) -> None:
 
 def test_an_export_is_a_root_file_system(rootfs: Path, store: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of the host")
-    mounts = [Mount.bind(tmp_path, "/mnt", read_only=True), Mount.bind(tmp_path / "secret", "/etc/bound", read_only=True)]
+    mounts = [
+        Mount.bind(tmp_path, "/mnt", read_only=True),
+        Mount.bind(tmp_path / "secret", "/etc/bound", read_only=True),
+    ]
     with ran(rootfs, "echo x > /x; touch /dev/shm/y", mounts=mounts) as made:
         made.export(store / "root.tar")
     tar = (store / "root.tar").read_bytes()
@@ -364,7 +373,9 @@ def test_a_signal_ends_it_and_leaves_nothing(rootfs: Path, store: Path) -> None:
                     what()
         finally:
             signal.signal(signal.SIGALRM, old)
-        assert [path for path in store.rglob("*") if path not in before and path.is_file() and path.stat().st_size > 100] == []
+        assert [
+            path for path in store.rglob("*") if path not in before and path.is_file() and path.stat().st_size > 100
+        ] == []
         assert made.read_bytes("/big", max_size="max")[:1]
 
 
@@ -408,8 +419,12 @@ def test_umoci_and_tar_unpack_the_same(base: Image, store: Path, scratch: Path) 
     image.save(work / "oci.tar")
     (work / "layout").mkdir()
     subprocess.run(["tar", "-xf", work / "oci.tar", "-C", work / "layout"], check=True)
-    tag = json.loads((work / "layout/index.json").read_text())["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"]
-    subprocess.run(["umoci", "unpack", "--image", f"{work}/layout:{tag}", work / "bundle"], check=True, capture_output=True)
+    tag = json.loads((work / "layout/index.json").read_text())["manifests"][0]["annotations"][
+        "org.opencontainers.image.ref.name"
+    ]
+    subprocess.run(
+        ["umoci", "unpack", "--image", f"{work}/layout:{tag}", work / "bundle"], check=True, capture_output=True
+    )
     (work / "tar").mkdir()
     subprocess.run(["tar", "--numeric-owner", "--xattrs", "-xpf", work / "root.tar", "-C", work / "tar"], check=True)
     trees = [tree(work / "bundle/rootfs"), tree(work / "tar")]
@@ -426,7 +441,12 @@ def test_umoci_and_tar_unpack_the_same(base: Image, store: Path, scratch: Path) 
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_links_that_come_and_go_lead_nowhere(
-    frozen: bool, base: Image, store: Path, scratch: Path, times: Callable[[int], range], monkeypatch: pytest.MonkeyPatch
+    frozen: bool,
+    base: Image,
+    store: Path,
+    scratch: Path,
+    times: Callable[[int], range],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """CVE-2023-0778: a file that becomes a link to the host's while it is read. Also where nothing can be stopped."""
     canary = Path(tempfile.mkdtemp(prefix="canary-", dir=scratch)) / "canary"

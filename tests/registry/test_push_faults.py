@@ -35,10 +35,14 @@ def puts(*statuses: int) -> faults.Fault:
     left = list(statuses)
 
     def fault(handler: Handler, what: str) -> bool:
-        if what != "upload" or handler.command != "PUT" or "/uploads/" not in handler.path or not left:
+        if what != "upload" or handler.command != "PUT" or "/uploads/" not in handler.path:
+            return False
+        with handler.registry.lock:  # several come at once
+            status = left.pop(0) if left else None
+        if status is None:
             return False
         handler.sent()
-        handler.answer(left.pop(0), b"{}", {"Retry-After": "0"})
+        handler.answer(status, b"{}", {"Retry-After": "0"})
         return True
 
     return fault
