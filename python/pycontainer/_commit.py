@@ -73,10 +73,10 @@ class Layers:
         import json  # noqa: PLC0415 - milliseconds, for those who only run
 
         name = core().reference_parse(reference)[0]
+        native = self._reachable()
         changes, epoch = json.dumps(self._changes()), source_date_epoch()
         created = int(time.time()) if epoch is None else epoch
         by = _text(b" ".join(self._spec.argv))
-        native = self._reachable()
         with self._still(native):
             digest = core().container_commit(
                 native, stored.store(), self.image.digest, name, changes, created, created_by=by, latest=epoch
