@@ -150,6 +150,9 @@ def below(path: bytes, top: bytes) -> bool:
 
 def change(layer: Layer, merged: dict[bytes, bytes], gone: list[bytes], *, is_lowest: bool) -> None:
     chosen = layer.chosen
+    if chosen.random() < 0.03 and not layer.parts:
+        layer.mark(b"")
+        gone.extend(path for path in merged if path)
     parts = [chosen.choice(layer.names) for _ in range(chosen.randrange(1, 4))]
     paths = [b"/".join(parts[: count + 1]) for count in range(len(parts))]
     path = paths[-1]

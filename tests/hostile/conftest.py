@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 import pycontainer as pc
+import requirements
 from hostile.attacks import signature
 from hostile.unpacking import Unpack
+from pycontainer import _core
 
 
 @pytest.fixture
@@ -51,7 +53,10 @@ def shared(scratch: Path) -> Iterator[Path]:
 def arena(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Memory with a store in it, so that hard links from the store to the canary beside it would be possible."""
     memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(prefix="pycontainer-arena-", dir=memory if os.access(memory, os.W_OK) else None))
+    # Before Linux 6.6 a tmpfs holds no attribute with which a plain user marks an opaque directory.
+    usable = os.access(memory, os.W_OK) and requirements.missing("tmpfs-upper") is None
+    place = memory if usable else requirements.scratch()
+    path = Path(tempfile.mkdtemp(prefix="pycontainer-arena-", dir=place))
     monkeypatch.setenv("PYCONTAINER_ROOT", str(path / "store"))
     yield path
     subprocess.run(["rm", "-rf", str(path)], check=True)
@@ -67,3 +72,22 @@ def unpack(arena: Path) -> Unpack:
         return Path(pc.Image.from_archive(path)._directory)
 
     return body
+
+
+@pytest.fixture
+def unpack_layer(arena: Path) -> Unpack:
+    """The root directory that a layer of these bytes becomes."""
+
+    def body(data: bytes) -> Path:
+        path = arena / "layer.tar"
+        path.write_bytes(data)
+        (found,) = _core.unpack_layer_files([os.fsencode(path)], os.fsencode(arena / "store"))
+        return Path(found)
+
+    return body
+
+
+@pytest.fixture(params=["archive", "layer"])
+def either(request: pytest.FixtureRequest) -> Unpack:
+    """What holds for a root file system in an archive and for a layer."""
+    return request.getfixturevalue("unpack" if request.param == "archive" else "unpack_layer")

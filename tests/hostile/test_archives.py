@@ -23,7 +23,7 @@ import pytest
 import rawtar
 from hostile.attacks import signature
 from hostile.programs import Step, attempt, program, steps
-from hostile.unpacking import Unpack, make_canary, refused
+from hostile.unpacking import Unpack, make_canary, nothing_left, refused
 from pycontainer._errors import LayerError
 from rawtar import CHAR, DIRECTORY, FIFO, FILE, GNU, LINK, SYMLINK, archive, base256, entry, header, pax, record
 
@@ -97,24 +97,24 @@ def test_control_the_corpus_bites(arena: Path) -> None:
 # ---- named ones --------------------------------------------------------------------------------------------------
 
 
-def test_cve_2025_62518_tarmageddon(unpack: Unpack) -> None:
+def test_cve_2025_62518_tarmageddon(either: Unpack) -> None:
     """A PAX size beside a header's 0: what is in the file stays in the file."""
     inner = archive(entry(FILE, b"hidden", data=b"x"))
-    root = unpack(archive(pax((b"size", str(len(inner)).encode())), header(FILE, b"outer", size=0), inner))
+    root = either(archive(pax((b"size", str(len(inner)).encode())), header(FILE, b"outer", size=0), inner))
     assert os.listdir(root) == ["outer"]
     assert (root / "outer").read_bytes() == inner
 
 
 @pytest.mark.parametrize(("stated", "pax_size"), [(512, 1024), (1024, 512)])
-def test_cve_2026_33055_pax_size_beside_a_header_that_has_one(unpack: Unpack, stated: int, pax_size: int) -> None:
+def test_cve_2026_33055_pax_size_beside_a_header_that_has_one(either: Unpack, stated: int, pax_size: int) -> None:
     body = bytes(range(256)) * (pax_size // 256)
-    root = unpack(archive(pax((b"size", str(pax_size).encode())), header(FILE, b"f", size=stated), body))
+    root = either(archive(pax((b"size", str(pax_size).encode())), header(FILE, b"f", size=stated), body))
     assert (root / "f").read_bytes() == body
 
 
-def test_cve_2026_33056_a_directory_over_a_link(unpack: Unpack, outside: Path) -> None:
+def test_cve_2026_33056_a_directory_over_a_link(either: Unpack, outside: Path) -> None:
     """Also RUSTSEC-2026-0113: the link is replaced, its target keeps its mode."""
-    root = unpack(archive(entry(SYMLINK, b"d", os.fsencode(outside)), entry(DIRECTORY, b"d", mode=0o777)))
+    root = either(archive(entry(SYMLINK, b"d", os.fsencode(outside)), entry(DIRECTORY, b"d", mode=0o777)))
     assert not (root / "d").is_symlink()
     assert (root / "d").stat().st_mode & 0o7777 == 0o777
 
@@ -126,9 +126,9 @@ def test_cve_2021_29136_the_root_is_no_link(unpack: Unpack, outside: Path) -> No
         refused(unpack, archive(entry(kind, name, os.fsencode(outside)), entry(FILE, b"new", data=b"x")))
 
 
-def test_cve_2021_32760_a_hard_link_gives_nothing_to_its_target(unpack: Unpack, outside: Path) -> None:
+def test_cve_2021_32760_a_hard_link_gives_nothing_to_its_target(either: Unpack, outside: Path) -> None:
     """containerd's HardlinkSymlinkChmod, with times and attributes too."""
-    root = unpack(
+    root = either(
         archive(
             entry(SYMLINK, b"s", os.fsencode(outside / "file")),
             pax((b"SCHILY.xattr.user.x", b"1"), (b"mtime", b"77")),
@@ -138,17 +138,17 @@ def test_cve_2021_32760_a_hard_link_gives_nothing_to_its_target(unpack: Unpack, 
     assert os.readlink(root / "h") == os.readlink(root / "s")
 
 
-def test_hard_links_stay_inside(unpack: Unpack, outside: Path) -> None:
+def test_hard_links_stay_inside(either: Unpack, outside: Path) -> None:
     """An absolute target is one inside the root (the first fix of CopyEscape broke that)."""
-    root = unpack(archive(entry(FILE, b"d/f", data=b"x"), entry(LINK, b"h", b"/d/f"), entry(LINK, b"h", b"h")))
+    root = either(archive(entry(FILE, b"d/f", data=b"x"), entry(LINK, b"h", b"/d/f"), entry(LINK, b"h", b"h")))
     assert (root / "h").samefile(root / "d/f")
     for target in (os.fsencode(outside / "file"), b"../canary/file", b"..", b"d/../../../canary/file"):
-        refused(unpack, archive(entry(DIRECTORY, b"d"), entry(LINK, b"h", target)))
+        refused(either, archive(entry(DIRECTORY, b"d"), entry(LINK, b"h", target)))
     way = entry(SYMLINK, b"way", os.fsencode(outside))
-    refused(unpack, archive(way, entry(LINK, b"h", b"way/file")), "No such file")
+    refused(either, archive(way, entry(LINK, b"h", b"way/file")), "No such file")
 
 
-def test_cve_2025_4517_a_ladder_longer_than_a_path(unpack: Unpack, outside: Path) -> None:
+def test_cve_2025_4517_a_ladder_longer_than_a_path(either: Unpack, outside: Path) -> None:
     """tarfile's filter gave up where a real path grew past PATH_MAX; here the kernel resolves, and depth is bounded."""
     long, parts, path = b"d" * 247, [], b""
     for letter in b"abcdefghijklmnop":
@@ -159,22 +159,22 @@ def test_cve_2025_4517_a_ladder_longer_than_a_path(unpack: Unpack, outside: Path
     through = pax((b"linkpath", path + b"l" * 254 + b"/../../../canary")) + entry(SYMLINK, b"escape", b"t")
     for write in (b"escape/new", b"escape"):
         try:
-            unpack(archive(*parts, up, through, entry(FILE, write, data=b"x")))
+            either(archive(*parts, up, through, entry(FILE, write, data=b"x")))
         except LayerError as error:
             assert "too deep" in str(error) or "long" in str(error) or "No such" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("field", ["size", "mode"])
-def test_cve_2025_8194_negative_numbers(unpack: Unpack, field: str) -> None:
+def test_cve_2025_8194_negative_numbers(either: Unpack, field: str) -> None:
     started = time.monotonic()
     block = bytearray(header(FILE, b"f"))
     at, width = {"size": (124, 12), "mode": (100, 8)}[field]
     block[at : at + width] = base256(-512, width)
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
-    refused(unpack, archive(bytes(block)), f"{field} is negative")
-    refused(unpack, archive(pax((b"size", b"-1")), header(FILE, b"f")), "number")
-    refused(unpack, archive(header(FILE, b"f", size=base256(1 << 70, 12))), "out of range")
+    refused(either, archive(bytes(block)), f"{field} is negative")
+    refused(either, archive(pax((b"size", b"-1")), header(FILE, b"f")), "number")
+    refused(either, archive(header(FILE, b"f", size=base256(1 << 70, 12))), "out of range")
     assert time.monotonic() - started < 5
 
 
@@ -224,10 +224,10 @@ CONTRADICTIONS = {
 
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
-def test_cve_2026_32766_what_readers_take_differently(unpack: Unpack, arena: Path, outside: Path, name: str) -> None:
+def test_cve_2026_32766_what_readers_take_differently(either: Unpack, arena: Path, outside: Path, name: str) -> None:
     """Also RUSTSEC-2026-0112, RUSTSEC-2026-0145: an error, never a guess, and nothing is left of it."""
-    refused(unpack, archive(*CONTRADICTIONS[name]))
-    assert os.listdir(arena / "store/archives") == []
+    refused(either, archive(*CONTRADICTIONS[name]))
+    assert nothing_left(arena)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 511, 512, 513, 1000, 1024, 1100])
@@ -241,13 +241,13 @@ def test_an_archive_cut_short(unpack: Unpack, cut: int) -> None:
     refused(unpack, packed[:-5] + bytes(5))  # the checksum of the stream is read too
 
 
-def test_names_of_every_byte(unpack: Unpack) -> None:
+def test_names_of_every_byte(either: Unpack) -> None:
     """Names are bytes: control characters, escapes and what is no UTF-8 are kept, and shown escaped in an error."""
     names = [bytes([byte]) + b"x" for byte in range(1, 256) if byte not in b"/"]
-    root = unpack(archive(*(entry(FILE, name) for name in names)))
+    root = either(archive(*(entry(FILE, name) for name in names)))
     assert sorted(os.listdir(os.fsencode(root))) == sorted(names)
     with pytest.raises(LayerError) as caught:
-        unpack(archive(entry(b"Z", b"\x1b[2J\r\nroot")))
+        either(archive(entry(b"Z", b"\x1b[2J\r\nroot")))
     assert "\x1b" not in str(caught.value)
     assert "\r" not in str(caught.value)
 
@@ -259,7 +259,7 @@ def test_whiteouts_are_plain_names(unpack: Unpack) -> None:
     assert sorted(os.listdir(os.fsencode(root))) == sorted([b"f", *names])
 
 
-def test_attributes_of_the_engine_are_dropped(unpack: Unpack) -> None:
+def test_attributes_of_the_engine_are_dropped(either: Unpack) -> None:
     wanted = (b"SCHILY.xattr.user.kept", b"value")
     dropped = [
         b"user.overlay.opaque",
@@ -269,7 +269,7 @@ def test_attributes_of_the_engine_are_dropped(unpack: Unpack) -> None:
         b"system.x",
     ]
     records = [wanted, *((b"SCHILY.xattr." + name, b"y") for name in dropped)]
-    root = unpack(archive(pax(*records), entry(FILE, b"f"), pax(*records), entry(DIRECTORY, b"d")))
+    root = either(archive(pax(*records), entry(FILE, b"f"), pax(*records), entry(DIRECTORY, b"d")))
     for name in ("f", "d"):
         assert set(os.listxattr(root / name)) <= {"user.kept"}
     probe = root.parent.parent / "probe"
@@ -297,34 +297,34 @@ def sparse_block(size: int, regions: list[tuple[int, int]], real: int) -> bytes:
     return header(b"S", b"s", size=size, magic=GNU, tail=tail)
 
 
-def test_cve_2022_2879_unbounded_extension_headers(unpack: Unpack) -> None:
+def test_cve_2022_2879_unbounded_extension_headers(either: Unpack) -> None:
     """Also CVE-2017-14992, CVE-2025-58183, CVE-2026-32288: 1 GiB records, 100 MiB names are refused by their size."""
     started = time.monotonic()
 
     def body() -> None:
         for kind, size in ((b"x", 1 << 30), (b"g", 1 << 30), (b"L", 100 << 20), (b"K", 100 << 20)):
-            refused(unpack, header(kind, b"x", size=size) + bytes(4096), "bytes")
+            refused(either, header(kind, b"x", size=size) + bytes(4096), "bytes")
         many = record(b"a", b"") * 200_000
         assert len(many) <= 1 << 20
-        refused(unpack, archive(entry(b"x", b"x", data=many), entry(b"Z", b"f")), "type")
+        refused(either, archive(entry(b"x", b"x", data=many), entry(b"Z", b"f")), "type")
         version = [(b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.name", b"s")]
         lines = b"10000000\n" + b"0\n0\n" * 10_000
         refused(
-            unpack, archive(pax(*version, (b"GNU.sparse.realsize", b"9")), entry(FILE, b"f", data=lines)), "too long"
+            either, archive(pax(*version, (b"GNU.sparse.realsize", b"9")), entry(FILE, b"f", data=lines)), "too long"
         )
 
     assert grown(body) < 64 << 10
     assert time.monotonic() - started < 20
 
 
-def test_holes_that_do_not_fit(unpack: Unpack) -> None:
+def test_holes_that_do_not_fit(either: Unpack) -> None:
     good = sparse_block(4, [(1 << 20, 4)], 2 << 20) + rawtar.padded(b"data")
-    root = unpack(archive(good))
+    root = either(archive(good))
     assert (root / "s").stat().st_size == 2 << 20
     assert (root / "s").read_bytes() == bytes(1 << 20) + b"data" + bytes((1 << 20) - 4)
     for regions, real in (([(0, 8)], 8), ([(0, 4)], 2), ([(8, 2), (0, 2)], 10), ([(0, 3), (2, 1)], 4)):
-        refused(unpack, archive(sparse_block(4, regions, real) + rawtar.padded(b"data")))
-    refused(unpack, archive(sparse_block(0, [], (1 << 33) - 1), entry(b"Z", b"z")), "type")  # a hole costs nothing
+        refused(either, archive(sparse_block(4, regions, real) + rawtar.padded(b"data")))
+    refused(either, archive(sparse_block(0, [], (1 << 33) - 1), entry(b"Z", b"z")), "type")  # a hole costs nothing
 
 
 def test_bombs_are_stopped(unpack: Unpack, arena: Path) -> None:
@@ -342,7 +342,7 @@ def bomb(size: int) -> bytes:
     return gzip.compress(header(FILE, b"bomb", size=size)) + member * (size >> 24)
 
 
-def test_deep_trees_are_refused_and_removed(unpack: Unpack, arena: Path) -> None:
+def test_deep_trees_are_refused_and_removed(either: Unpack, arena: Path) -> None:
     """Each link leads as deep as a path allows, the next one on from there."""
     deep, parts, start = b"d/" * 1000, [], b""
     for number in range(4):
@@ -350,5 +350,5 @@ def test_deep_trees_are_refused_and_removed(unpack: Unpack, arena: Path) -> None
         link = b"l%d" % number
         parts += [pax((b"linkpath", start + deep)), entry(SYMLINK, link, b"t")]
         start = link + b"/"
-    refused(unpack, archive(*parts), "too deep")
-    assert os.listdir(arena / "store/archives") == []
+    refused(either, archive(*parts), "too deep")
+    assert nothing_left(arena)

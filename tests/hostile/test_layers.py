@@ -20,7 +20,6 @@ import pytest
 from hostile.attacks import signature
 from hostile.programs import Step, attempt, program, steps, whiteouts
 from hostile.unpacking import Unpack, make_canary, refused
-from pycontainer import _core
 from rawtar import CHAR, DIRECTORY, FIFO, FILE, LINK, SYMLINK, archive, entry, pax
 
 OPAQUE = "trusted.overlay.opaque" if os.geteuid() == 0 else "user.overlay.opaque"
@@ -35,19 +34,6 @@ def outside(arena: Path) -> Iterator[Path]:
     assert signature(path) == before, "a layer reached out of its root"
 
 
-@pytest.fixture
-def unpack(arena: Path) -> Unpack:
-    """The directory that a layer of these bytes becomes."""
-
-    def body(data: bytes) -> Path:
-        path = arena / "layer.tar"
-        path.write_bytes(data)
-        (found,) = _core.unpack_layer_files([os.fsencode(path)], os.fsencode(arena / "store"))
-        return Path(found)
-
-    return body
-
-
 def is_whiteout(path: Path) -> bool:
     seen = path.lstat()
     return stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0
@@ -60,12 +46,12 @@ def is_opaque(path: Path) -> bool:
 # ---- the corpus --------------------------------------------------------------------------------------------------
 
 
-def run_all(unpack: Unpack, outside: Path, programs: Iterable[tuple[Step, ...]]) -> tuple[int, int]:
+def run_all(unpack_layer: Unpack, outside: Path, programs: Iterable[tuple[Step, ...]]) -> tuple[int, int]:
     """(unpacked, refused); the store is emptied now and then."""
     before, arena = signature(outside), outside.parent
     done = [0, 0]
     for number, order in enumerate(programs):
-        done[not attempt(unpack, order)] += 1
+        done[not attempt(unpack_layer, order)] += 1
         assert signature(outside) == before, f"this program reached out: {order}"
         if number % 500 == 499:
             assert sorted(os.listdir(arena)) == ["canary", "layer.tar", "store"]
@@ -83,13 +69,13 @@ def sample(orders: Iterable[tuple[Step, ...]], times: Callable[[int], range]) ->
 
 @pytest.mark.timeout(900)
 def test_cve_2026_17106_all_programs_of_two_entries(
-    unpack: Unpack, outside: Path, times: Callable[[int], range]
+    unpack_layer: Unpack, outside: Path, times: Callable[[int], range]
 ) -> None:
     """Those with a whiteout in them; test_archives has the others. Also CVE-2025-11395."""
     marks = whiteouts(outside)
     every = [*steps(outside), *marks]
     orders = (order for order in itertools.product(every, repeat=2) if not set(marks).isdisjoint(order))
-    unpacked, turned_away = run_all(unpack, outside, sample(orders, times))
+    unpacked, turned_away = run_all(unpack_layer, outside, sample(orders, times))
     print(f"{unpacked} unpacked, {turned_away} refused")
     assert unpacked > 100
     assert turned_away > 100
@@ -109,9 +95,11 @@ def shapes(canary: Path) -> list[Step]:
 
 
 @pytest.mark.timeout(900)
-def test_cve_2026_17106_programs_of_three_entries(unpack: Unpack, outside: Path, times: Callable[[int], range]) -> None:
+def test_cve_2026_17106_programs_of_three_entries(
+    unpack_layer: Unpack, outside: Path, times: Callable[[int], range]
+) -> None:
     orders = itertools.product(shapes(outside), repeat=3)
-    unpacked, turned_away = run_all(unpack, outside, sample(orders, times))
+    unpacked, turned_away = run_all(unpack_layer, outside, sample(orders, times))
     print(f"{unpacked} unpacked, {turned_away} refused")
     assert unpacked > 100
     assert turned_away > 100
@@ -255,13 +243,13 @@ BREAKOUTS: dict[str, tuple[list[bytes], tuple[str, bytes] | None]] = {
 
 
 @pytest.mark.parametrize("name", BREAKOUTS)
-def test_cve_2021_32760_breakouts(unpack: Unpack, outside: Path, name: str) -> None:
+def test_cve_2021_32760_breakouts(unpack_layer: Unpack, outside: Path, name: str) -> None:
     """containerd's own list; where it takes what is ambiguous ("..", a name beneath a whiteout), that is refused."""
     entries, expected = BREAKOUTS[name]
     if expected is None:
-        refused(unpack, archive(*entries))
+        refused(unpack_layer, archive(*entries))
         return
-    root = unpack(archive(*entries))
+    root = unpack_layer(archive(*entries))
     place, data = expected
     assert (root / place).read_bytes() == data
     assert (root / place).resolve().is_relative_to(root)
@@ -274,12 +262,12 @@ def test_cve_2021_32760_breakouts(unpack: Unpack, outside: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", [b".", b"./", b"", b"/", b"..", b".wh.", b".wh..", b".wh..."])
 @pytest.mark.parametrize("kind", [SYMLINK, LINK, FILE, DIRECTORY, FIFO])
-def test_cve_2021_29136_names_of_the_root(unpack: Unpack, outside: Path, name: bytes, kind: bytes) -> None:
+def test_cve_2021_29136_names_of_the_root(unpack_layer: Unpack, outside: Path, name: bytes, kind: bytes) -> None:
     data = archive(entry(kind, name, os.fsencode(outside)), entry(FILE, b"new", data=b"x"))
     if name in (b".", b"./", b"/") and (kind == DIRECTORY or (kind == FILE and name.endswith(b"/"))):
-        assert (unpack(data) / "new").read_bytes() == b"x"
+        assert (unpack_layer(data) / "new").read_bytes() == b"x"
     else:
-        refused(unpack, data)
+        refused(unpack_layer, data)
 
 
 NO_WHITEOUTS = {
@@ -299,35 +287,35 @@ NO_WHITEOUTS = {
 
 
 @pytest.mark.parametrize("name", NO_WHITEOUTS)
-def test_what_is_no_whiteout_is_refused(unpack: Unpack, arena: Path, outside: Path, name: str) -> None:
+def test_what_is_no_whiteout_is_refused(unpack_layer: Unpack, arena: Path, outside: Path, name: str) -> None:
     entries, text = NO_WHITEOUTS[name]
-    refused(unpack, archive(*entries), text)
-    refused(unpack, archive(*entries), "layer sha256:")
+    refused(unpack_layer, archive(*entries), text)
+    refused(unpack_layer, archive(*entries), "layer sha256:")
     assert os.listdir(arena / "store/layers") == []
 
 
-def test_whiteouts_in_any_order(unpack: Unpack) -> None:
+def test_whiteouts_in_any_order(unpack_layer: Unpack) -> None:
     """They hide lower layers alone: docker removed what the same layer had brought before."""
     parts = [entry(FILE, b".wh.f"), entry(FILE, b"f", data=b"x"), entry(FILE, b".wh.d"), entry(FILE, b"d/f", data=b"x")]
     parts += [entry(FILE, b"o/.wh..wh..opq"), entry(FILE, b"o/f", data=b"x"), entry(FILE, b"w/.wh.f")]
     for order in itertools.islice(itertools.permutations(parts), 0, 5040, 63):
-        root = unpack(archive(*order))
+        root = unpack_layer(archive(*order))
         assert sorted(os.listdir(root)) == ["d", "f", "o", "w"]
         assert [(root / name).read_bytes() for name in ("f", "d/f", "o/f")] == [b"x"] * 3
         assert is_whiteout(root / "w/f")
         assert [is_opaque(root / name) for name in ("d", "o", "w", ".")] == [True, True, False, False]
 
 
-def test_aufs_own_names_are_ignored(unpack: Unpack) -> None:
+def test_aufs_own_names_are_ignored(unpack_layer: Unpack) -> None:
     kept = [entry(FILE, b".wh.a"), entry(LINK, b".wh.b", b".wh..wh.aufs")]
     own = [entry(FILE, b".wh..wh.aufs", data=b"x"), entry(DIRECTORY, b".wh..wh.plnk"), entry(FILE, b".wh..wh.plnk/1.2")]
-    root = unpack(archive(*own, *kept, entry(DIRECTORY, b".wh..wh.orph")))
+    root = unpack_layer(archive(*own, *kept, entry(DIRECTORY, b".wh..wh.orph")))
     assert sorted(os.listdir(root)) == ["a", "b"]
     assert is_whiteout(root / "a")
     assert is_whiteout(root / "b")
 
 
-def test_a_layer_s_own_marks_are_not_taken_from_attributes(unpack: Unpack) -> None:
+def test_a_layer_s_own_marks_are_not_taken_from_attributes(unpack_layer: Unpack) -> None:
     """Not opaque because an attribute says so, nor redirected, nor a whiteout (row of overlay's own attributes)."""
     names = [b"trusted.overlay.opaque", b"user.overlay.opaque", b"trusted.overlay.redirect", b"user.overlay.redirect"]
     names += [
@@ -337,15 +325,15 @@ def test_a_layer_s_own_marks_are_not_taken_from_attributes(unpack: Unpack) -> No
         b"user.overlay.metacopy",
     ]
     records = pax(*((b"SCHILY.xattr." + name, b"y") for name in names))
-    root = unpack(
+    root = unpack_layer(
         archive(records, entry(DIRECTORY, b"d"), records, entry(FILE, b"d/f"), records, entry(DIRECTORY, b"."))
     )
     for name in (".", "d", "d/f"):
         assert [name for name in os.listxattr(root / name) if ".overlay." in name] == []
 
 
-def test_a_layer_may_end_without_its_marker(unpack: Unpack) -> None:
+def test_a_layer_may_end_without_its_marker(unpack_layer: Unpack) -> None:
     """As Go's readers take it: the digest vouches that nothing was cut off. Nothing at all is a layer of nothing."""
-    assert (unpack(entry(FILE, b"f", data=b"x")) / "f").read_bytes() == b"x"
-    assert os.listdir(unpack(b"")) == []
-    refused(unpack, entry(FILE, b"f", data=b"x" * 600)[:-512], "cut short")
+    assert (unpack_layer(entry(FILE, b"f", data=b"x")) / "f").read_bytes() == b"x"
+    assert os.listdir(unpack_layer(b"")) == []
+    refused(unpack_layer, entry(FILE, b"f", data=b"x" * 600)[:-512], "cut short")

@@ -27,3 +27,9 @@ def refused(unpack: Unpack, data: bytes, text: str = "") -> None:
 
 def leftovers(arena: Path) -> list[str]:
     return [name for name in os.listdir(arena / "store/archives") if name.endswith((".tmp", ".lock"))]
+
+
+def nothing_left(arena: Path) -> bool:
+    """Neither of archives nor of layers is there anything in the store, complete or not."""
+    places = [arena / "store" / name for name in ("archives", "layers", "partial")]
+    return not any(os.listdir(place) for place in places if place.exists())

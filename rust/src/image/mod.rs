@@ -6,6 +6,7 @@ pub mod compose;
 pub mod descriptor;
 pub mod digest;
 pub mod found;
+pub mod fuzz;
 pub mod garbage;
 pub mod layers;
 pub mod load;

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 const CHUNK: usize = 256 << 10;
 
-/// The lowest first; unpacked now where they were not. An image without layers stands on an empty directory.
+/// The lowest first; unpacked now where they were not. Those that a higher one hides wholly are left out. An image without layers stands on an empty directory.
 pub fn directories(store: &Store, image: &Found, queue: &Queue, check: Check<'_>) -> Result<Vec<PathBuf>> {
     let layers: Vec<(Descriptor, Digest)> =
         image.manifest.layers.iter().cloned().zip(image.config.diff_ids.iter().cloned()).collect();
@@ -35,7 +35,8 @@ pub fn directories(store: &Store, image: &Found, queue: &Queue, check: Check<'_>
         let total = done[index].fetch_add(more, std::sync::atomic::Ordering::Relaxed) + more;
         queue.put("unpacking", &layers[index].0.digest.to_string(), total, layers[index].0.size);
     };
-    layers::unpack_layers(store, &layers, &progress, check)
+    let stack = layers::unpack_layers(store, &layers, &progress, check)?;
+    Ok(layers::visible(&stack).to_vec())
 }
 
 /// Whether a container of this user stands on its highest layer.

@@ -13,6 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const CHUNK: usize = 128 << 10;
 /// Between two looks at the free space.
 const SPACE_STEP: u64 = 64 << 20;
+/// How an overlay knows an opaque directory, and one that is mounted with `userxattr`.
+pub const OPAQUE: &str = "trusted.overlay.opaque";
+pub const OPAQUE_OF_USER: &str = "user.overlay.opaque";
 /// Left free on the store's file system, or a twentieth of it where that is less.
 const RESERVE: u64 = 1 << 30;
 
@@ -294,7 +297,7 @@ fn mark(fd: BorrowedFd<'_>, marks: &Marks, privileged: bool) -> Result<()> {
             other => other.map_err(|errno| refused("make a whiteout", errno))?,
         }
     }
-    let name = if privileged { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
+    let name = if privileged { OPAQUE } else { OPAQUE_OF_USER };
     if !marks.is_opaque {
         return Ok(());
     }

@@ -1,8 +1,8 @@
 //! Layers that come as files by themselves, each a tar or a packed one: into the store as blobs, and from there as any others.
 
-use super::unpack_layers;
+use super::{unpack_layers, visible};
 use crate::error::{Error, Result};
-use crate::image::archive::source::{decompress, interrupted};
+use crate::image::archive::source::{check_ratio, decompress, interrupted};
 use crate::image::descriptor::Descriptor;
 use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::locks::Check;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 const CHUNK: usize = 128 << 10;
 
-/// The directories that they become, in their order.
+/// The directories that they become, the lowest first: those that can be seen.
 pub fn unpack_files(store: &Path, files: &[PathBuf], check: Check<'_>) -> Result<Vec<PathBuf>> {
     let store = Store::open(store)?;
     let mut layers = Vec::new();
@@ -22,7 +22,8 @@ pub fn unpack_files(store: &Path, files: &[PathBuf], check: Check<'_>) -> Result
         let diff_id = diff_id(path, check)?;
         layers.push((blob, diff_id));
     }
-    unpack_layers(&store, &layers, &|_, _| {}, check)
+    let stack = unpack_layers(&store, &layers, &|_, _| {}, check)?;
+    Ok(visible(&stack).to_vec())
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {
@@ -48,10 +49,15 @@ fn take(store: &Store, path: &Path, check: Check<'_>) -> Result<Descriptor> {
 /// Of the tar in it. Where it cannot be read to its end, that of nothing: who unpacks it will say why.
 fn diff_id(path: &Path, check: Check<'_>) -> Result<Digest> {
     let file = File::open(path).map_err(|error| failed(path, &error))?;
+    let packed = file.metadata().map_err(|error| failed(path, &error))?.len();
     let Ok((_, mut plain)) = decompress(BufReader::with_capacity(CHUNK, file)) else { return Ok(Digest::of(b"")) };
-    let (mut hash, mut buffer) = (Hasher::new(Algorithm::Sha256), vec![0; CHUNK]);
+    let (mut hash, mut buffer, mut out) = (Hasher::new(Algorithm::Sha256), vec![0; CHUNK], 0);
     loop {
-        match plain.read(&mut buffer) {
+        let done = plain.read(&mut buffer).and_then(|n| {
+            out += n as u64;
+            check_ratio(out, packed).map(|()| n)
+        });
+        match done {
             Ok(0) => return Ok(hash.finish()),
             Ok(_) if check() => return Err(interrupted()),
             Ok(n) => hash.update(&buffer[..n]),

@@ -4,6 +4,7 @@ use super::*;
 use crate::image::archive::samples::{Scratch, archive, entry};
 use crate::image::descriptor::media;
 use crate::image::digest::Algorithm;
+use proptest::prelude::*;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -99,7 +100,9 @@ fn many_layers_come_in_their_order_and_equal_ones_once() {
         .collect();
     layers.push(layers[0].clone());
     let read: Vec<AtomicUsize> = layers.iter().map(|_| AtomicUsize::new(0)).collect();
-    let progress = |index: usize, bytes: u64| drop(read[index].fetch_add(bytes as usize, Ordering::Relaxed));
+    let progress = |index: usize, bytes: u64| {
+        read[index].fetch_add(bytes as usize, Ordering::Relaxed);
+    };
     let (first, second) = std::thread::scope(|scope| {
         let backwards: Vec<_> = layers.iter().rev().cloned().collect();
         let store = &store;
@@ -127,4 +130,66 @@ fn one_bad_layer_ends_the_others_and_nothing_is_half_there() {
     assert!(names.all(|name| name == layers[0].1.hex()));
     let stopped = unpack_layers(&store, &[layer(&store, b"other", b"other", "")], &|_, _| {}, &mut || true);
     assert!(stopped.is_err());
+}
+
+#[test]
+fn an_opaque_root_hides_all_below_it() {
+    let scratch = Scratch::new();
+    let store = Store::open(&scratch.0.join("store")).unwrap();
+    let tars = [
+        archive(&[entry(b'0', b"low", b"", b"")]),
+        archive(&[entry(b'0', b".wh..wh..opq", b"", b"")]),
+        archive(&[entry(b'0', b"d/.wh..wh..opq", b"", b"")]),
+    ];
+    let layers: Vec<_> = tars.iter().map(|tar| layer(&store, tar, tar, media::OCI_LAYER)).collect();
+    let stack = unpack_layers(&store, &layers, &|_, _| {}, &mut || false).unwrap();
+    assert_eq!(visible(&stack), &stack[1..]);
+    assert_eq!(visible(&stack[..1]), &stack[..1]);
+    assert!(visible(&[]).is_empty());
+}
+
+fn any_entry() -> impl Strategy<Value = Vec<u8>> {
+    let name =
+        prop_oneof!["[ab/.]{0,6}", "(a/|b/|)\\.wh\\.[ab.]{0,3}", "(a/|b/|)\\.wh\\.\\.wh\\.(opq|plnk|\\.opq)(/a)?"];
+    (prop::sample::select(&b"01256LKxg"[..]), name, "[ab/.]{0,9}", prop::collection::vec(any::<u8>(), 0..600)).prop_map(
+        |(kind, name, link, data)| {
+            entry(
+                kind,
+                name.as_bytes(),
+                link.as_bytes(),
+                if kind == b'0' && !name.contains(".wh.") { &data } else { b"" },
+            )
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever the bytes, packed or not, cut or changed: a tree or an error, no panic, and nothing beside the root.
+    #[test]
+    fn no_layer_reaches_out(
+        entries in prop::collection::vec(any_entry(), 1..7),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        packing in 0..3,
+        cut in prop::option::weighted(0.1, any::<prop::sample::Index>()),
+    ) {
+        let scratch = Scratch::new();
+        std::fs::write(scratch.0.join("canary"), "untouched").unwrap();
+        let (_, root) = scratch.directory("rootfs");
+        let mut tar = archive(&entries);
+        for (at, byte) in flips {
+            let at = at.index(tar.len());
+            tar[at] = byte;
+        }
+        let mut data = match packing { 0 => tar, 1 => gzip(&tar), _ => zstd::encode_all(&*tar, 1).unwrap() };
+        if let Some(cut) = cut {
+            data.truncate(cut.index(data.len()));
+        }
+        let _ = crate::image::fuzz::layer(&data, root);
+        let mut names: Vec<_> = std::fs::read_dir(&scratch.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        prop_assert_eq!(names, ["canary", "rootfs"]);
+        prop_assert_eq!(std::fs::read(scratch.0.join("canary")).unwrap(), b"untouched");
+    }
 }
