@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "causes", "container_freeze", "container_oom",
-    "container_pressure", "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound",
-    "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid", "launch", "probe_host",
-    "read_bytes", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "take_notices",
-    "unpack_archive", "unpack_layer_files", "write_bytes",
+    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "causes", "container_commit", "container_export",
+    "container_freeze", "container_layer", "container_oom", "container_pressure", "container_stats", "container_update",
+    "copy_in", "copy_out", "diff", "disk_bound", "fork_after_child", "fork_after_parent", "fork_before",
+    "group_support", "keeper_pid", "launch", "probe_host", "read_bytes", "run", "seccomp_compile", "seccomp_program",
+    "set_packaged_keeper", "start", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -352,9 +352,12 @@ def copy_in(container: Any, source: bytes, target: bytes) -> None:
 def copy_out(container: Any, source: bytes, target: bytes) -> None:
     """Copy a file, link or tree out of a container. Raises SetupError and StateError."""
 
-def container_layer(container: Any, store: str, latest: int | None = None) -> tuple[str, int, str, str] | None:
+def container_layer(
+    container: Any, store: str, latest: int | None = None, events: Any = None
+) -> tuple[str, int, str, str] | None:
     """Put what a container has changed into the store: (digest of the blob, size, media type, digest of the tar), or None
-    where nothing has. No time in it is after `latest`. Raises SetupError, LayerError, NoSpaceError, NotSupported, StateError.
+    where nothing has. No time in it is after `latest`. `events` is called now
+    and then as those of images are. Raises SetupError, LayerError, NoSpaceError, NotSupported and StateError.
     """
 
 def container_commit(
@@ -367,12 +370,13 @@ def container_commit(
     created_by: str = "",
     comment: str = "",
     latest: int | None = None,
+    events: Any = None,
 ) -> str:
     """Make an image of a container and return the digest of its manifest: the parent's layers and one more, or, without a
     parent, its whole root. `changes` is JSON: of the config's `config`, null takes a key away. Raises as container_layer.
     """
 
-def container_export(container: Any, path: str, latest: int | None = None) -> None:
+def container_export(container: Any, path: str, latest: int | None = None, events: Any = None) -> None:
     """Write the whole root of a container to a tar. Raises SetupError, NoSpaceError and StateError."""
 
 def diff(container: Any) -> list[tuple[str, bytes]]:

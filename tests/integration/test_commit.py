@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import os
 import struct
+import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -158,8 +159,9 @@ def test_holes_and_long_names(base: Image, store: Path) -> None:
     )
 
 
-def test_a_name_that_a_layer_cannot_hold(base: Image, store: Path) -> None:
-    with ran(base, "touch /data/.wh.x") as made:
+@pytest.mark.parametrize("image", ["layers", "directory"])
+def test_a_name_that_a_layer_cannot_hold(image: str, base: Image, rootfs: Path, store: Path) -> None:
+    with ran(base if image == "layers" else rootfs, "mkdir -p /data; touch /data/.wh.x") as made:
         with pytest.raises(pc.LayerError, match=r"/data/\.wh\.x"):
             made.commit("x")
         made.export(store / "x.tar")
@@ -248,9 +250,50 @@ def test_asyncio(base: Image, store: Path) -> None:
             image = await made.commit("aio")
             await made.export(store / "aio.tar")
             assert kinds(top(store, image)) == ["f mine"]
+            await made.exec(["sh", "-c", "head -c 50000000 /dev/urandom > /big"])
+            ended = asyncio.create_task(made.commit("cancelled"))
+            await asyncio.sleep(0.1)
+            ended.cancel()
+            begun = time.monotonic()
+            with pytest.raises(asyncio.CancelledError):
+                await ended
+            assert time.monotonic() - begun < patience(1)
 
     asyncio.run(main())
     assert "mine" in members((store / "aio.tar").read_bytes())
+    with pytest.raises(pc.ImageNotFound):
+        Image.get("cancelled")
+
+
+@pytest.mark.requires("root")
+def test_a_full_disk(base: Image, store: Path) -> None:
+    """The blobs' file system is full: nothing is half done, and the next one works."""
+    with ran(base, "head -c 3000000 /dev/urandom > /data/big") as made:
+        before = Image.all()
+        small, partial = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"], store / "partial"
+        subprocess.run([*small, partial], check=True)
+        try:
+            with pytest.raises(pc.NoSpaceError):
+                made.commit("big")
+            assert [path for path in partial.iterdir() if path.suffix == ".tmp"] == []
+        finally:
+            subprocess.run(["umount", partial], check=True)
+        assert Image.all() == before
+        with pytest.raises(pc.NoSpaceError):
+            export_to_a_full_one(made, store)
+        assert "big" in str(made.commit("big").reference)
+
+
+def export_to_a_full_one(made: Container, store: Path) -> None:
+    place = store / "full"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True)
+    try:
+        made.export(place / "x.tar")
+    finally:
+        left = list(place.iterdir())
+        subprocess.run(["umount", place], check=True)
+        assert left == []
 
 
 def test_host_has_no_layers(store: Path) -> None:
