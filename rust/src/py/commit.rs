@@ -4,8 +4,8 @@ use super::container::Container;
 use super::errors::raise;
 use super::files::{own, with_door_by};
 use crate::error::{Error, Result};
-use crate::files::{Door, Own};
 use crate::files::tree::{Ids, Wanted};
+use crate::files::{Door, Own};
 use crate::image::commit::{self, Layer, Made};
 use crate::image::compose::Step;
 use crate::image::digest::Digest;
@@ -136,6 +136,12 @@ pub fn container_commit(
 /// The whole root as a tar at this path.
 #[pyfunction]
 #[pyo3(signature = (container, path, latest=None, events=None))]
-pub fn container_export(py: Python<'_>, container: &Container, path: PathBuf, latest: Option<i64>) -> PyResult<()> {
+pub fn container_export(
+    py: Python<'_>,
+    container: &Container,
+    path: PathBuf,
+    latest: Option<i64>,
+    events: Option<Py<PyAny>>,
+) -> PyResult<()> {
     watched(py, container, events, |door| commit::export(door, &path, latest))
 }
