@@ -25,7 +25,7 @@ AT_ONCE = 4  # containers that a test in this interpreter has at one time; those
 # One core of an emulated kernel is twenty times slower than what hypothesis takes for normal.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
-WATCHED = {"native", "integration", "privileged", "hostile", "faults", "reliability"}
+WATCHED = {"images", "build", "registry", "native", "integration", "privileged", "hostile", "faults", "reliability"}
 STRICT = os.environ.get("CI") == "true" or os.environ.get("PYCONTAINER_STRICT_SKIPS") == "1"
 SKIPS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 RAN: pytest.StashKey[set[str]] = pytest.StashKey()

@@ -40,7 +40,7 @@ def script(stage: house.Stage, results: Path, who: str, parts: dict[str, list[st
     settings |= {"PYCONTAINER_TEST_MOST": MOST, "PYCONTAINER_TEST_CASES": CASES} if quick else {}
     settings |= {"PYCONTAINER_TEST_TURNS": TURNS[who]} if quick and not named else {}
     # The store is on the disk of the stage: the guest's root is an overlay, which carries no layers.
-    settings |= {"PYTHONDONTWRITEBYTECODE": "1", "PYCONTAINER_STORE": f"{stage.path}/tmp/store"}
+    settings |= {"PYTHONDONTWRITEBYTECODE": "1", "PYCONTAINER_ROOT": f"{stage.path}/tmp/store"}
     begin = ["env"] if who == "root" else [str(stage.python), "tools/delegate.py", house.USER]
     begin += [f"{name}={value}" for name, value in settings.items()] + (["--"] if who == "user" else [])
 

@@ -145,3 +145,11 @@ class Control:
     async def diff(self) -> list[Change]:
         """Return what the container has changed in its root."""
         return self._sync.diff()
+
+    async def commit(self, reference: str) -> Image:
+        """Make an image of what it has become, as `docker commit` does."""
+        return self._sync.commit(reference)
+
+    async def export(self, path: Arg) -> None:
+        """Write its whole root file system to a tar, as `docker export` does."""
+        self._sync.export(path)

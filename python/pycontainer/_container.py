@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from pycontainer import _arguments, _events, _outcome
 from pycontainer._commands import Commands
+from pycontainer._commit import SAID, Layers
 from pycontainer._elsewhere import Elsewhere
 from pycontainer._errors import CommandNotFound, Error, StateError
 from pycontainer._failures import TimeoutExpired
@@ -43,7 +44,7 @@ _DEFAULT_LIMITS = Limits()
 _DEFAULT_SECURITY = Security()
 
 
-class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
+class Container(Live, Layers, Files, Reach, Commands, Elsewhere, Logged):
     """A container: what `subprocess.Popen` is to a process, with exec, files, live limits and measurements.
 
     Making one checks everything and touches nothing; start() or a `with` block starts it. Leaving the block,
@@ -112,6 +113,7 @@ class Container(Live, Files, Reach, Commands, Elsewhere, Logged):
         self.id = os.urandom(16).hex()
         self.name = self.id[:12] if name is None else _arguments.identifier(name, "name")
         self.labels = _labels(labels)
+        self._words = {word: given[word] for word in SAID}
         self.limits = self._spec.said
         self.image = self._spec.image
         self._kinds = (self._spec.stdin[0], self._spec.stdout[0], self._spec.stderr[0])

@@ -352,5 +352,28 @@ def copy_in(container: Any, source: bytes, target: bytes) -> None:
 def copy_out(container: Any, source: bytes, target: bytes) -> None:
     """Copy a file, link or tree out of a container. Raises SetupError and StateError."""
 
+def container_layer(container: Any, store: str, latest: int | None = None) -> tuple[str, int, str, str] | None:
+    """Put what a container has changed into the store: (digest of the blob, size, media type, digest of the tar), or None
+    where nothing has. No time in it is after `latest`. Raises SetupError, LayerError, NoSpaceError, NotSupported, StateError.
+    """
+
+def container_commit(
+    container: Any,
+    store: str,
+    parent: str | None,
+    reference: str | None,
+    changes: str,
+    created: int,
+    created_by: str = "",
+    comment: str = "",
+    latest: int | None = None,
+) -> str:
+    """Make an image of a container and return the digest of its manifest: the parent's layers and one more, or, without a
+    parent, its whole root. `changes` is JSON: of the config's `config`, null takes a key away. Raises as container_layer.
+    """
+
+def container_export(container: Any, path: str, latest: int | None = None) -> None:
+    """Write the whole root of a container to a tar. Raises SetupError, NoSpaceError and StateError."""
+
 def diff(container: Any) -> list[tuple[str, bytes]]:
     """Return ("A", "C" or "D", path) for what a container has changed, sorted by path. Raises SetupError and StateError."""

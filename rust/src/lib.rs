@@ -8,6 +8,7 @@ pub mod image;
 pub mod locked;
 pub mod mount;
 mod py;
+pub mod registry;
 pub mod removal;
 pub mod runtime;
 pub mod security;
@@ -48,4 +49,6 @@ mod _core {
         image_all, image_collect, image_file, image_find, image_in_use, image_layers, image_load, image_open,
         image_paths, image_save, image_tag, image_untag, image_verify, platform_parse, reference_parse, store_root,
     };
+    #[pymodule_export]
+    use crate::py::registry::{image_pull, image_push, registry_catalog, registry_tags};
 }

@@ -15,10 +15,10 @@ pub fn directory(uid: u32) -> PathBuf {
     }
 }
 
-/// Where layers on the disk lie: $PYCONTAINER_STORE, /var/lib/pycontainer for root, $XDG_DATA_HOME/pycontainer or its default for a user
+/// Where layers on the disk lie: $PYCONTAINER_ROOT, /var/lib/pycontainer for root, $XDG_DATA_HOME/pycontainer or its default for a user
 /// (one without a home: beside what engines share).
 pub fn store(uid: u32) -> PathBuf {
-    if let Some(given) = std::env::var_os("PYCONTAINER_STORE") {
+    if let Some(given) = std::env::var_os("PYCONTAINER_ROOT") {
         return PathBuf::from(given);
     }
     if uid == 0 {

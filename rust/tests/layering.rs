@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From which rooms each one may import. `error` and `wire` are leaves that everybody may use.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("lib", &["py"]),
-    ("py", &["spawn", "files", "image", "cgroup", "security", "gate", "runtime"]),
+    ("py", &["spawn", "files", "registry", "image", "cgroup", "security", "gate", "runtime"]),
     ("spawn", &["image", "cgroup", "mount", "security", "gate", "locked", "runtime", "removal", "sys"]),
     ("image", &["mount", "security", "gate", "runtime", "files", "sys"]),
+    ("registry", &["image", "gate", "sys"]),
     ("cgroup", &["gate", "locked", "sys"]),
     ("mount", &["sys"]),
     ("security", &["sys"]),

@@ -55,7 +55,7 @@ for kind in KINDS:
         tops = [f"/sys/fs/cgroup/{name}" for name in os.listdir("/sys/fs/cgroup")]
         groups = [name for top in tops if os.path.isdir(top) for name in os.listdir(top) if mark in name]
         assert not groups, (kind, k, outcome, groups)
-        store = os.environ["PYCONTAINER_STORE"] + "/uppers"
+        store = os.environ["PYCONTAINER_ROOT"] + "/uppers"
         deadline = time.monotonic() + 2  # what this process has no descriptors to remove is removed by the keeper
         while os.path.isdir(store) and os.listdir(store):
             assert time.monotonic() < deadline, (kind, k, outcome)

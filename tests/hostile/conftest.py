@@ -57,7 +57,7 @@ def arena(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     usable = os.access(memory, os.W_OK) and requirements.missing("tmpfs-upper") is None
     place = memory if usable else requirements.scratch()
     path = Path(tempfile.mkdtemp(prefix="pycontainer-arena-", dir=place))
-    monkeypatch.setenv("PYCONTAINER_STORE", str(path / "store"))
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(path / "store"))
     yield path
     subprocess.run(["rm", "-rf", str(path)], check=True)
 

@@ -42,7 +42,7 @@ def outside(arena: Path) -> Iterator[Path]:
 
 def run_all(unpack: Unpack, outside: Path, programs: Iterator[tuple[Step, ...]]) -> tuple[int, int]:
     """(unpacked, refused); the store is emptied now and then."""
-    before, store = signature(outside), Path(os.environ["PYCONTAINER_STORE"])
+    before, store = signature(outside), Path(os.environ["PYCONTAINER_ROOT"])
     done = [0, 0]
     for number, order in enumerate(programs):
         done[not attempt(unpack, order)] += 1

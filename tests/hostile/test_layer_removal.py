@@ -56,7 +56,7 @@ def test_whatever_a_container_leaves_is_removed_with_it(store: Path, left: str) 
 @pytest.mark.parametrize("left", EACH)
 def test_the_keeper_removes_it_when_the_interpreter_was_killed(store: Path, left: str) -> None:
     argv = [sys.executable, "-c", PRELUDE + PROGRAM, "-", LEFT[left], "time.sleep(600)"]
-    environment = {**os.environ, "PYCONTAINER_STORE": str(store)}
+    environment = {**os.environ, "PYCONTAINER_ROOT": str(store)}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment, text=True) as host:
         assert host.stdout is not None
         assert host.stdout.readline() == "1\n"

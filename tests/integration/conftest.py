@@ -59,7 +59,7 @@ def plain_user(scratch: Path) -> Iterator[worlds.PlainUser]:
     interpreter = house.python_for_user()
     assert interpreter, "requires plain-user"
     user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups"]
-    user += ["env", "-i", "PATH=/usr/bin:/bin", f"PYCONTAINER_STORE={store}"]
+    user += ["env", "-i", "PATH=/usr/bin:/bin", f"PYCONTAINER_ROOT={store}"]
     yield lambda code: [*user, *worlds.python(code, interpreter, str(place))]
     shutil.rmtree(place)
     shutil.rmtree(store)

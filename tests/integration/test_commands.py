@@ -88,7 +88,7 @@ print(pc.run(["echo", "goes on"], image=image, text=True).stdout, end="")
 
 def test_nothing_is_left_of_any_of_them_while_the_interpreter_lives(image: Path, tmp_path: Path) -> None:
     """No layer in the store, no descriptor; processes, mounts and groups are looked for after each test here."""
-    environ = {**os.environ, "PYCONTAINER_STORE": str(tmp_path)}
+    environ = {**os.environ, "PYCONTAINER_ROOT": str(tmp_path)}
     command = [*worlds.python(NOTHING_LEFT), str(image), str(tmp_path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environ, timeout=100)
     assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr

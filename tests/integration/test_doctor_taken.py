@@ -63,7 +63,7 @@ def test_upper_and_disk_of_a_plain_user_on_an_old_kernel(plain_user: PlainUser) 
 @takes("upper")
 @pytest.mark.requires("root", "plain-user", "kernel>=6.6")
 def test_upper_where_the_store_cannot_be_written_either(plain_user: PlainUser) -> None:
-    store = "import os; os.environ['PYCONTAINER_STORE'] = '/proc/store'\n"
+    store = "import os; os.environ['PYCONTAINER_ROOT'] = '/proc/store'\n"
     assert worlds.report(plain_user(store + worlds.DOCTOR))["upper"]["state"] == "held", "nobody needs it"
     row = worlds.report(plain_user(store + OLD_KERNEL + worlds.DOCTOR))["upper"]
     assert row["state"] == "missing"

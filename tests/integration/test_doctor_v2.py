@@ -107,7 +107,7 @@ def as_user_in(scratch: Path) -> Iterator[Reports]:
 
     def report(group: Path) -> dict[str, dict[str, str]]:
         enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
-        seen = worlds.report([*enter, *user, f"PYCONTAINER_STORE={store}", *doctor], cwd="/")
+        seen = worlds.report([*enter, *user, f"PYCONTAINER_ROOT={store}", *doctor], cwd="/")
         assert seen["user_namespace"]["state"] == "held", seen["user_namespace"]
         return seen
 

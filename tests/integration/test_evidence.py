@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import pycontainer as pc
+from pace import patience
 from programs.loads import Load
 from pycontainer import Limits, Reason
 

@@ -31,7 +31,7 @@ Facts = dict[str, tuple[object, ...]]
 @pytest.fixture(autouse=True)
 def store(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="store-", dir=scratch))
-    monkeypatch.setenv("PYCONTAINER_STORE", str(path))
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(path))
     yield path
     subprocess.run(["rm", "-rf", str(path)], check=True)
 

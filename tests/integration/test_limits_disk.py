@@ -121,7 +121,7 @@ def test_nothing_is_left_of_it(load: Load, store: Path, by: str) -> None:
 for script in ("echo x > /x", "mkdir -p /d/e; chmod 0 /d; exit 3", "sleep 60"):
     limits = Limits(disk="8MiB", wall_time=0.5)
     tell(facts(pc.run(["sh", "-c", script], image=root, upper="disk", limits=limits)))
-    tell(os.listdir(os.environ["PYCONTAINER_STORE"] + "/uppers"))
+    tell(os.listdir(os.environ["PYCONTAINER_ROOT"] + "/uppers"))
 """
     free = os.statvfs(store).f_bfree
     told = in_store(store, program, load.root)
@@ -145,7 +145,7 @@ thread = threading.Thread(target=run); thread.start()
 os.read(r, 3)
 import glob
 shown = open("/proc/self/mountinfo").read().count("ext4 /dev/loop")
-tell([sorted(os.listdir(os.environ["PYCONTAINER_STORE"] + "/uppers")), shown])
+tell([sorted(os.listdir(os.environ["PYCONTAINER_ROOT"] + "/uppers")), shown])
 tell([open(path).read().strip() for path in glob.glob("/sys/block/loop*/loop/backing_file")])
 thread.join()
 """

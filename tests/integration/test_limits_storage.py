@@ -117,7 +117,7 @@ def test_a_layer_on_the_disk_is_removed_after_a_kill_too(load: Load) -> None:
 def uppers_left() -> list[str]:
     """Directories of layers of this process's keeper: named as its groups, anywhere a store can lie."""
     homes = [Path("/var/lib/pycontainer/uppers"), Path.home() / ".local/share/pycontainer/uppers"]
-    homes += [Path(os.environ[name]) / "uppers" for name in ("PYCONTAINER_STORE",) if name in os.environ]
+    homes += [Path(os.environ[name]) / "uppers" for name in ("PYCONTAINER_ROOT",) if name in os.environ]
     homes += [Path(os.environ[name]) / "pycontainer/uppers" for name in ("XDG_DATA_HOME",) if name in os.environ]
     return [str(path) for home in homes if os.access(home, os.R_OK) for path in home.iterdir()]
 

@@ -81,7 +81,7 @@ import os, sys
 import pycontainer as pc
 {set_up}
 # A keeper of this pid and start time there never was.
-uppers = os.path.join(os.environ["PYCONTAINER_STORE"], "uppers")
+uppers = os.path.join(os.environ["PYCONTAINER_ROOT"], "uppers")
 left = os.path.join(uppers, "pycontainer-4194303-1-1")
 os.mkdir(uppers, 0o700)
 os.mkdir(left, 0o700)
@@ -91,7 +91,7 @@ print(os.path.exists(left))
 
 
 def test_what_was_swept_is_told(rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYCONTAINER_STORE", str(tmp_path))
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(tmp_path))
     told, left = python(SWEPT.format(set_up=TO_STDOUT), rootfs).stdout.splitlines()
     assert told.startswith("DEBUG swept what dead keepers had left: ")
     assert told.endswith(", writable layers: 1")

@@ -47,7 +47,7 @@ print(pc.run(["true"], image=sys.argv[1], upper="disk", limits=pc.Limits(memory=
 @pytest.fixture
 def store(scratch: Path) -> dict[str, str]:
     """The environment of engines that have one store of their own."""
-    return {**os.environ, "PYCONTAINER_STORE": str(scratch / "shared-store"), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PYCONTAINER_ROOT": str(scratch / "shared-store"), "PYTHONUNBUFFERED": "1"}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_lives_stays_where_another_engine_begins_and_ends(
 
 
 def left(store: dict[str, str]) -> list[Path]:
-    return list(Path(store["PYCONTAINER_STORE"]).glob("uppers/*"))
+    return list(Path(store["PYCONTAINER_ROOT"]).glob("uppers/*"))
 
 
 def gone(store: dict[str, str]) -> bool:

@@ -183,7 +183,7 @@ def test_files_and_mounts_in_a_read_only_root(inside: Probe, shared: Path) -> No
 def test_upper_is_in_memory_or_in_a_directory(inside: Probe, monkeypatch: pytest.MonkeyPatch, scratch: Path) -> None:
     store = scratch / "store"
     store.mkdir(mode=0o700, exist_ok=True)
-    monkeypatch.setenv("PYCONTAINER_STORE", str(store))
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(store))
     memory = inside(limits=pc.Limits(disk="8MiB"))
     assert memory["paths"]["/"]["fs_size"] == 8 << 20
     assert memory.result.enforced["upper"].by == "tmpfs"

@@ -67,7 +67,7 @@ def unmount(point: Path, patience: float = 10) -> None:
 def in_store(store: Path, program: str, *words: object, timeout: float = 120) -> list[Any]:
     """What an interpreter of its own tells, one value a line, with that store."""
     argv = [sys.executable, "-c", PRELUDE + program, *map(str, words)]
-    environment = {**os.environ, "PYCONTAINER_STORE": str(store)}
+    environment = {**os.environ, "PYCONTAINER_ROOT": str(store)}
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=timeout, env=environment)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return [json.loads(line) for line in done.stdout.splitlines()]

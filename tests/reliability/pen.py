@@ -58,7 +58,7 @@ class Pen:
         self.stays = store is not None
         self.store = store or Path(tempfile.mkdtemp(prefix="pycontainer-pen-", dir=requirements.scratch()))
         self.group.mkdir()
-        self.leaf, self.variables = self.group, {"PYCONTAINER_STORE": str(self.store)}
+        self.leaf, self.variables = self.group, {"PYCONTAINER_ROOT": str(self.store)}
         if requirements.cgroup2() is None:
             self.leaf = self.group / "host"
             self.leaf.mkdir()

@@ -269,7 +269,7 @@ class Life(RuleBasedStateMachine):
             assert pen.children(keeper[0]) == [], "something lives"
         self.the_other_host_is_killed()
 
-SCRATCH = tempfile.mkdtemp(dir=os.environ["PYCONTAINER_STORE"])
+SCRATCH = tempfile.mkdtemp(dir=os.environ["PYCONTAINER_ROOT"])
 TREE = os.path.join(SCRATCH, "tree")
 os.mkdir(TREE)
 open(os.path.join(TREE, "file"), "w").close()

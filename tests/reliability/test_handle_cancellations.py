@@ -26,7 +26,7 @@ import pen
 import pycontainer.aio as aio
 count = int(words[0])
 core, first = _core, 0
-place = tempfile.mkdtemp(prefix="cut-", dir=os.environ["PYCONTAINER_STORE"])
+place = tempfile.mkdtemp(prefix="cut-", dir=os.environ["PYCONTAINER_ROOT"])
 tree = os.path.join(place, "tree")
 for i in range(40):
     os.makedirs(os.path.join(tree, f"d{i % 5}"), exist_ok=True)

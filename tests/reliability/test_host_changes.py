@@ -10,7 +10,7 @@ from pen import Pen
 pytestmark = [pytest.mark.requires("pen"), pytest.mark.leaks_by_design]
 
 IDENTITY = """
-os.environ["HOME"] = os.environ["XDG_DATA_HOME"] = os.environ["PYCONTAINER_STORE"] = "/nonexistent"
+os.environ["HOME"] = os.environ["XDG_DATA_HOME"] = os.environ["PYCONTAINER_ROOT"] = "/nonexistent"
 assert pc.run(["id", "-u"], image=image).stdout == b"0\\n"
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
@@ -78,9 +78,9 @@ def test_directory_umask_and_limits_travel_in_the_plan(pen: Pen, rootfs: Path) -
 STRICT = """
 import os, subprocess, sys
 import pycontainer as pc
-image, umask, archive = sys.argv[1], int(sys.argv[2], 8), os.environ["PYCONTAINER_STORE"] + "/image.tar"
+image, umask, archive = sys.argv[1], int(sys.argv[2], 8), os.environ["PYCONTAINER_ROOT"] + "/image.tar"
 subprocess.run(["tar", "-C", image, "-cf", archive, "."], check=True)
-os.environ["PYCONTAINER_STORE"] += "/not/there/yet"
+os.environ["PYCONTAINER_ROOT"] += "/not/there/yet"
 os.umask(umask)
 other = {"user": 65534} if os.geteuid() == 0 else {}
 r = pc.run(["sh", "-c", "cat /etc/passwd; stat -c %a / /etc /etc/ssl"], **other)

@@ -61,7 +61,7 @@ def census():
         "groups": sum(f"pycontainer-{keeper}-{start}-" in path for path in leaks.cgroups()),
         "children": sorted(leaks.children()),
         "children of the keeper": len(pen.children(keeper)),
-        "layers": len(os.listdir(os.environ["PYCONTAINER_STORE"] + "/uppers")),
+        "layers": len(os.listdir(os.environ["PYCONTAINER_ROOT"] + "/uppers")),
         "keys of containers": keys()[0],
         "keeper": keeper,
     }, {"interpreter": rss(os.getpid()), "keeper": rss(keeper)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import pycontainer as pc
-from pycontainer._build.glob import go_match, has_wildcard, source_pattern
+from pycontainer._build.glob import Machine, go_match, go_tokens, has_wildcard, source_pattern
 from pycontainer._build.ignore import IgnoreFile, PathPatterns, ignore_names
 from pycontainer._build.source import Mistake, Word
 
@@ -299,6 +299,9 @@ def test_go_match(pattern: str, path: str, matches: bool | None) -> None:
             go_match(pattern, path)
         return
     assert go_match(pattern, path) is matches
+    machine = Machine(go_tokens(pattern))
+    machine._regexp = None
+    assert machine.matches(path) is matches
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,8 @@ def test_arg(text: str, items: list[tuple[str, str | None]]) -> None:
         ("A= B=", [("A", ""), ("B", "")]),
         ('A="b c" D=e\\ f', [("A", '"b c"'), ("D", "e\\ f")]),
         ('"a b"=c', [('"a b"', "c")]),
+        ("A='b\\' C=d", [("A", "'b\\'"), ("C", "d")]),
+        ('A="b\\" C=d"', [("A", '"b\\" C=d"')]),
         ("-- --x=1", [("--x", "1")]),
     ],
 )

@@ -8,7 +8,16 @@ from pycontainer._build import shell
 from pycontainer._build.shell import Rules, expand
 from pycontainer._build.source import Mistake
 
-ENV = {"PWD": "/home", "SHELL": "bash", "NULL": "", "KOREAN": "한국어", "sp": "a  b", "P": "a/b.tar.gz", "S": "x*y?z"}
+ENV = {
+    "PWD": "/home",
+    "SHELL": "bash",
+    "NULL": "",
+    "KOREAN": "한국어",
+    "sp": "a  b",
+    "P": "a/b.tar.gz",
+    "S": "x*y?z",
+    "L": "a\nb",
+}
 
 WHOLE: list[tuple[str, str | None]] = [
     ("", ""),
@@ -121,6 +130,11 @@ WHOLE: list[tuple[str, str | None]] = [
     ("${P/*/x}", "x"),
     ("${P//?/-}", "----------"),
     ("${P/t*r/T}", "a/b.T.gz"),
+    ("${P//*/x}", "x"),
+    ("${L##*}", "\nb"),
+    ("${L#??}", "a\nb"),
+    ("${L//*/x}", "x\nx"),
+    ("${L%?b}", "a\nb"),
     ("${P/zz/x}", "a/b.tar.gz"),
     ("${XXX/a/b}", ""),
     ("${NULL//a/b}", ""),

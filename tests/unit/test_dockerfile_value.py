@@ -67,6 +67,9 @@ def test_the_example_of_the_page() -> None:
             "RUN --mount=type=cache,target=/c --mount=type=secret,id=t,mode=400 a",
         ),
         (lambda d: d.copy("a b", "/c"), 'COPY ["a b", "/c"]'),
+        (lambda d: d.copy("--a", "/c"), 'COPY ["--a", "/c"]'),
+        (lambda d: d.copy("[a]*", "/c"), 'COPY ["[a]*", "/c"]'),
+        (lambda d: d.copy("<<a", "/c"), "COPY \\<\\<a /c"),
         (
             lambda d: d.copy(
                 "a", "b", "/c/", from_="x", chown="1:2", chmod=0o755, link=True, parents=True, exclude=["*"]

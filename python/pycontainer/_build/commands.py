@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from pycontainer._build.frozen import Value
 from pycontainer._build.glob import has_wildcard
 from pycontainer._build.instructions import Cmd, Entrypoint, InlineFile, Run
 from pycontainer._build.lines import heredoc_of
@@ -18,8 +18,7 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 SCRIPTS = "/dev/pipes"  # where docker puts a heredoc that is a script of its own
 
 
-@dataclass(frozen=True, slots=True)
-class CommandLine:
+class CommandLine(Value):
     """What a RUN executes. `script`: a file of mode 0755 that has to be in SCRIPTS while it runs, and not after."""
 
     argv: tuple[str, ...]
@@ -59,8 +58,7 @@ def join_workdir(current: str, path: str) -> str:
     return clean(path) if path.startswith("/") else clean(f"/{current}/{path}")
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(Value):
     """Where COPY and ADD put things: an absolute, clean path. `directory`: written as one, with a slash at the end."""
 
     path: str
@@ -73,8 +71,7 @@ def destination(workdir: str, text: str) -> Destination:
     return Destination(join_workdir(workdir, text), directory)
 
 
-@dataclass(frozen=True, slots=True)
-class Parents:
+class Parents(Value):
     """A source of COPY --parents.
 
     Attributes:

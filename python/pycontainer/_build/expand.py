@@ -6,9 +6,7 @@ Not looked at: RUN's, CMD's, ENTRYPOINT's and HEALTHCHECK's commands (their shel
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from typing import TypeVar
 
 from pycontainer._build import instructions as made, shell, values
 from pycontainer._build.instructions import Instruction, Pair
@@ -19,10 +17,11 @@ from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeVar
 
     Expander = Callable[[Word], Word]
+    AnInstruction = TypeVar("AnInstruction", bound=Instruction)
 
-AnInstruction = TypeVar("AnInstruction", bound=Instruction)
 _CONTENT = shell.Rules(quotes=False)
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 
@@ -84,12 +83,12 @@ def _pairs(instruction: made.Env | made.Label, variables: Mapping[str, str], esc
             raise _empty(f"a name of {instruction.keyword}", written.name, variables, escape)
         if isinstance(instruction, made.Env) and "=" in item.name:
             raise Mistake(f"a name of ENV has a = in it: {quoted(item.name)}", written.name)
-    return dataclasses.replace(instruction, items=items)
+    return instruction.but(items=items)
 
 
 def _run(instruction: made.Run, variables: Mapping[str, str], escape: str) -> Instruction:
     one = _expander(variables, escape)
-    return dataclasses.replace(instruction, mounts=tuple(read_mount(mount.text, one) for mount in instruction.mounts))
+    return instruction.but(mounts=tuple(read_mount(mount.text, one) for mount in instruction.mounts))
 
 
 def _copy(instruction: made.Copy | made.Add, variables: Mapping[str, str], escape: str) -> Instruction:
@@ -99,8 +98,8 @@ def _copy(instruction: made.Copy | made.Add, variables: Mapping[str, str], escap
     chown = one(instruction.chown) if instruction.chown else None
     files = tuple(_inline(file, variables) for file in instruction.files)
     destination = one(instruction.destination)
-    done = dataclasses.replace(
-        instruction, sources=sources, destination=destination, chmod=chmod or None, chown=chown or None, files=files
+    done = instruction.but(
+        sources=sources, destination=destination, chmod=chmod or None, chown=chown or None, files=files
     )
     if done.chmod:
         values.check_mode(done.chmod)
@@ -142,7 +141,7 @@ def _inline(file: made.InlineFile, variables: Mapping[str, str]) -> made.InlineF
         before = content[: mistake.at if isinstance(mistake.at, int) else 0]
         place = Word("", content.line + before.count("\n"), len(before) - before.rfind("\n"))
         raise Mistake(mistake.what, place, mistake.fix) from None
-    return dataclasses.replace(file, content=content.like(text))
+    return file.but(content=content.like(text))
 
 
 def _checksum(instruction: made.Add, one: Expander) -> made.Add:
@@ -152,7 +151,7 @@ def _checksum(instruction: made.Add, one: Expander) -> made.Add:
             raise Mistake("--checksum is of one source, which is a URL", checksum)
         if not _CHECKSUM.fullmatch(checksum):
             raise Mistake(f"--checksum is a digest, not {quoted(checksum)}", checksum, "as in sha256:24454f83...")
-    return dataclasses.replace(instruction, checksum=checksum or None)
+    return instruction.but(checksum=checksum or None)
 
 
 def _expose(instruction: made.Expose, variables: Mapping[str, str], escape: str) -> Instruction:
@@ -161,7 +160,7 @@ def _expose(instruction: made.Expose, variables: Mapping[str, str], escape: str)
     for port in instruction.ports:
         for word in _expansion(port, variables, rules).words:
             found.update((made_port, port.like(made_port)) for made_port in values.ports(port.like(word)))
-    return dataclasses.replace(instruction, ports=tuple(found.values()))
+    return instruction.but(ports=tuple(found.values()))
 
 
 def _volume(instruction: made.Volume, variables: Mapping[str, str], escape: str) -> Instruction:
@@ -170,7 +169,7 @@ def _volume(instruction: made.Volume, variables: Mapping[str, str], escape: str)
     for path, written in zip(paths, instruction.paths, strict=True):
         if not path.strip(SPACES):
             raise _empty("a path of VOLUME", written, variables, escape)
-    return dataclasses.replace(instruction, paths=paths)
+    return instruction.but(paths=paths)
 
 
 def _user(instruction: made.User, variables: Mapping[str, str], escape: str) -> Instruction:
@@ -179,20 +178,20 @@ def _user(instruction: made.User, variables: Mapping[str, str], escape: str) -> 
         raise _empty("USER", instruction.user, variables, escape)
     if "\n" in user or "\0" in user:
         raise Mistake(f"USER is no name: {quoted(user)}", instruction.user)
-    return dataclasses.replace(instruction, user=user)
+    return instruction.but(user=user)
 
 
 def _workdir(instruction: made.Workdir, variables: Mapping[str, str], escape: str) -> Instruction:
     path = expand_word(instruction.path, variables, escape)
     if not path:
         raise _empty("WORKDIR", instruction.path, variables, escape)
-    return dataclasses.replace(instruction, path=path)
+    return instruction.but(path=path)
 
 
 def _stopsignal(instruction: made.Stopsignal, variables: Mapping[str, str], escape: str) -> Instruction:
     signal = expand_word(instruction.signal, variables, escape)
     values.check_signal(signal)
-    return dataclasses.replace(instruction, signal=signal)
+    return instruction.but(signal=signal)
 
 
 _EXPANDERS: dict[type[Instruction], Callable[..., Instruction]] = {

@@ -10,9 +10,11 @@ from __future__ import annotations
 import enum
 import functools
 import re
-from dataclasses import dataclass
 
+from pycontainer._build.frozen import Value
 from pycontainer._build.source import Mistake, Word, clean, quoted
+
+_MASKS_MAX = 4096  # characters that a machine remembers
 
 
 class Kind(enum.Enum):
@@ -27,8 +29,7 @@ class Kind(enum.Enum):
     REST = enum.auto()  # ** at the end: anything
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Value):
     """One place of a pattern. `chars` is the character, or the ranges of a class; `negated` of a class."""
 
     kind: Kind
@@ -154,6 +155,8 @@ class Machine:
         for char in text:
             masks = self._masks.get(char)
             if masks is None:
+                if len(self._masks) >= _MASKS_MAX:
+                    self._masks.clear()
                 masks = self._masks[char] = self._mask(char)
             state = self._closed((state & masks[0]) << 1 | state & masks[1])
             if not state:
@@ -242,8 +245,7 @@ def has_wildcard(text: str) -> bool:
     return re.search(r"(?s)^(?:[^\\*?\[]|\\.)*[*?\[]", text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePattern:
+class SourcePattern(Value):
     """A source of COPY or ADD.
 
     Attributes:

@@ -9,8 +9,7 @@ Go's regexp, so that there a \\d is a digit, [*] is no star and ^ an anchor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from pycontainer._build.frozen import Value
 from pycontainer._build.glob import Kind, Machine, Token, character, go_tokens, read_class, unescaped
 from pycontainer._build.source import SPACES, Mistake, Word, clean, failure, quoted
 from pycontainer._text import TYPE_CHECKING
@@ -23,8 +22,7 @@ COUNT_MAX = 10_000  # patterns
 _KEPT = 4096  # directories whose results are remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Value):
     """One pattern: its text, cleaned; whether it is an exception (!); how it matches."""
 
     text: str

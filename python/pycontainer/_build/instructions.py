@@ -5,9 +5,9 @@ Two are equal when they say the same, wherever they stand. Texts are Words, whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pycontainer._build.frozen import Value
 from pycontainer._build.source import Span, Word
 from pycontainer._text import TYPE_CHECKING
 
@@ -43,8 +43,7 @@ class Network(StrEnum):
     HOST = "host"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heredoc:
+class Heredoc(Value):
     """A text that follows its instruction: <<EOF.
 
     Attributes:
@@ -69,8 +68,7 @@ class Heredoc:
         return self.content.like("\n".join(line.lstrip("\t") for line in lines))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Value):
     """One --mount of RUN.
 
     Attributes:
@@ -106,25 +104,22 @@ class Mount:
     pending: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class Pair(Value, silent=("legacy",)):
     """name=value of ENV or LABEL. `legacy`: written with a blank instead of the =."""
 
     name: Word
     value: Word
-    legacy: bool = field(default=False, compare=False)
+    legacy: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArgItem:
+class ArgItem(Value):
     """One argument of ARG. `default` is None where there is no =."""
 
     name: Word
     default: Word | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InlineFile:
+class InlineFile(Value):
     """A source of COPY or ADD that is written in the Dockerfile."""
 
     name: Word
@@ -132,8 +127,7 @@ class InlineFile:
     expand: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
+class Instruction(Value, silent=("span", "original")):
     """What all instructions have.
 
     Attributes:
@@ -141,8 +135,8 @@ class Instruction:
         original: its text, continuation lines joined, without heredocs.
     """
 
-    span: Span = field(compare=False, repr=False)
-    original: str = field(compare=False, repr=False)
+    span: Span
+    original: str
 
     @property
     def keyword(self) -> str:
@@ -150,7 +144,6 @@ class Instruction:
         return type(self).__name__.upper()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class From(Instruction):
     """FROM [--platform=] image [AS name]. `name` is in lower case, None where there is none."""
 
@@ -159,28 +152,24 @@ class From(Instruction):
     name: Word | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Arg(Instruction):
     """ARG name[=default] ..."""
 
     items: tuple[ArgItem, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Env(Instruction):
     """ENV name=value ..."""
 
     items: tuple[Pair, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Label(Instruction):
     """LABEL name=value ..."""
 
     items: tuple[Pair, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Instruction):
     """RUN. `shell`: `command` is one text for the SHELL; else its words are executed."""
 
@@ -191,7 +180,6 @@ class Run(Instruction):
     heredocs: tuple[Heredoc, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Copy(Instruction):
     """COPY. `sources` are paths or globs, `files` are inline; `link` and `parents` are flags."""
 
@@ -206,7 +194,6 @@ class Copy(Instruction):
     exclude: Words = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Add(Instruction):
     """ADD. `sources` are paths, globs or URLs. `unpack` None: archives that are files are, those of URLs are not."""
 
@@ -222,35 +209,30 @@ class Add(Instruction):
     unpack: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Expose(Instruction):
     """EXPOSE port[-port][/protocol] ..., as written; after expansion each is one "80/tcp"."""
 
     ports: Words
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Volume(Instruction):
     """VOLUME path ..."""
 
     paths: Words
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class User(Instruction):
     """USER name or id[:group]."""
 
     user: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Workdir(Instruction):
     """WORKDIR path."""
 
     path: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Entrypoint(Instruction):
     """ENTRYPOINT; as Run's. No words: there is none any more."""
 
@@ -258,7 +240,6 @@ class Entrypoint(Instruction):
     shell: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Cmd(Instruction):
     """CMD; as Entrypoint."""
 
@@ -266,14 +247,12 @@ class Cmd(Instruction):
     shell: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopsignal(Instruction):
     """STOPSIGNAL name or number."""
 
     signal: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Healthcheck(Instruction):
     """HEALTHCHECK. `test` begins with "NONE", "CMD" or "CMD-SHELL", as in an image's config; times are nanoseconds.
 
@@ -288,21 +267,18 @@ class Healthcheck(Instruction):
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Shell(Instruction):
     """SHELL ["program", "argument"]."""
 
     command: Words
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Onbuild(Instruction):
     """ONBUILD instruction: its text, as an image's config keeps it, heredocs and all."""
 
     trigger: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Maintainer(Instruction):
     """MAINTAINER name."""
 
@@ -318,24 +294,21 @@ KINDS: dict[str, type[Instruction]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Directive:
+class Directive(Value):
     """`# name=value` at the head of a file."""
 
     name: str
     value: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
+class Notice(Value):
     """What docker warns about: nothing is wrong yet."""
 
     line: int
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Value, silent=("file", "notices")):
     """A Dockerfile, read.
 
     Attributes:
@@ -346,8 +319,8 @@ class Document:
         notices: what docker would warn about.
     """
 
-    file: str = field(compare=False)
+    file: str
     escape: str
     directives: tuple[Directive, ...]
     instructions: tuple[Instruction, ...]
-    notices: tuple[Notice, ...] = field(default=(), compare=False)
+    notices: tuple[Notice, ...] = ()

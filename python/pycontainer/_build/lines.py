@@ -6,9 +6,9 @@ What an instruction says is not looked at, but for whether heredocs may follow i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from pycontainer._build import shell
+from pycontainer._build.frozen import Value
 from pycontainer._build.instructions import Directive, Heredoc, Notice
 from pycontainer._build.source import SPACES, Joined, Mistake, Span, Word, failure, physical_lines, quoted
 from pycontainer._build.words import Command, json_array, split_command
@@ -20,8 +20,7 @@ _HEREDOC = re.compile(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)")
 _WITH_HEREDOCS = ("RUN", "COPY", "ADD")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Value):
     """One instruction as text.
 
     Attributes:
@@ -39,18 +38,19 @@ class Line:
     span: Span
 
 
-@dataclass(slots=True)
 class Reader:
     """Reads a file once, from the top."""
 
-    text: str
-    file: str
-    escape: str = "\\"
-    origin: Span | None = None  # of a trigger: where what brought it stands; messages and words name that place
-    directives: list[Directive] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
-    _lines: list[str] = field(default_factory=list)
-    _number: int = 0  # lines that were taken
+    def __init__(self, text: str, file: str, escape: str = "\\", origin: Span | None = None) -> None:
+        """Read `text`; `origin` of a trigger is where what brought it stands: messages and words name that place."""
+        self.text = text
+        self.file = file
+        self.escape = escape
+        self.origin = origin
+        self.directives: list[Directive] = []
+        self.notices: list[Notice] = []
+        self._lines: list[str] = []
+        self._number = 0  # lines that were taken
 
     def read(self) -> list[Line]:
         """All instructions.

@@ -5,8 +5,7 @@ Matched by the bits of one integer, one for each place in the pattern: time grow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from pycontainer._build.frozen import Value
 from pycontainer._build.source import Mistake, quoted
 from pycontainer._text import TYPE_CHECKING
 
@@ -18,8 +17,7 @@ ONE = "?"
 LENGTH_MAX = 4096  # tokens: each character of a text costs a look at all of them
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Value):
     """Tokens: (character, is it a wildcard)."""
 
     tokens: tuple[tuple[str, bool], ...]

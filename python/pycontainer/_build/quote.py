@@ -57,7 +57,7 @@ def array(words: Iterable[str]) -> str:
 
 def needs_array(words: Iterable[str]) -> bool:
     """Whether words that are split by blanks have to be an array: a blank in one, an empty one, one like a flag."""
-    return any(not text or text.startswith(("[", "--", "<<")) or any(char in SPACES for char in text) for text in words)
+    return any(not text or text.startswith(("[", "--")) or any(char in SPACES for char in text) for text in words)
 
 
 def heredoc_name(content: str, base: str = "EOF") -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from pycontainer._build import instructions as made, values
 from pycontainer._build.instructions import Heredoc, Instruction, Network
@@ -13,22 +10,35 @@ from pycontainer._build.lines import heredoc_of
 from pycontainer._build.mounts import read_mount
 from pycontainer._build.source import Joined, Mistake, Span, Word, quoted, suggestion
 from pycontainer._build.words import Command, Piece, blank_separated, json_array, quoted_words, read_flags
+from pycontainer._text import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _RESERVED = ("scratch",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """An instruction as text, for its reader."""
 
-    joined: Joined
-    command: Command
-    heredocs: tuple[Heredoc, ...]
-    escape: str
-    span: Span
-    original: str
-    _taken: dict[str, list[Piece]] = field(default_factory=dict)
+    def __init__(
+        self,
+        joined: Joined,
+        command: Command,
+        heredocs: tuple[Heredoc, ...],
+        escape: str,
+        span: Span,
+        original: str,
+    ) -> None:
+        self.joined = joined
+        self.command = command
+        self.heredocs = heredocs
+        self.escape = escape
+        self.span = span
+        self.original = original
+        self._taken: dict[str, list[Piece]] = {}
 
     @property
     def common(self) -> dict[str, Any]:

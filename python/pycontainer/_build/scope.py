@@ -5,8 +5,6 @@ ENV beats ARG, wherever the two stand, as docker's page says and its first build
 
 from __future__ import annotations
 
-import dataclasses
-
 from pycontainer._build.expand import at_word, expand, expand_word
 from pycontainer._build.instructions import Arg, ArgItem, Env, Instruction
 from pycontainer._build.source import Mistake
@@ -142,4 +140,4 @@ class Scope:
             self.args.pop(item.name, None)
             self.args[str(item.name)] = value
             items.append(ArgItem(name=item.name, default=None if value is None else item.name.like(value)))
-        return dataclasses.replace(argument, items=tuple(items))
+        return argument.but(items=tuple(items))

@@ -6,9 +6,8 @@ replacement of ${name//pattern/text} is a plain character (there it is a group o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pycontainer._build import patterns
+from pycontainer._build.frozen import Value
 from pycontainer._build.source import SPACES, Mistake, quoted
 from pycontainer._text import TYPE_CHECKING
 
@@ -20,8 +19,7 @@ DEPTH_MAX = 50
 _SPECIAL = "@*#?-$!0"  # parameters of a shell that are never set here
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Value):
     """How a text is read.
 
     Attributes:
@@ -39,8 +37,7 @@ class Rules:
     keep_unset: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Expansion:
+class Expansion(Value):
     """What became of a text: whole; as words, split where unquoted space was; the variables that it asked for."""
 
     text: str

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import bisect
 import re
-from dataclasses import dataclass
 
+from pycontainer._build.frozen import Value
 from pycontainer._errors import BuildError
 from pycontainer._text import TYPE_CHECKING, escape
 
@@ -22,8 +22,7 @@ BLANKS = "\t\v\f\r "
 _SHOWN = 60  # characters of foreign text in a message
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Value):
     """A piece of a file: lines and columns from 1, columns in characters; the end is the first place after it."""
 
     line: int

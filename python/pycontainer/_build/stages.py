@@ -5,11 +5,9 @@ A stage can use earlier ones only, so their order is an order to build in; a cyc
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-
 from pycontainer._build import values
 from pycontainer._build.expand import at_word, expand_word
+from pycontainer._build.frozen import Value
 from pycontainer._build.instructions import Arg, Copy, Document, From, Instruction, Onbuild, Run
 from pycontainer._build.parse import parse_trigger
 from pycontainer._build.scope import PREDEFINED, Scope, global_arguments, platform_args
@@ -24,8 +22,7 @@ if TYPE_CHECKING:
     Origin: TypeAlias = int | str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class Stage(Value):
     """One FROM and what follows it.
 
     Attributes:
@@ -53,8 +50,7 @@ class Stage:
         return self.name or f"stage-{self.index}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Value):
     """What a build will do.
 
     Attributes:
@@ -124,9 +120,9 @@ class Plan:
         stage = self.stages[index]
         read = _triggers(triggers, stage.opening, self.document)
         instructions = (*read, *stage.instructions[stage.triggers :])
-        stage = dataclasses.replace(stage, instructions=instructions, triggers=len(read))
+        stage = stage.but(instructions=instructions, triggers=len(read))
         stages = (*self.stages[:index], stage, *self.stages[index + 1 :])
-        return dataclasses.replace(self, stages=_connected(stages, self.document))
+        return self.but(stages=_connected(stages, self.document))
 
     def unused(self) -> tuple[str, ...]:
         """The arguments that the build was given, no ARG names and docker does not know either."""
@@ -223,7 +219,7 @@ def _stages(
         base: Origin = names[image.lower()].index if image.lower() in names else image
         triggers: tuple[Instruction, ...] = ()
         if isinstance(base, int):
-            own = stages[base].instructions[stages[base].triggers :]
+            own = stages[base].instructions
             triggers = _triggers([item.trigger for item in own if isinstance(item, Onbuild)], opening, document)
         stage = Stage(
             index=index,
@@ -286,7 +282,7 @@ def _connected(stages: tuple[Stage, ...], document: Document) -> tuple[Stage, ..
                     raise at_word(mistake, instruction, document.file) from None
                 if isinstance(origin, int):
                     needs.add(origin)
-        made.append(dataclasses.replace(stage, needs=frozenset(needs)))
+        made.append(stage.but(needs=frozenset(needs)))
     return tuple(made)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 
+from pycontainer._build.frozen import Value
 from pycontainer._build.source import BLANKS, SPACES, Mistake, quoted, suggestion
 from pycontainer._text import TYPE_CHECKING
 
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 _FILLED = re.compile(rf"[^{re.escape(BLANKS)}]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Value):
     """A part of an instruction's text and where it begins."""
 
     text: str
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Value):
     """An instruction in its three parts: the name, the flags, the rest without blanks around it."""
 
     name: Piece

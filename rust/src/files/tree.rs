@@ -251,16 +251,17 @@ impl Reading<'_, '_> {
 
     fn enter(&mut self, item: Item) -> Result<()> {
         let (kind, flags) = self.next.change.unwrap_or((change::ADDED, 0));
-        let path = if item.name == b"." { b"/".to_vec() } else { [b"/", &*item.name].concat() };
+        let path = [b"/", &*item.name].concat();
         let rights = kind == change::ENTERED && flags & changed::RIGHTS != 0;
+        let is_root = self.open.is_empty();
         let (waits, rights) = match self.wanted {
-            Wanted::Layer { .. } if path == b"/" => (true, rights),
-            Wanted::Layer { own, .. } if kind != change::CHANGED && own.leads(&path) => {
+            Wanted::Layer { own, .. } if !is_root && kind != change::CHANGED && own.leads(&path) => {
                 (true, rights && !own.is(&path))
             }
-            _ => (false, false),
+            _ => (false, rights),
         };
-        if !waits {
+        // Every image has a root: a layer speaks of it where it is another's or may be entered by others.
+        if !waits && (!is_root || rights || matches!(self.wanted, Wanted::Whole)) {
             self.tell(&item)?;
         }
         self.open.push(Open { item, waits, rights });

@@ -6,6 +6,8 @@ use super::reference::Reference;
 use super::store::Store;
 use crate::error::{Error, Result};
 
+/// On a name's entry in the store's index: the digest of the index that its manifest was chosen from when it was pulled.
+pub const CHOSEN_FROM: &str = "io.pycontainer.index";
 /// An index in an index, as a layout's own index has them.
 const DEPTH: usize = 4;
 
@@ -93,6 +95,11 @@ pub fn shown(platform: &Platform) -> String {
         Some(variant) => format!("{}/{}/{variant}", platform.os, platform.architecture),
         None => format!("{}/{}", platform.os, platform.architecture),
     }
+}
+
+/// Whether a machine of one platform runs what is for another.
+pub fn runs(offered: &Platform, wanted: &Platform) -> bool {
+    rank(offered, wanted).is_some()
 }
 
 /// None where it cannot run; the lower the better. arm64 is its v8, and an older arm runs on a newer one.

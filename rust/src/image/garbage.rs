@@ -2,6 +2,7 @@
 
 use super::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX};
 use super::digest::Digest;
+use super::found;
 use super::store::Store;
 use crate::error::Result;
 use std::collections::HashSet;
@@ -23,6 +24,9 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
     let mut wanted = Wanted::default();
     for root in store.roots()? {
         wanted.add(store, &root, 0);
+        // The document alone: what else it names was never fetched.
+        let index = root.annotations.get(found::CHOSEN_FROM).and_then(|text| Digest::parse(text).ok());
+        wanted.blobs.extend(index);
     }
     let mut freed = Freed::default();
     for (digest, size) in store.blobs()? {

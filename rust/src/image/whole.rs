@@ -11,12 +11,14 @@ use super::store::Store;
 use super::{descriptor, used};
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::PathBuf;
 
 const CHUNK: usize = 256 << 10;
 
-/// The lowest first; unpacked now where they were not. Those that a higher one hides wholly are left out. An image without layers stands on an empty directory.
+/// The lowest first; unpacked now where they were not. Those that a higher one hides wholly are left out. An image without layers stands
+/// on an empty directory.
 pub fn directories(store: &Store, image: &Found, queue: &Queue, check: Check<'_>) -> Result<Vec<PathBuf>> {
     let layers: Vec<(Descriptor, Digest)> =
         image.manifest.layers.iter().cloned().zip(image.config.diff_ids.iter().cloned()).collect();
@@ -25,6 +27,10 @@ pub fn directories(store: &Store, image: &Found, queue: &Queue, check: Check<'_>
         make_private_directory(&empty)?;
         return Ok(vec![empty]);
     }
+    // A layer that comes twice is all there in its higher place, and an overlay takes no directory twice (ELOOP).
+    let mut higher = HashSet::new();
+    let mut layers: Vec<_> = layers.into_iter().rev().filter(|(_, id)| higher.insert(id.clone())).collect();
+    layers.reverse();
     let done: Vec<_> = layers.iter().map(|_| std::sync::atomic::AtomicU64::new(0)).collect();
     let progress = |index: usize, more: u64| {
         let total = done[index].fetch_add(more, std::sync::atomic::Ordering::Relaxed) + more;

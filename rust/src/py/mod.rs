@@ -11,6 +11,7 @@ pub mod foreign;
 pub mod functions;
 pub mod images;
 pub mod progress;
+pub mod registry;
 mod shared;
 pub mod spec;
 

@@ -304,7 +304,7 @@ fn mark(fd: BorrowedFd<'_>, marks: &Marks, privileged: bool) -> Result<()> {
     match rustix::fs::fsetxattr(fd, name, b"y", XattrFlags::empty()) {
         Err(Errno::OPNOTSUPP | Errno::PERM) => {
             let cause = format!("the store's file system holds no attribute {name}");
-            let fix = "put the store on ext4, xfs or btrfs, or on a tmpfs of Linux 6.6 (PYCONTAINER_STORE)";
+            let fix = "put the store on ext4, xfs or btrfs, or on a tmpfs of Linux 6.6 (PYCONTAINER_ROOT)";
             Err(Error::unsupported("opaque directories", cause, fix))
         }
         other => other.map_err(|errno| refused("mark an opaque directory", errno)),

@@ -76,13 +76,20 @@ impl Store {
 
     pub fn ingest(&self, algorithm: Algorithm) -> Result<Ingest<'_>> {
         let fail = |errno| failed("write to the store", errno);
-        let name = temporary()?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.partial, &name, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
-        // Who sweeps sees by this lock that somebody is at it.
-        let _ = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-        let hash = Hasher::new(algorithm);
-        Ok(Ingest { store: self, name: Some(name), file: File::from(file), hash, size: 0 })
+        loop {
+            let name = temporary()?;
+            let file = rustix::fs::openat(&self.partial, &name, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
+            // Who sweeps sees by this lock that somebody is at it; one who was faster than the lock has removed the file.
+            match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::AGAIN | Errno::INTR) => continue,
+                other => other.map_err(fail)?,
+            }
+            if rustix::fs::fstat(&file).map_err(fail)?.st_nlink > 0 {
+                let hash = Hasher::new(algorithm);
+                return Ok(Ingest { store: self, name: Some(name), file: File::from(file), hash, size: 0 });
+            }
+        }
     }
 
     /// A document of ours, under the digest that is returned.

@@ -1,0 +1,46 @@
+"""What the tests of images share: a store of each test's own, a layout with the small root file system as its layer."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import layouts
+import pycontainer as pc
+
+
+@pytest.fixture(scope="session")
+def base(rootfs: Path) -> bytes:
+    """The small root file system as a layer."""
+    return layouts.tree(rootfs)
+
+
+@pytest.fixture(scope="session")
+def shared_place(scratch: Path, base: bytes) -> Path:
+    """A store with one image, `base:1`, that tests only read; their containers start from it."""
+    place = Path(tempfile.mkdtemp(prefix="images-", dir=scratch))
+    layouts.Layout(place / "layout").image("base:1", [base])
+    return place
+
+
+@pytest.fixture
+def store(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store."""
+    place = Path(tempfile.mkdtemp(prefix="store-", dir=scratch))
+    place.chmod(0o755)
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(place / "store"))
+    return place / "store"
+
+
+@pytest.fixture
+def layout(store: Path) -> layouts.Layout:
+    """A layout beside the store."""
+    return layouts.Layout(store.parent / "layout")
+
+
+@pytest.fixture
+def image(store: Path, shared_place: Path) -> pc.Image:
+    """`base:1`, loaded."""
+    return pc.Image.load(shared_place / "layout")[0]
