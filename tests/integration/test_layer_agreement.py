@@ -33,15 +33,17 @@ from layertrees import Tree
 from pycontainer import _core
 
 STACKS = """
-import os, pickle, subprocess, sys, pathlib
+import os, pickle, subprocess, sys, pathlib, tempfile
 sys.path[:0] = sys.argv[1:]
 import layertrees
-found = []
+found, empty = [], tempfile.mkdtemp()
 for lowers in pickle.load(sys.stdin.buffer):
-    options = "ro,lowerdir=" + ":".join(reversed(lowers))
+    stack = [*dict.fromkeys(reversed(lowers)), empty]  # none twice: that is ELOOP; and two at least
+    options = "ro,lowerdir=" + ":".join(stack)
     subprocess.run(["mount", "-t", "overlay", "-o", options, "none", "/mnt"], check=True)
     found.append(layertrees.tree(pathlib.Path("/mnt")))
     subprocess.run(["umount", "/mnt"], check=True)
+os.rmdir(empty)
 pickle.dump(found, sys.stdout.buffer)
 """
 
