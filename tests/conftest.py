@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,14 +19,16 @@ import pace
 import requirements
 import rootfs as rootfs_builder
 import skiplist
+import tars
 from programs.compiled import compiled
+from pycontainer import Image
 
 HERE = Path(__file__).parent
 AT_ONCE = 4  # containers that a test in this interpreter has at one time; those with more run in another
 # One core of an emulated kernel is twenty times slower than what hypothesis takes for normal.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
-WATCHED = {"images", "build", "registry", "native", "integration", "privileged", "hostile", "faults", "reliability"}
+WATCHED = {"images", "build", "native", "integration", "privileged", "hostile", "faults", "reliability"}
 STRICT = os.environ.get("CI") == "true" or os.environ.get("PYCONTAINER_STRICT_SKIPS") == "1"
 SKIPS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 RAN: pytest.StashKey[set[str]] = pytest.StashKey()
@@ -144,6 +147,27 @@ def scratch() -> Iterator[Path]:
 def rootfs(scratch: Path) -> Path:
     """A directory image: bin/busybox and its applets, empty proc sys dev tmp etc; treat it as read-only."""
     return rootfs_builder.build(scratch / "rootfs")
+
+
+@pytest.fixture
+def store(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A store of the test's own, and no time that is the latest."""
+    path = Path(tempfile.mkdtemp(prefix="store-", dir=scratch))
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(path))
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    yield path
+    subprocess.run(["rm", "-rf", str(path)], check=True)
+
+
+@pytest.fixture
+def base(rootfs: Path, store: Path) -> Image:
+    """An image of one layer in `store`: `rootfs` with a few files in /data."""
+    script = """
+    mkdir -p /data/replaced /data/dir /data/kept; echo old > /data/replaced/old; echo same > /data/replaced/same
+    for name in file gone mode dir/x kept/far; do echo x > /data/$name; done
+    """
+    with tars.ran(rootfs, script) as made:
+        return made.commit("base:1")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from _thread import allocate_lock
 
 from pycontainer import _arguments, _stored as stored
 from pycontainer._errors import Error, StateError
@@ -46,7 +45,7 @@ class Layers:
 
         def _reachable(self) -> Any: ...
 
-        def _control(self) -> allocate_lock: ...  # type: ignore[valid-type]
+        def _control(self) -> Any: ...
 
     def commit(self, reference: str) -> Image:
         """Make an image of what it has become, as `docker commit` does: the layers of its image and one of its changes.
@@ -123,7 +122,8 @@ class Layers:
 
     def _changes(self) -> dict[str, Any]:
         """Of the config, what was said of this container."""
-        said, config, changes = self._words, self.image.config, {}
+        said, config = self._words, self.image.config
+        changes: dict[str, Any] = {}
         if said["entrypoint"] is not None:
             entrypoint = _arguments.command(said["entrypoint"], "entrypoint", empty=True)
             changes["Entrypoint"] = [_text(word) for word in entrypoint] or None
@@ -132,7 +132,7 @@ class Layers:
             changes["Cmd"] = [_text(word) for word in _arguments.command(said["args"])]
         if said["env"]:
             have = dict(item.partition("=")[::2] for item in config.get("Env") or ())
-            for key, value in _arguments.environment(said["env"]).items():
+            for key, value in _arguments.environment(said["env"]):
                 have.pop(_text(key), None) if value is None else have.update({_text(key): _text(value)})
             changes["Env"] = [f"{key}={value}" for key, value in have.items()]
         if said["cwd"] is not None:

@@ -377,3 +377,117 @@ def container_export(container: Any, path: str, latest: int | None = None) -> No
 
 def diff(container: Any) -> list[tuple[str, bytes]]:
     """Return ("A", "C" or "D", path) for what a container has changed, sorted by path. Raises SetupError and StateError."""
+
+def store_root() -> str:
+    """Return where the store lies."""
+
+def reference_parse(text: str) -> tuple[str, str, str | None]:
+    """Return a reference in full, as one would type it, and its digest. Raises InvalidReference."""
+
+def platform_parse(text: str | None = None) -> str:
+    """Return a platform as it is compared; None: this machine's. Raises ValueError."""
+
+# The row of an image: (name or None, digest of the manifest, manifest, config, bytes of all its blobs).
+
+def image_find(
+    store: str, reference: str, platform: str | None = None
+) -> tuple[str | None, str, bytes, bytes, int] | None:
+    """Return the row of a name; None where the store has none.
+
+    Raises:
+        InvalidReference: it breaks the grammar of references.
+        ImageNotFound: it has none for this platform.
+        ImageError, DigestMismatch: its documents cannot be read, or are not what their digests say.
+    """
+
+def image_open(store: str, digest: str) -> tuple[str | None, str, bytes, bytes, int]:
+    """Return the row of a manifest. Raises ImageNotFound, ImageError and DigestMismatch."""
+
+def image_all(store: str) -> list[tuple[str | None, str, bytes, bytes, int]]:
+    """Return the rows of all names whose image can be read."""
+
+def image_tag(store: str, digest: str, reference: str) -> str:
+    """Give an image a name, and return it in full. Raises InvalidReference and ImageNotFound."""
+
+def image_untag(store: str, reference: str) -> bool:
+    """Take a name away. False where there is none."""
+
+def image_collect(store: str) -> tuple[int, int, int] | None:
+    """Remove what no name needs: (blobs, bytes, layers). None while somebody is at work in the store."""
+
+def image_layers(store: str, digest: str, events: Any | None = None) -> list[str]:
+    """Return the directories of an image's layers, the lowest first, unpacked now where they were not.
+
+    `events` is called with (state, what, done, total) in this thread.
+
+    Raises:
+        LayerError, DigestMismatch, ImageError, NoSpaceError, SetupError.
+    """
+
+def image_load(store: str, path: str, events: Any | None = None) -> list[tuple[list[str], str]]:
+    """Load an archive or a layout: (names, digest of the manifest) of each image. `events` as of image_layers.
+
+    Raises:
+        ImageError, DigestMismatch, NoSpaceError, SetupError.
+    """
+
+def image_in_use(store: str, digest: str) -> bool:
+    """Return whether a container stands on its highest layer."""
+
+def image_save(store: str, digest: str, reference: str | None, path: str, form: str) -> None:
+    """Write an image to a tar; `form`: "oci" or "docker". Raises SetupError, NoSpaceError and ImageError."""
+
+def image_verify(store: str, digest: str) -> None:
+    """Compute all digests of an image again. Raises DigestMismatch and ImageError."""
+
+def image_file(roots: Sequence[str], path: bytes) -> int:
+    """Open a regular file of a union of directories, the lowest first; the descriptor is the caller's. Raises SetupError."""
+
+def image_paths(roots: Sequence[str]) -> list[bytes]:
+    """Return all paths of a union of directories, sorted. Raises SetupError and ImageError."""
+
+def image_pull(
+    store: str,
+    reference: str,
+    platform: str | None = None,
+    auth: tuple[str, str] | str | None = None,
+    events: Any | None = None,
+    patience: tuple[float, int, float] | None = None,
+) -> str:
+    """Bring an image from its registry, and return the digest of the manifest that has the name now.
+
+    Args:
+        auth: (user, password), or a token; None: what the user's files say.
+        events: as of image_layers.
+        patience: (seconds without a byte, attempts, seconds before the second one).
+
+    Raises:
+        ImageNotFound, RegistryError, AuthError, DigestMismatch, ImageError, NoSpaceError, SetupError.
+    """
+
+def image_push(
+    store: str,
+    digest: str,
+    reference: str,
+    auth: tuple[str, str] | str | None = None,
+    events: Any | None = None,
+    chunk: int | None = None,
+    patience: tuple[float, int, float] | None = None,
+) -> tuple[str, int, int, int]:
+    """Send an image to a registry: (its digest there, blobs that were sent, that were mounted, that were there).
+
+    `chunk`: bytes of a PATCH; None sends each blob in one request.
+
+    Raises:
+        RegistryError, AuthError, ImageError, SetupError.
+    """
+
+def registry_tags(
+    name: str, auth: tuple[str, str] | str | None = None, patience: tuple[float, int, float] | None = None
+) -> list[str]:
+    """Return the tags of a repository. Raises ImageNotFound, RegistryError and AuthError."""
+
+def registry_catalog(
+    host: str, auth: tuple[str, str] | str | None = None, patience: tuple[float, int, float] | None = None
+) -> list[str]:
+    """Return the repositories of a registry. Raises RegistryError and AuthError."""

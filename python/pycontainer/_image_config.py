@@ -6,8 +6,6 @@ input: labels, annotations and whatever is not read here mean nothing to the eng
 
 from __future__ import annotations
 
-import json
-
 from pycontainer import _arguments
 from pycontainer._errors import ImageError
 from pycontainer._text import TYPE_CHECKING, shown
@@ -40,6 +38,8 @@ def nothing(search: tuple[bytes, ...]) -> Says:
 
 def document(text: bytes) -> dict[str, Any]:
     """Return a config or manifest, which the native side has read before: it is JSON, and not deep."""
+    import json  # noqa: PLC0415 - only who has an image of layers pays for it
+
     whole = json.loads(text)
     if not isinstance(whole, dict):
         raise ImageError("a config that is no JSON object")

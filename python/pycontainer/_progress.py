@@ -33,6 +33,24 @@ class Progress(Frozen):
     total: int
 
 
+# What native code says where there is nothing to tell.
+TICK = "tick"
+
+
+class Watch:
+    """Somebody who hears of each event, and can end the work: by what `stop` raises."""
+
+    def __init__(self, progress: Callable[[Any], object] | None, stop: Callable[[], None] | None = None) -> None:
+        self._progress, self._stop = progress, stop
+
+    def event(self, state: str, what: str, done: int, total: int) -> None:
+        """Called in the thread that called native code; what it raises ends the work."""
+        if self._stop is not None:
+            self._stop()
+        if self._progress is not None and state != TICK:
+            self._progress(Progress._of(done, state, total, what))
+
+
 @contextmanager
 def watching(progress: object, title: str) -> Iterator[Native | None]:
     """Yield what native code calls with (state, what, done, total), in the thread that called it."""
@@ -40,9 +58,11 @@ def watching(progress: object, title: str) -> Iterator[Native | None]:
         yield None
     elif progress is True:
         with _drawing(title) as draw:
-            yield draw
+            yield lambda state, *rest: None if state == TICK else draw(state, *rest)
+    elif isinstance(progress, Watch):
+        yield progress.event
     elif callable(progress):
-        yield lambda state, what, done, total: progress(Progress._of(done, state, total, what))
+        yield Watch(progress).event
     else:
         raise TypeError(f"progress must be a bool or a callable, not {type(progress).__name__}")
 

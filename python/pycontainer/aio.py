@@ -1,4 +1,6 @@
-"""The same names on asyncio: run(), Container, Process, events(). Descriptors in the loop; no thread, no child watcher.
+"""The same names on asyncio: run(), Container, Process, events(), pull(), load().
+
+Descriptors in the loop; no child watcher, and no thread but for images.
 
 What can wait is awaited. A cancelled run(), start() or exec() kills what it has begun, reaps and removes it before the
 cancellation goes on; so does leaving the block of a Container or of a Process.
@@ -12,6 +14,7 @@ import os
 from pycontainer import _commands, _container, _events, _outcome, _waiting, _waiting_loop
 from pycontainer._aio_control import Control
 from pycontainer._aio_events import events
+from pycontainer._aio_images import load, pull
 from pycontainer._aio_process import ExecProcess, Process, seconds_of
 from pycontainer._aio_run import alone, remove
 from pycontainer._beside import BesideSpec
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from pycontainer._types import Arg
     from pycontainer._waiting import Condition
 
-__all__ = ["Container", "Process", "events", "run"]
+__all__ = ["Container", "Process", "events", "load", "pull", "run"]
 
 
 class Container(Control, Process):

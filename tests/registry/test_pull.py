@@ -51,7 +51,7 @@ def test_an_image_that_is_there_costs_one_request_or_none(
     assert len(lines) == 1, lines
     assert '"HEAD ' in lines[0]
     assert took < 1
-    monkeypatch.setenv("PYCONTAINER_STORE", str(store))
+    monkeypatch.setenv("PYCONTAINER_ROOT", str(store))
     monkeypatch.setenv("PYCONTAINER_ROOT", str(store))
     assert pycontainer.Image(name).digest == digest
     assert len(plain.requests(".* /v2/pull/again/")) == before + 1

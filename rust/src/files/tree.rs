@@ -1,13 +1,19 @@
 //! A container's writable layer, or its whole root, as the entries of an archive: what is the container's of it, under whole names and
 //! with the container's ids. Everything that an agent says is checked; nothing is resolved.
 
-use super::changes::Own;
+mod fill;
+mod ids;
+mod item;
+
+use self::fill::Fill;
+use self::ids::{capability, inside};
+pub use self::item::{Ids, Item, Kind, Taker, Wanted};
 use super::refused;
 use super::session::{Door, Session, broken};
 use crate::error::{Error, Result};
 use crate::sys::Errno;
 use crate::transfer::input::Input;
-use crate::transfer::{BUFFER, attributes};
+use crate::transfer::{BUFFER, Stream, attributes};
 use crate::wire::EntryHead;
 use crate::wire::files::{ask, change, changed, entry, segment};
 use std::collections::HashMap;
@@ -20,57 +26,6 @@ const NAME_MAX: usize = 4095;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const CAPABILITY: &[u8] = b"security.capability";
-/// A sector of zeros and more, for holes.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-
-/// As the type bits of a mode (inode(7)) have it; device numbers with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    File,
-    Directory,
-    Link,
-    /// Another name of a file that came before.
-    HardLink,
-    Fifo,
-    CharDevice(u32, u32),
-    BlockDevice(u32, u32),
-}
-
-/// One entry of the archive, without its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    pub kind: Kind,
-    /// From the root on, without a slash before it; "." is the root.
-    pub name: Vec<u8>,
-    pub link: Vec<u8>,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub mtime: (i64, u32),
-    pub size: u64,
-    /// Where data is in a file with holes.
-    pub regions: Option<Vec<(u64, u64)>>,
-    /// Sorted by name.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// Who makes an archive of it.
-pub trait Taker {
-    fn item(&mut self, item: &Item) -> Result<()>;
-    /// Of the file that came last: all of it, or its regions.
-    fn data(&mut self, data: &[u8]) -> Result<()>;
-}
-
-/// Ids as the agent sees them to those of the container: (inside, outside, count).
-pub type Ids = Vec<(u32, u32, u32)>;
-
-/// What is taken.
-pub enum Wanted<'a> {
-    /// The writable layer, as changes: without what the engine has made there.
-    Layer { own: &'a Own, uids: Ids, gids: Ids },
-    /// The whole root, as it is.
-    Whole,
-}
 
 pub fn tree(door: Door<'_>, wanted: &Wanted<'_>, taker: &mut dyn Taker) -> Result<()> {
     let (what, step) = match wanted {
@@ -79,7 +34,16 @@ pub fn tree(door: Door<'_>, wanted: &Wanted<'_>, taker: &mut dyn Taker) -> Resul
     };
     let session = Session::open(door, what, &[b"/"])?;
     let mut buffer = vec![0; BUFFER];
-    let input = Input::new(session, &mut buffer);
+    read(Input::new(session, &mut buffer), step, wanted, taker)
+}
+
+/// What an agent says, to its end. `step`: for errors.
+pub fn read<S: Stream>(
+    input: Input<'_, S>,
+    step: &'static str,
+    wanted: &Wanted<'_>,
+    taker: &mut dyn Taker,
+) -> Result<()> {
     Reading { input, step, wanted, taker, open: Vec::new(), inodes: HashMap::new(), next: Next::default() }.all()
 }
 
@@ -99,18 +63,18 @@ struct Next {
     regions: Vec<(u64, u64)>,
 }
 
-struct Reading<'a, 'b> {
-    input: Input<'a, Session<'b>>,
+struct Reading<'a, 't, S> {
+    input: Input<'a, S>,
     step: &'static str,
-    wanted: &'a Wanted<'a>,
-    taker: &'a mut dyn Taker,
+    wanted: &'t Wanted<'t>,
+    taker: &'t mut dyn Taker,
     open: Vec<Open>,
     /// (device, inode) of files with several names, and the first of them.
     inodes: HashMap<(u64, u64), Vec<u8>>,
     next: Next,
 }
 
-impl Reading<'_, '_> {
+impl<S: Stream> Reading<'_, '_, S> {
     fn all(mut self) -> Result<()> {
         loop {
             let step = self.step;
@@ -337,7 +301,7 @@ impl Reading<'_, '_> {
         Ok(regions)
     }
 
-    /// The content, of which as much goes on as was announced: what the container cuts off or fills meanwhile is zeros, or left out.
+    /// The content, as it was announced: what the container adds meanwhile is left out, and what it cuts off is an error.
     fn content(&mut self, name: &[u8], regions: &[(u64, u64)]) -> Result<()> {
         let mut fill = Fill { regions, at: 0, taker: &mut *self.taker };
         let (step, path) = (self.step, [b"/", name].concat());
@@ -355,144 +319,21 @@ impl Reading<'_, '_> {
                     let mut left = count as usize;
                     while left > 0 {
                         let data = self.input.some(left).map_err(cut)?;
-                        fill.put(at, data)?;
+                        if !fill.put(at, data)? {
+                            return Err(changed_meanwhile(step, &path));
+                        }
                         at = at.saturating_add(data.len() as u64);
                         left -= data.len();
                     }
                 }
             }
         }
-        fill.end()
+        if fill.is_complete() { Ok(()) } else { Err(changed_meanwhile(step, &path)) }
     }
 }
 
-/// Data at any ascending offsets, as the regions that were announced.
-struct Fill<'a> {
-    regions: &'a [(u64, u64)],
-    /// How much of the first region is told.
-    at: u64,
-    taker: &'a mut dyn Taker,
-}
-
-impl Fill<'_> {
-    fn put(&mut self, mut offset: u64, mut data: &[u8]) -> Result<()> {
-        while let Some((start, length)) = self.regions.first().copied() {
-            let next = start + self.at;
-            if self.at == length {
-                (self.regions, self.at) = (&self.regions[1..], 0);
-                continue;
-            }
-            let skipped = next.saturating_sub(offset).min(data.len() as u64);
-            (offset, data) = (offset + skipped, &data[skipped as usize..]);
-            if data.is_empty() {
-                return Ok(());
-            }
-            let gap = (offset - next).min(length - self.at);
-            if gap > 0 {
-                self.zeros(gap)?;
-                continue;
-            }
-            let count = (length - self.at).min(data.len() as u64);
-            self.taker.data(&data[..count as usize])?;
-            (offset, data, self.at) = (offset + count, &data[count as usize..], self.at + count);
-        }
-        Ok(())
-    }
-
-    fn zeros(&mut self, mut count: u64) -> Result<()> {
-        self.at += count;
-        while count > 0 {
-            let piece = count.min(ZEROS.len() as u64);
-            self.taker.data(&ZEROS[..piece as usize])?;
-            count -= piece;
-        }
-        Ok(())
-    }
-
-    fn end(mut self) -> Result<()> {
-        while let Some((_, length)) = self.regions.first().copied() {
-            self.zeros(length - self.at)?;
-            (self.regions, self.at) = (&self.regions[1..], 0);
-        }
-        Ok(())
-    }
-}
-
-/// None is the host's own ids; one that is in no line is nobody's.
-fn inside(ids: &Ids, id: u32) -> u32 {
-    let line = ids.iter().find(|(_, outside, count)| *outside <= id && id - outside < *count);
-    match line {
-        Some((inside, outside, _)) => inside + (id - outside),
-        None if ids.is_empty() => id,
-        None => 65534,
-    }
-}
-
-/// The kernel adds whose root may use them (vfs_ns_cap_data); in an image they are the root's of whoever runs it.
-fn capability(value: &[u8], ids: &Ids) -> Vec<u8> {
-    const REVISION: u32 = 0xff00_0000;
-    let word = |at: usize| value.get(at..at + 4).and_then(|word| Some(u32::from_le_bytes(word.try_into().ok()?)));
-    match (word(0), word(20)) {
-        (Some(magic), Some(root)) if magic & REVISION == 0x0300_0000 && value.len() == 24 && inside(ids, root) == 0 => {
-            [&(magic & !REVISION | 0x0200_0000).to_le_bytes()[..], &value[4..20]].concat()
-        }
-        _ => value.to_vec(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Default)]
-    struct Kept(Vec<u8>);
-
-    impl Taker for Kept {
-        fn item(&mut self, _: &Item) -> Result<()> {
-            Ok(())
-        }
-
-        fn data(&mut self, data: &[u8]) -> Result<()> {
-            self.0.extend_from_slice(data);
-            Ok(())
-        }
-    }
-
-    fn filled(regions: &[(u64, u64)], pieces: &[(u64, &[u8])]) -> Vec<u8> {
-        let mut kept = Kept::default();
-        let mut fill = Fill { regions, at: 0, taker: &mut kept };
-        pieces.iter().for_each(|(offset, data)| fill.put(*offset, data).unwrap());
-        fill.end().unwrap();
-        kept.0
-    }
-
-    #[test]
-    fn data_comes_as_it_was_announced_whatever_comes() {
-        assert_eq!(filled(&[(0, 4)], &[(0, b"ab"), (2, b"cd")]), b"abcd");
-        assert_eq!(filled(&[(0, 4)], &[(0, b"ab")]), b"ab\0\0", "it was cut off");
-        assert_eq!(filled(&[(0, 3)], &[(0, b"abcdef")]), b"abc", "it has grown");
-        assert_eq!(filled(&[(2, 2), (6, 2), (9, 0)], &[(2, b"ab"), (6, b"cd")]), b"abcd");
-        assert_eq!(filled(&[(2, 2), (6, 2)], &[(0, b"01234567")]), b"2367", "a hole was filled");
-        assert_eq!(filled(&[(2, 2), (6, 2)], &[(7, b"7")]), b"\0\0\x007");
-        assert_eq!(filled(&[], &[(0, b"x")]), b"");
-    }
-
-    #[test]
-    fn ids_are_those_inside() {
-        let ids = vec![(0, 1000, 1), (1, 100_000, 10)];
-        assert_eq!([1000, 100_009, 5].map(|id| inside(&ids, id)), [0, 10, 65534]);
-        assert_eq!(inside(&Ids::new(), 5), 5);
-    }
-
-    #[test]
-    fn capabilities_of_the_containers_root_are_any_roots() {
-        let bits = [1u8; 16];
-        let with_root = |root: u32| [&0x0300_0001u32.to_le_bytes()[..], &bits, &root.to_le_bytes()].concat();
-        let plain = [&0x0200_0001u32.to_le_bytes()[..], &bits].concat();
-        let ids = vec![(0, 7000, 10)];
-        assert_eq!(capability(&with_root(7000), &ids), plain);
-        assert_eq!(capability(&with_root(7001), &ids), with_root(7001));
-        assert_eq!(capability(&plain, &ids), plain);
-        assert_eq!(capability(b"x", &ids), b"x");
-    }
+fn changed_meanwhile(step: &str, path: &[u8]) -> Error {
+    let note = "it became shorter while it was read; nothing does in a container that is paused or has exited";
+    let path = Some(String::from_utf8_lossy(path).into_owned());
+    Error::Setup { step: step.into(), path, errno: libc::EAGAIN, note: Some(note.into()) }
 }

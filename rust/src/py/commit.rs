@@ -99,17 +99,16 @@ pub fn container_commit(
     latest: Option<i64>,
 ) -> PyResult<String> {
     let prepared = (|| {
+        let reference = reference.map(Reference::parse).transpose()?;
+        if let Some(reference) = reference.as_ref().filter(|reference| reference.digest.is_some()) {
+            return Err(Error::InvalidReference(format!("{reference}: a name with a digest cannot be given")));
+        }
         check_root(container)?;
         let step = step(created, created_by.into(), comment.into(), changes)?;
-        let reference = reference.map(Reference::parse).transpose()?;
         let parent = parent.map(Digest::parse).transpose()?;
         Ok((step, reference, Taking::of(container, parent.is_none())?, parent))
     })();
     let (step, reference, taking, parent) = prepared.map_err(|error| raise(py, error))?;
-    if let Some(reference) = reference.as_ref().filter(|reference| reference.digest.is_some()) {
-        let text = format!("{reference}: a name with a digest cannot be given");
-        return Err(raise(py, Error::InvalidReference(text)));
-    }
     with_door(py, container, |mut door| {
         let store = Store::open(&store)?;
         let _at_work = store.at_work()?;

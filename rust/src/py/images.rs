@@ -54,15 +54,15 @@ pub fn platform_parse(py: Python<'_>, text: Option<&str>) -> PyResult<String> {
 
 /// The image of a name that is in the store; None where there is none.
 #[pyfunction]
-#[pyo3(signature = (store, reference, platform_=None))]
+#[pyo3(signature = (store, reference, platform=None))]
 pub fn image_find<'py>(
     py: Python<'py>,
     store: PathBuf,
     reference: &str,
-    platform_: Option<&str>,
+    platform: Option<&str>,
 ) -> PyResult<Option<Row<'py>>> {
     let found = py.detach(|| {
-        let (reference, platform) = (Reference::parse(reference)?, platform(platform_)?);
+        let (reference, platform) = (Reference::parse(reference)?, self::platform(platform)?);
         let found = found::by_name(&Store::open(&store)?, &reference, &platform)?;
         Ok(found.map(|found| (reference.to_string(), found)))
     });

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::image::progress::{Event, Queue};
 use pyo3::prelude::*;
 
-/// `events`: called as `events(state, what, done, total)`, in the calling thread, while the work goes on and once after it.
+/// `events`: called as `events(state, what, done, total)`, in the calling thread, while the work goes on and once after it; with the
+/// state "tick" where there is nothing to tell, so that who only wants to end it is asked too.
 pub fn watched<T: Send>(
     py: Python<'_>,
     events: Option<Py<PyAny>>,
@@ -14,7 +15,11 @@ pub fn watched<T: Send>(
 ) -> PyResult<T> {
     let Some(events) = events else { return interruptible_by(py, None, work) };
     let tell = |py: Python<'_>| {
-        for Event { state, what, done, total } in queue.take() {
+        let found = queue.take();
+        if found.is_empty() {
+            events.call1(py, ("tick", "", 0, 0))?;
+        }
+        for Event { state, what, done, total } in found {
             events.call1(py, (state, what, done, total))?;
         }
         Ok(())

@@ -1,6 +1,10 @@
 //! A tree onto a stream with all that a layer holds: the writable layer beside the one below, or a whole root file system. Sorted, so
 //! that the same files are the same bytes. Follows nothing and crosses no mount: what the container changes meanwhile leads nowhere.
 
+mod names;
+mod regions;
+
+use self::names::{Listing, Names};
 use super::output::Output;
 use super::pack::{Fault, Packed, content, has_holes, head_of, stream};
 use super::trail::Trail;
@@ -18,18 +22,12 @@ const DIRECTORY: usize = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 const STRAIGHT: u64 = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
 /// Another kind each time is somebody's race.
 const TRIES: usize = 4;
-/// Holes that are worth a map: less is as quickly written, and every reader understands it.
-const HOLES_LEAST: u64 = 1 << 20;
-const REGIONS_MAX: usize = 1 << 14;
+/// PATH_MAX and more: a longer trail is cut, and leads nowhere.
+const PATH: usize = 4097;
 
-/// What getdents64 brings at once.
-const RECORDS: usize = 64 * 1024;
 const EXTRA: usize = EXTRA_MAX + LIST_MAX;
-/// Of the names in all directories that are being walked, and of their order, four bytes for each: two million names of 28 bytes.
-const ORDER: usize = 8 << 20;
-const NAMES: usize = 56 << 20;
 /// Bytes that a walk needs; pages that it does not touch do not come into being.
-pub const ROOM: usize = RECORDS + EXTRA + ORDER + NAMES;
+pub const ROOM: usize = EXTRA + names::ROOM;
 
 /// The attributes of an overlay's own: in a user namespace it keeps them in user.*, elsewhere in trusted.*.
 #[derive(Clone, Copy)]
@@ -66,24 +64,18 @@ struct Level {
     directory: Fd,
     /// The one below: none where there is none, or where it is hidden.
     below: Fd,
-    /// Where its names end and their order begins, how many there are, and which is next.
-    names: usize,
-    order: usize,
-    count: usize,
-    at: usize,
+    listing: Listing,
 }
 
 impl Level {
-    const NONE: Level = Level { directory: Fd::NONE, below: Fd::NONE, names: 0, order: 0, count: 0, at: 0 };
+    const NONE: Level = Level { directory: Fd::NONE, below: Fd::NONE, listing: Listing::NONE };
 }
 
 pub struct Tree<'a, S> {
     pub out: Output<'a, S>,
     what: What,
-    records: &'a mut [u8],
     extra: &'a mut [u8],
-    order: &'a mut [[u8; 4]],
-    names: &'a mut [u8],
+    names: Names<'a>,
     levels: [Level; LEVELS],
     depth: usize,
     mount: u64,
@@ -97,12 +89,9 @@ fn here<T>(result: Result<T>) -> core::result::Result<T, Fault> {
 impl<'a, S: Stream> Tree<'a, S> {
     /// `room` has ROOM bytes.
     pub fn new(out: Output<'a, S>, room: &'a mut [u8], what: What) -> Tree<'a, S> {
-        let (records, room) = room.split_at_mut(RECORDS);
         let (extra, room) = room.split_at_mut(EXTRA);
-        let (order, names) = room.split_at_mut(ORDER);
         let levels = [const { Level::NONE }; LEVELS];
-        let (order, trail) = (order.as_chunks_mut().0, Trail::default());
-        Tree { out, what, records, extra, order, names, levels, depth: 0, mount: 0, trail }
+        Tree { out, what, extra, names: Names::new(room), levels, depth: 0, mount: 0, trail: Trail::default() }
     }
 
     /// The directory with the layer's or the root's content, and the one below.
@@ -115,7 +104,8 @@ impl<'a, S: Stream> Tree<'a, S> {
         self.enter(directory, c"", was, below)?;
         while let Some(level) = self.depth.checked_sub(1) {
             let mut name = [0u8; 256];
-            if self.next(level, &mut name) {
+            if let Some(found) = self.names.next(&mut self.levels[level].listing) {
+                name[..found.len()].copy_from_slice(found);
                 self.one(level, CStr::from_bytes_until_nul(&name).unwrap_or(c""))?;
             } else {
                 self.levels[level] = Level::NONE;
@@ -126,17 +116,6 @@ impl<'a, S: Stream> Tree<'a, S> {
         }
         stream(self.out.mark(entry::END))?;
         stream(self.out.flush())
-    }
-
-    fn next(&mut self, level: usize, name: &mut [u8; 256]) -> bool {
-        let level = &mut self.levels[level];
-        if level.at == level.count {
-            return false;
-        }
-        let found = name_at(self.names, self.order[level.order + level.at]);
-        name[..found.len()].copy_from_slice(found);
-        level.at += 1;
-        true
     }
 
     /// Another kind of thing under its name since that was read is looked at anew.
@@ -213,11 +192,8 @@ impl<'a, S: Stream> Tree<'a, S> {
             What::Layer(marks) => below.is_open() && is_opaque(directory.raw(), marks.opaque),
             What::Whole(_) => false,
         };
-        let (names, order) = match self.depth.checked_sub(1).map(|level| &self.levels[level]) {
-            Some(above) => (above.names, above.order + above.count),
-            None => (0, 0),
-        };
-        let (names, count) = here(self.list(directory.raw(), names, order))?;
+        let above = self.depth.checked_sub(1).map(|level| &self.levels[level].listing);
+        let listing = here(self.names.list(directory.raw(), above))?;
         let extra = here(attributes::read_for_layer(directory.raw(), self.extra))?;
         let (kind, flags) = compare(&seen, was.as_ref());
         self.say_change(kind, flags | changed::DIRECTORY)?;
@@ -226,36 +202,10 @@ impl<'a, S: Stream> Tree<'a, S> {
             stream(self.out.mark(entry::OPAQUE))?;
         }
         let below = if opaque { Fd::NONE } else { below };
-        self.levels[self.depth] = Level { directory, below, names, order, count, at: 0 };
+        self.levels[self.depth] = Level { directory, below, listing };
         self.depth += 1;
         self.trail.push(name);
         Ok(())
-    }
-
-    /// All names of a directory, sorted by their bytes: (where the free room begins then, how many).
-    fn list(&mut self, directory: i32, mut names: usize, order: usize) -> Result<(usize, usize)> {
-        let mut count = 0;
-        loop {
-            let filled = match fs::getdents64(directory, self.records) {
-                Err(Errno::NOENT) => 0, // removed meanwhile, while it is open here
-                other => other?,
-            };
-            if filled == 0 {
-                break;
-            }
-            let mut at = 0;
-            while let Some(found) = fs::next_entry(&self.records[..filled], &mut at) {
-                let bytes = found.name.to_bytes_with_nul();
-                let room = self.names.get_mut(names..names + bytes.len()).ok_or(Errno::TOOBIG)?;
-                room.copy_from_slice(bytes);
-                *self.order.get_mut(order + count).ok_or(Errno::TOOBIG)? = (names as u32).to_le_bytes();
-                names += bytes.len();
-                count += 1;
-            }
-        }
-        let all = &*self.names;
-        self.order[order..order + count].sort_unstable_by(|a, b| name_at(all, *a).cmp(name_at(all, *b)));
-        Ok((names, count))
     }
 
     fn file(&mut self, level: usize, name: &CStr) -> Packed {
@@ -274,12 +224,13 @@ impl<'a, S: Stream> Tree<'a, S> {
     fn opened(&mut self, file: &Fd, seen: &Statx, name: &CStr) -> Packed {
         let extra = here(attributes::read_for_layer(file.raw(), self.extra))?;
         if seen.links > 1 {
-            let head = EntryHead { kind: entry::INODE, size: seen.ino, seconds: seen.dev(), ..EntryHead::default() };
+            let (seconds, size) = self.identity(name).unwrap_or((seen.dev(), seen.ino));
+            let head = EntryHead { kind: entry::INODE, size, seconds, ..EntryHead::default() };
             stream(self.out.entry(head, c"", b""))?;
         }
-        if has_holes(seen) && self.holes(file.raw(), seen.size) {
+        if has_holes(seen) && regions::are_worth_a_map(file.raw(), seen.size) {
             let out = &mut self.out;
-            regions(file.raw(), seen.size, |at, length| {
+            regions::each(file.raw(), seen.size, |at, length| {
                 let head = EntryHead { kind: entry::REGION, size: at, seconds: length, ..EntryHead::default() };
                 out.entry(head, c"", b"")
             })
@@ -290,15 +241,22 @@ impl<'a, S: Stream> Tree<'a, S> {
         content(&mut self.out, file.raw(), seen)
     }
 
-    /// Whether they are worth a map.
-    fn holes(&self, file: i32, size: u64) -> bool {
-        let (mut data, mut count) = (0, 0);
-        let told = regions(file, size, |_, length| {
-            (data, count) = (data + length, count + 1);
-            if count > REGIONS_MAX { Err(Errno::TOOBIG) } else { Ok(()) }
-        });
-        let _ = fs::lseek(file, 0, SEEK_SET);
-        told.is_ok() && size.saturating_sub(data) >= HOLES_LEAST
+    /// An overlay tells two inodes for two names of a file that was copied up under one of them: its upper layer tells one.
+    fn identity(&mut self, name: &CStr) -> Option<(u64, u64)> {
+        let What::Whole([upper, _]) = self.what else { return None };
+        let mut path = [0; PATH];
+        let found = fs::openat2(upper, self.path_of(name, &mut path), O_PATH | O_NOFOLLOW, 0, STRAIGHT).ok()?;
+        let seen = fs::fstat(found.raw()).ok()?;
+        (seen.kind() == S_IFREG).then_some((seen.dev(), seen.ino))
+    }
+
+    /// From the root on, of a name in the directory that is being walked.
+    fn path_of<'p>(&mut self, name: &CStr, room: &'p mut [u8; PATH]) -> &'p CStr {
+        self.trail.push(name);
+        let text = self.trail.text();
+        room[..text.len()].copy_from_slice(text);
+        self.trail.pop();
+        CStr::from_bytes_until_nul(room).unwrap_or(c".")
     }
 
     fn link(&mut self, parent: i32, name: &CStr, seen: &Statx) -> Packed {
@@ -311,12 +269,8 @@ impl<'a, S: Stream> Tree<'a, S> {
     /// Something is mounted on this name. What lies under it is told as far as one layer knows it: a file whole, a directory empty.
     fn mounted(&mut self, name: &CStr, seen: &Statx) -> Packed {
         let What::Whole(layers) = self.what else { return Err(Fault::Here(Errno::XDEV)) };
-        self.trail.push(name);
-        let mut path = [0u8; 4097];
-        let text = self.trail.text();
-        path[..text.len()].copy_from_slice(text);
-        self.trail.pop();
-        let path = CStr::from_bytes_until_nul(&path).unwrap_or(c".");
+        let mut path = [0; PATH];
+        let path = self.path_of(name, &mut path);
         let is_directory = seen.kind() == S_IFDIR;
         let flags = if is_directory { DIRECTORY } else { READ };
         let under = layers.into_iter().filter(|layer| *layer >= 0);
@@ -335,31 +289,6 @@ impl<'a, S: Stream> Tree<'a, S> {
             _ => Ok(()),
         }
     }
-}
-
-/// Data in a file with holes: (offset, length), in order.
-fn regions(file: i32, size: u64, mut body: impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
-    let mut at = 0;
-    while at < size {
-        let data = match fs::lseek(file, at, SEEK_DATA) {
-            Err(Errno::NXIO) => return Ok(()),
-            found => found?,
-        };
-        if data >= size {
-            return Ok(());
-        }
-        at = fs::lseek(file, data, SEEK_HOLE)?.min(size);
-        if at <= data {
-            return Ok(()); // it was cut off meanwhile
-        }
-        body(data, at - data)?;
-    }
-    Ok(())
-}
-
-fn name_at(names: &[u8], place: [u8; 4]) -> &[u8] {
-    let rest = &names[u32::from_le_bytes(place) as usize..];
-    &rest[..rest.iter().position(|byte| *byte == 0).unwrap_or(0)]
 }
 
 /// How a directory differs from the one below.

@@ -1,0 +1,124 @@
+"""export(): the whole root of a container as a tar, and who reads it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import pycontainer as pc
+from pycontainer import Image, Mount
+from tars import CHANGES, members, ran
+
+pytestmark = pytest.mark.requires("userns")
+
+
+def test_an_export_is_a_root_file_system(rootfs: Path, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the host")
+    mounts = [
+        Mount.bind(tmp_path, "/mnt", read_only=True),
+        Mount.bind(tmp_path / "secret", "/etc/bound", read_only=True),
+    ]
+    with ran(rootfs, "echo x > /x; touch /dev/shm/y", mounts=mounts) as made:
+        made.export(store / "root.tar")
+    tar = (store / "root.tar").read_bytes()
+    found = members(tar)
+    assert (found["."].type, found["x"].size) == (b"5", 2)
+    assert {"proc", "sys", "dev", "mnt", "bin/busybox"} <= found.keys()
+    assert not [name for name in found if name.startswith(("proc/", "sys/", "dev/", "mnt/"))]
+    assert (found["etc/bound"].size, b"of the host" in tar) == (0, False)
+    assert pc.run(["cat", "/x"], image=Image.from_archive(store / "root.tar")).stdout == b"x\n"
+
+
+def test_where_an_export_goes(rootfs: Path, store: Path) -> None:
+    there = store / "there.tar"
+    there.write_text("kept")
+    before = sorted(store.iterdir())
+    with ran(rootfs, "true") as made:
+        for path, number in ((store, "EISDIR"), (store / "missing/x.tar", "ENOENT"), (f"{there}/", "EISDIR")):
+            with pytest.raises(pc.SetupError) as caught:
+                made.export(path)
+            assert errno.errorcode[caught.value.errno or 0] == number
+            assert str(caught.value.filename).rstrip("/").startswith(str(path).rstrip("/"))
+        assert (there.read_text(), sorted(store.iterdir())) == ("kept", before)
+        made.export(there)
+        assert tarfile.is_tarfile(there)
+        with pytest.raises(ValueError, match="path"):
+            made.export("")
+
+
+def test_a_signal_ends_it_and_leaves_nothing(rootfs: Path, store: Path) -> None:
+    class Enough(Exception): ...
+
+    def enough(*_: object) -> None:
+        raise Enough
+
+    with ran(rootfs, "dd if=/dev/urandom of=/big bs=1000000 count=60", limits=pc.Limits(disk="80MiB")) as made:
+        before = sorted(store.rglob("*"))
+        old = signal.signal(signal.SIGALRM, enough)
+        try:
+            for what in (lambda: made.commit("x"), lambda: made.export(store / "x.tar")):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                with pytest.raises(Enough):
+                    what()
+        finally:
+            signal.signal(signal.SIGALRM, old)
+        assert [
+            path for path in store.rglob("*") if path not in before and path.is_file() and path.stat().st_size > 100
+        ] == []
+        assert made.read_bytes("/big", max_size="max")[:1]
+
+
+# ---- other readers ---------------------------------------------------------------------------------------------------
+
+
+def tree(root: Path) -> dict[str, tuple[object, ...]]:
+    found = {}
+    groups: dict[int, str] = {}
+    for path in sorted([root, *root.rglob("*")]):
+        seen = path.lstat()
+        name = str(path.relative_to(root))
+        data = path.read_bytes() if stat.S_ISREG(seen.st_mode) else b""
+        target = os.readlink(path) if path.is_symlink() else ""
+        group = groups.setdefault(seen.st_ino, name)
+        time_of = 0 if stat.S_ISDIR(seen.st_mode) else int(seen.st_mtime)
+        found[name] = (stat.filemode(seen.st_mode), target, seen.st_uid, seen.st_gid, time_of, group, data)
+    return found
+
+
+@pytest.mark.requires("root", "program:umoci")
+def test_umoci_and_tar_unpack_the_same(base: Image, store: Path, scratch: Path) -> None:
+    """What both make of the image is what export() says that it is."""
+    work = Path(tempfile.mkdtemp(prefix="readers-", dir=scratch))
+    long = "/data/" + "n" * 150
+    script = f"{CHANGES}touch {long}; chown 12:34 {long}; truncate -s 2000000 holes; echo end >> holes"
+    with ran(base, script) as made:
+        image = made.commit("readers")
+        made.export(work / "root.tar")
+    image.save(work / "oci.tar")
+    (work / "layout").mkdir()
+    subprocess.run(["tar", "-xf", work / "oci.tar", "-C", work / "layout"], check=True)
+    tag = json.loads((work / "layout/index.json").read_text())["manifests"][0]["annotations"][
+        "org.opencontainers.image.ref.name"
+    ]
+    subprocess.run(
+        ["umoci", "unpack", "--image", f"{work}/layout:{tag}", work / "bundle"], check=True, capture_output=True
+    )
+    (work / "tar").mkdir()
+    subprocess.run(["tar", "--numeric-owner", "--xattrs", "-xpf", work / "root.tar", "-C", work / "tar"], check=True)
+    trees = [tree(work / "bundle/rootfs"), tree(work / "tar")]
+    # What the engine provides is in the root, and not in the image.
+    for found in trees:
+        for name in ("etc/hosts", "etc/hostname", "etc/resolv.conf", "proc", "sys", "dev"):
+            found.pop(name, None)
+    assert trees[0] == trees[1]
+    shutil.rmtree(work)
