@@ -68,7 +68,7 @@ impl Archive {
         let mut reader = Reader::new(source.tar()?);
         let mut archive = Archive { files: HashMap::new(), links: HashMap::new() };
         let mut done = 0;
-        while let Some(entry) = reader.next_entry()? {
+        while let Some(entry) = reader.next()? {
             let Some(name) = member(&entry)? else { continue };
             if archive.files.len() + archive.links.len() >= FILES_MAX {
                 return Err(Error::Image(format!("more than {FILES_MAX} files, which is no archive of images")));

@@ -48,7 +48,7 @@ pub fn extract<R: Read>(reader: &mut Reader<R>, root: OwnedFd, manner: Manner, c
     let (tree, buffer) = (Tree::new(root)?, vec![0; CHUNK]);
     let mut extractor = Extractor { tree, manner, check, totals: Totals::default(), next_look: 0, buffer };
     extractor.watch_space()?;
-    while let Some(entry) = reader.next_entry()? {
+    while let Some(entry) = reader.next()? {
         if (extractor.check)() {
             return Err(interrupted());
         }

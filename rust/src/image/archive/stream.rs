@@ -78,7 +78,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next entry; None after the end marker. Data of the last one that nobody read is passed over.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+    pub fn next(&mut self) -> Result<Option<Entry>> {
         self.finish_entry()?;
         let mut extensions = Extensions::default();
         let mut first = true;

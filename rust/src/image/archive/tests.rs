@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 fn read(data: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
     let mut reader = Reader::new(data);
     let mut found = Vec::new();
-    while let Some(entry) = reader.next_entry()? {
+    while let Some(entry) = reader.next()? {
         let (mut content, mut buffer) = (Vec::new(), [0; 100]);
         loop {
             match reader.read(&mut buffer)? {

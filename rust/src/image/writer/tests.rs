@@ -19,7 +19,7 @@ fn written(entries: &[Whole], latest: Option<i64>) -> Vec<u8> {
 fn read(data: &[u8]) -> Vec<Whole> {
     let mut reader = Reader::new(data);
     let mut found = Vec::new();
-    while let Some(entry) = reader.next_entry().unwrap() {
+    while let Some(entry) = reader.next().unwrap() {
         let (mut content, mut buffer) = (Vec::new(), [0; 100]);
         loop {
             match reader.read(&mut buffer).unwrap() {
