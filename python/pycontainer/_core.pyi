@@ -321,6 +321,8 @@ class Tree:
         """
     def kind(self, path: bytes) -> str | None:
         """Return what is at a path, links followed: d f p s c b; None where nothing is."""
+    def real(self, path: bytes) -> bytes | None:
+        """Return where a path leads, relative to the root and without links; None where nothing is."""
     def read(self, path: bytes, most: int) -> bytes | None:
         """Return the content of a regular file; None where nothing is at the path.
 
