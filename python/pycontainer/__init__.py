@@ -14,6 +14,7 @@ __path__ = [_os.path.abspath(place) for place in __path__]
 
 _HOMES = {
     "_container": ("Container",),
+    "_dockerfile": ("Dockerfile",),
     "_doctor": ("Report", "doctor"),
     "_errors": (
         "AuthError",

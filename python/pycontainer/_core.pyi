@@ -350,6 +350,97 @@ def registry_tags(
 ) -> list[str]:
     """Return the tags of a repository, in the registry's order."""
 
+@final
+class Tree:
+    """Files that COPY and ADD take: a directory of the host, or the union of layers. Opened once; every path is beneath its root.
+
+    A path is relative to the root, whether or not it begins with a slash. Links in it, the last name too, lead where they would
+    lead if the root were /: never out of it.
+    """
+
+    @staticmethod
+    def context(path: str | os.PathLike[str]) -> Tree:
+        """Open a directory of the host. What is taken from it belongs to root. Raises SetupError."""
+    @staticmethod
+    def layers(roots: Sequence[str | os.PathLike[str]]) -> Tree:
+        """Open what `image_layers` gave, the lowest first; [] is a union with nothing in it. Nobody removes them meanwhile."""
+    def paths(self, path: bytes) -> list[tuple[bytes, str, int]]:
+        """Return everything beneath a directory, sorted, each before what is in it; [] where there is no such directory.
+
+        Returns:
+            Rows (path relative to the directory, what it is: d f l p s c b, permission bits).
+        """
+    def kind(self, path: bytes) -> str | None:
+        """Return what is at a path, links followed: d f p s c b; None where nothing is."""
+    def real(self, path: bytes) -> bytes | None:
+        """Return where a path leads, relative to the root and without links; None where nothing is."""
+    def read(self, path: bytes, most: int) -> bytes | None:
+        """Return the content of a regular file; None where nothing is at the path.
+
+        Raises:
+            ValueError: it has more than `most` bytes.
+            SetupError: it is no regular file, or cannot be read.
+        """
+    def digest(self, sources: Sequence[tuple[bytes, Sequence[bytes] | None]]) -> str:
+        """Return the SHA-256 of what the sources are: names, kinds, modes, links, contents, of layers owners; no times.
+
+        Args:
+            sources: (path, what of it is taken), as in `layer_copy`.
+
+        Raises:
+            SetupError: a source is not there, or cannot be read.
+            LayerError: a file changed while it was read.
+        """
+
+def layer_copy(
+    store: str | os.PathLike[str],
+    below: Tree,
+    sources: Sequence[
+        tuple[Tree, bytes, Sequence[bytes] | None, bool] | tuple[bytes, bytes | int, int, int | None, bool]
+    ],
+    destination: bytes,
+    *,
+    directory: bool,
+    owner: str | None = None,
+    chmod: str | None = None,
+    link: bool = False,
+    made: int = 0,
+    latest: int | None = None,
+) -> tuple[str, int, str, str] | None:
+    """Make the layer of COPY or ADD. The same input makes the same layer.
+
+    Args:
+        store: the store's directory.
+        below: the layers that it will lie on, by `Tree.layers`. They decide where the destination's links lead.
+        sources: what is copied, in order; patterns have been applied. Either (tree, path, taken, unpack): a file, or the content
+            of a directory. `taken` lists paths relative to that directory; the directories on their way come too, but nothing
+            else that is in them; None is all of it. Or (name, content, mode, mtime or None, unpack): one file, its content as bytes
+            or as a descriptor of a regular file, which stays the caller's. `unpack`: if it is a tar (by its content; plain, gzip or
+            zstd), its entries are taken.
+        destination: an absolute path; a source that is a file goes into it if it is a directory.
+        directory: whether it is one in any case.
+        owner: "user[:group]", names or numbers. None: root, but what comes from layers keeps its own.
+        chmod: octal, or as chmod(1) takes it.
+        link: COPY --link: as if nothing were below.
+        made: seconds since 1970; the time of what has none, as directories that are missing.
+        latest: no time is after this one.
+
+    Returns:
+        (digest of the blob, its size, its media type, digest of the tar); None where nothing is changed.
+
+    Raises:
+        ValueError: `owner`, `chmod`, a name or a descriptor.
+        SetupError: a source is not there, or cannot be read.
+        LayerError: a socket or a device; a directory in the place of a file, or the other way; a damaged archive.
+        ImageError: an unknown user or group.
+        NoSpaceError: the store is full.
+    """
+
+def layer_directory(
+    store: str | os.PathLike[str], below: Tree, path: bytes, *, owner: str | None = None, made: int = 0
+) -> tuple[str, int, str, str] | None:
+    """Make the layer of WORKDIR: a directory with those above it that are missing; None where it is there. As `layer_copy`."""
+
 def unpack_archive(path: bytes) -> str:
     """Unpack a tar into the store, once, and return its directory.
 

@@ -7,6 +7,7 @@ import os
 from pycontainer import _image_config as config_of, _stored as stored
 from pycontainer._errors import ImageNotFound, StateError
 from pycontainer._host_image import interpreter_directories, interpreter_path, user_site
+from pycontainer._limits import Limits
 from pycontainer._native import core
 from pycontainer._text import TYPE_CHECKING, shown
 from pycontainer._types import Frozen, FrozenMap, host_path, is_sequence, parse_bool
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any, BinaryIO, Literal, Self
 
+    from pycontainer._dockerfile import Dockerfile
     from pycontainer._types import Arg
 
 _SEARCH = tuple(config_of.SEARCH)
+_DEFAULT_LIMITS = Limits()
 
 
 class Image(Frozen):
@@ -207,6 +210,59 @@ class Image(Frozen):
         return made
 
     @classmethod
+    def build(
+        cls,
+        context: Arg | None = None,
+        *,
+        dockerfile: Arg | Dockerfile | None = None,
+        target: str | None = None,
+        tag: str | None = None,
+        args: Mapping[str, str] | None = None,
+        secrets: Mapping[str, bytes | os.PathLike[str]] | None = None,
+        cache: bool = True,
+        network: Literal["none", "host"] = "none",
+        limits: Limits = _DEFAULT_LIMITS,
+        progress: bool | Callable[[Any], object] = False,
+    ) -> Self:
+        """Build an image from a Dockerfile, as `docker build` does, with no daemon.
+
+        Each RUN is a container of its own on the layers before it, without a network unless `network` says otherwise.
+        Stages that do not need each other are built at the same time; those that the target does not need, never.
+        What a step came to is kept in the store under the digest of all that it depends on, for any process.
+
+        Args:
+            context: the directory that COPY and ADD take files from; None is a build without one.
+            dockerfile: a path, or a Dockerfile value; None is `context`/Dockerfile.
+            target: the name or number of the stage that is wanted; None is the last.
+            tag: the image's name in the store; without one it stays there as long as steps of builds are kept.
+            args: values for ARG; one that no ARG names is a warning.
+            secrets: {id: bytes or Path} for RUN --mount=type=secret: in no layer, history or cache.
+            cache: take what was carried out before; False carries every step out, and keeps what it came to.
+            network: of RUN: "none" (loopback only) or "host". An instruction can ask for less, never for more.
+            limits: of each RUN by itself.
+            progress: True writes lines to stderr, a callable gets events, in the calling thread.
+
+        Raises:
+            BuildError: a mistake in the Dockerfile, or a step that failed: with `step`, `line`, and `log`, the last
+                output of a RUN.
+            SetupError, NotSupported: the context or the Dockerfile cannot be read, or is no directory or file.
+            RegistryError, AuthError: a base image could not be pulled.
+            NoSpaceError: the store's file system is full.
+            ValueError, TypeError: an argument is wrong; nothing was done.
+        """
+        given = dict(locals())
+        return cls._of(*builder().build(given))
+
+    @classmethod
+    def _build(cls, handle: Any, context: Arg | None = None, **options: Any) -> Self:
+        """Build, by whom another thread can end."""
+        function: Any = cls.build
+        unsaid: dict[str, Any] = function.__func__.__kwdefaults__
+        if unknown := options.keys() - unsaid.keys():
+            raise TypeError(f"build() has no argument {shown(min(unknown))}")
+        return cls._of(*builder().build({**unsaid, **options, "context": context}, handle))
+
+    @classmethod
     def prune(
         cls,
         older_than: float | timedelta | None = None,
@@ -361,6 +417,11 @@ class Image(Frozen):
             words = [repr(list(more))] if more else []
             return f"Image.host({', '.join(words + ['writable=True'] * self._writable)})"
         return f"Image.from_directory({self._directory!r})"
+
+
+def builder() -> Any:
+    """What starts containers stands above what they are started from: the one import that goes up, at its first use."""
+    return __import__("pycontainer._build.build", fromlist=("build",))
 
 
 _NOT_STORED = {"reference": None, "digest": None, "_manifest": b"", "_config": b"", "_size": 0}

@@ -12,6 +12,7 @@ import asyncio
 import os
 
 from pycontainer import _commands, _container, _events, _outcome, _waiting, _waiting_loop
+from pycontainer._aio_build import build
 from pycontainer._aio_control import Control
 from pycontainer._aio_events import events
 from pycontainer._aio_images import load, pull
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from pycontainer._types import Arg
     from pycontainer._waiting import Condition
 
-__all__ = ["Container", "Process", "events", "load", "pull", "run"]
+__all__ = ["Container", "Process", "build", "events", "load", "pull", "run"]
 
 
 class Container(Control, Process):

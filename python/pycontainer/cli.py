@@ -21,7 +21,7 @@ import os
 import sys
 
 import pycontainer as pc
-from pycontainer import _cli_containers, _cli_images, _cli_stats
+from pycontainer import _cli_build, _cli_containers, _cli_images, _cli_stats
 from pycontainer._cli_attach import Carrier, size as terminal_size, streams
 from pycontainer._cli_results import as_dict, verdict
 from pycontainer._cli_values import NAMESPACE_OPTIONS, environment, run_options
@@ -184,6 +184,7 @@ def _parser() -> _Parser:
     _cli_stats.stats_parser(stats)
     stats.set_defaults(action=_cli_stats.stats)
     _cli_images.add_parsers(commands, _add_format)
+    _cli_build.add_parser(commands, _add_format)
     doctor = commands.add_parser(
         "doctor", help="what this machine can hold, why not, and what cures it", allow_abbrev=False
     )

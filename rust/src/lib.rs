@@ -26,6 +26,8 @@ mod _core {
     #[pymodule_export]
     const TEST_SEAMS: bool = crate::py::TEST_SEAMS;
     #[pymodule_export]
+    use crate::py::build::{Held, document_put, layer_directories, step_lock, step_read, step_write, store_hold};
+    #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
     use crate::py::commit::{container_commit, container_export, container_layer};
@@ -33,6 +35,8 @@ mod _core {
     use crate::py::container::{Container, ContainerLog, Exec, launch, start};
     #[pymodule_export]
     use crate::py::control::{container_freeze, container_oom, container_pressure, container_stats, container_update};
+    #[pymodule_export]
+    use crate::py::copies::{Tree, layer_copy, layer_directory};
     #[pymodule_export]
     use crate::py::doctor::{causes_, disk_bound, probe_host};
     #[pymodule_export]

@@ -11,6 +11,7 @@ import pytest
 from pycontainer import cli
 
 PAGE = Path(__file__).parents[2] / "docs/api.md"
+COMMANDS = ["run", "exec", "ps", "stats", "images", "pull", "load", "save", "doctor"]
 FLAG = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
 
 
@@ -29,7 +30,7 @@ def parser(command: str) -> argparse.ArgumentParser:
     return found
 
 
-@pytest.mark.parametrize("command", ["run", "exec", "ps", "stats", "doctor"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_flag_is_on_the_page_and_there_is_no_other(command: str) -> None:
     taken = {flag for action in parser(command)._actions for flag in action.option_strings}
     assert documented(command) == taken
@@ -40,7 +41,7 @@ def test_every_command_has_a_table() -> None:
     assert set(re.findall(r"^\| `(\w+)` takes \|", PAGE.read_text(), re.MULTILINE)) == set(commands.choices)
 
 
-@pytest.mark.parametrize("command", ["run", "exec", "ps", "stats", "doctor"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_flags_of_one_cell_that_mean_the_same_stand_together(command: str) -> None:
     """A short form is in the cell of its long one."""
     page = PAGE.read_text()

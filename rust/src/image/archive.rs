@@ -13,7 +13,7 @@ mod sparse;
 pub(super) mod stream;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(super) mod tree;
 mod whiteout;
 
 use super::locks::paced;
@@ -24,6 +24,11 @@ pub use extract::Totals;
 pub use source::Source;
 use std::path::{Path, PathBuf};
 pub use stream::{Entry, Kind as EntryKind, Meta, Reader};
+
+/// Whether a tar begins with this block: with the magic of one, or as a header whose checksum is right.
+pub fn is_header(block: &[u8; header::BLOCK]) -> bool {
+    block[257..262] == *b"ustar" || header::parse(block).is_ok()
+}
 
 /// The root directory of this archive, unpacked now or before. `check` is asked now and then; true ends the work.
 pub fn unpack(archive: &Path, store: &Path, check: &mut dyn FnMut() -> bool) -> Result<PathBuf> {

@@ -3,55 +3,29 @@
 
 use super::compose::{self, Base, Step};
 use super::descriptor::{Descriptor, media};
-use super::digest::{Algorithm, Digest, Hasher};
+use super::digest::Digest;
 use super::locks::Check;
+pub use super::packed::Layer;
+use super::packed::of_io;
 use super::reference::Reference;
-use super::store::{Ingest, Store};
+use super::store::Store;
 use super::writer::Writer;
-use super::{archive, found, partial};
+use super::{archive, found, packed, partial};
 use crate::error::{Error, Result};
 use crate::files::Door;
 use crate::files::tree::{self, Item, Taker, Wanted};
-use flate2::{Compression, GzBuilder, write::GzEncoder};
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// Gzip's levels: this one is near the size of the usual 6 in half of its time.
-const LEVEL: u32 = 4;
 const BUFFER: usize = 128 * 1024;
-
-/// One that is in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    pub descriptor: Descriptor,
-    /// Of its tar.
-    pub diff_id: Digest,
-}
 
 /// `latest`: no time in it is after this one (SOURCE_DATE_EPOCH). None where there is nothing in it.
 pub fn layer(door: Door<'_>, wanted: &Wanted<'_>, store: &Store, latest: Option<i64>) -> Result<Option<Layer>> {
-    let blob = Blob(store.ingest(Algorithm::Sha256)?);
-    // No name and no time in its header: the same tar, the same blob.
-    let gzip = GzBuilder::new().mtime(0).operating_system(255).write(blob, Compression::new(LEVEL));
-    let tar = BufWriter::with_capacity(BUFFER, Hashed { inner: gzip, hash: Hasher::new(Algorithm::Sha256) });
-    let mut pack = Pack { writer: Writer::new(tar, latest) };
+    let mut pack = Pack { writer: packed::begin(store, latest)? };
     tree::tree(door, wanted, &mut pack)?;
-    let is_empty = pack.writer.entries() == 0;
-    let tar: Tar<'_> = pack.writer.finish().map_err(of_io)?.into_inner().map_err(|error| of_io(error.into_error()))?;
-    if is_empty {
-        return Ok(None);
-    }
-    let diff_id = tar.hash.finish();
-    let blob = tar.inner.finish().map_err(of_io)?.0;
-    let size = blob.size();
-    let digest = blob.commit(None)?;
-    let media_type = media::OCI_LAYER_GZIP.into();
-    let descriptor = Descriptor { media_type, digest, size, annotations: BTreeMap::new(), platform: None };
-    Ok(Some(Layer { descriptor, diff_id }))
+    packed::finish(pack.writer)
 }
-
-type Tar<'a> = Hashed<GzEncoder<Blob<'a>>>;
 
 /// The whole root as a tar at this path, which is there when all of it is.
 pub fn export(door: Door<'_>, path: &Path, latest: Option<i64>) -> Result<()> {
@@ -98,44 +72,6 @@ fn base(store: &Store, digest: &Digest) -> Result<Base> {
     let size = store.blob(digest, None)?.ok_or_else(missing)?.size;
     let found = found::by_descriptor(store, &found::bare(digest.clone(), size), &found::native())?;
     Ok(Base { config: found.config_bytes, layers: found.manifest.layers })
-}
-
-struct Blob<'a>(Ingest<'a>);
-
-impl Write for Blob<'_> {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.take(data).map(|()| data.len()).map_err(io::Error::other)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Hashed<W> {
-    inner: W,
-    hash: Hasher,
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(data)?;
-        self.hash.update(&data[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// An error of ours that went through a writer is itself again.
-fn of_io(error: io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => Error::NoSpace { path: None },
-        Some(errno) => Error::setup("write the archive", errno),
-        None => error.downcast::<Error>().unwrap_or_else(|error| Error::Layer(error.to_string())),
-    }
 }
 
 struct Pack<W> {

@@ -1,8 +1,9 @@
-//! What no name needs any more: blobs and unpacked layers, removed when nobody is at work in the store and nobody stands on them.
+//! What no name and no step of a build needs any more: blobs and unpacked layers, removed when nobody is at work in the store and nobody stands on them.
 
 use super::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX};
 use super::digest::Digest;
 use super::found;
+use super::steps::{self, Kept};
 use super::store::Store;
 use crate::error::Result;
 use std::collections::HashSet;
@@ -27,6 +28,15 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
         // The document alone: what else it names was never fetched.
         let index = root.annotations.get(found::CHOSEN_FROM).and_then(|text| Digest::parse(text).ok());
         wanted.blobs.extend(index);
+    }
+    for kept in steps::roots(store)? {
+        match kept {
+            Kept::Layer(layer, diff_id) => {
+                wanted.blobs.insert(layer.digest);
+                wanted.layers.insert(diff_id.hex().to_string());
+            }
+            Kept::Image(manifest) => wanted.add(store, &manifest, 0),
+        }
     }
     let mut freed = Freed::default();
     for (digest, size) in store.blobs()? {

@@ -14,7 +14,7 @@ use crate::gate::Ours;
 use crate::runtime::make_private_directory;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub use blobs::{Blob, Ingest};
@@ -67,6 +67,11 @@ impl Store {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where locks lie.
+    pub(super) fn partial(&self) -> BorrowedFd<'_> {
+        self.partial.as_fd()
     }
 
     pub fn layers(&self) -> Result<Unpacked> {

@@ -4,44 +4,37 @@
 //! merge unless one says that it is opaque, a character device 0:0 hides a name.
 
 use crate::error::{Error, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// As many as the kernel follows (MAXSYMLINKS).
 const LINKS_MAX: usize = 40;
-const DEPTH_MAX: usize = 2048;
+const PATH_MAX: usize = 4095;
 const PATHS_MAX: usize = 4_000_000;
 const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// One directory of the union: what it is made of, the highest first.
 #[derive(Debug)]
-struct Merged(Vec<OwnedFd>);
+pub struct Merged(Vec<OwnedFd>);
 
-enum Found {
+/// What a name is, not followed.
+pub enum Found {
     Nothing,
     Directory(Merged),
-    Link(Vec<u8>),
+    Link(Vec<u8>, Stat),
     /// In which of the directories it is.
-    Other(usize, FileType),
+    Other(usize, Stat),
 }
 
 fn failed(step: &str, path: &[u8], errno: Errno) -> Error {
     Error::setup_at(step, String::from_utf8_lossy(path), errno.raw_os_error())
-}
-
-/// `roots`: the lowest first.
-fn top(roots: &[PathBuf]) -> Result<Merged> {
-    let open = |root: &PathBuf| {
-        rustix::fs::open(root, DIRECTORY, Mode::empty())
-            .map_err(|errno| Error::setup_at("open a layer", root.display().to_string(), errno.raw_os_error()))
-    };
-    roots.iter().rev().map(open).collect::<Result<_>>().map(Merged)
 }
 
 fn is_opaque(dir: &OwnedFd) -> bool {
@@ -49,7 +42,30 @@ fn is_opaque(dir: &OwnedFd) -> bool {
 }
 
 impl Merged {
-    fn look(&self, name: &[u8]) -> rustix::io::Result<Found> {
+    /// `roots`: the lowest first. None: a union with nothing in it.
+    pub fn open(roots: &[PathBuf]) -> Result<Merged> {
+        let open = |root: &PathBuf| {
+            rustix::fs::open(root, DIRECTORY, Mode::empty())
+                .map_err(|errno| Error::setup_at("open a layer", root.display().to_string(), errno.raw_os_error()))
+        };
+        roots.iter().rev().map(open).collect::<Result<_>>().map(Merged)
+    }
+
+    /// A directory by itself.
+    pub fn of(directory: OwnedFd) -> Merged {
+        Merged(vec![directory])
+    }
+
+    pub fn none() -> Merged {
+        Merged(Vec::new())
+    }
+
+    /// The directory whose owner, mode, times and attributes are the union's.
+    pub fn highest(&self) -> Option<BorrowedFd<'_>> {
+        self.0.first().map(AsFd::as_fd)
+    }
+
+    pub fn look(&self, name: &[u8]) -> rustix::io::Result<Found> {
         let mut directories = Vec::new();
         for (index, dir) in self.0.iter().enumerate() {
             let seen = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -69,17 +85,28 @@ impl Merged {
                 _ if !directories.is_empty() => break,
                 FileType::CharacterDevice if seen.st_rdev == 0 => break,
                 FileType::Symlink => {
-                    return Ok(Found::Link(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes()));
+                    let target = rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes();
+                    return Ok(Found::Link(target, seen));
                 }
-                other => return Ok(Found::Other(index, other)),
+                _ => return Ok(Found::Other(index, seen)),
             }
         }
         Ok(if directories.is_empty() { Found::Nothing } else { Found::Directory(Merged(directories)) })
     }
 
+    /// What `look` found in this one of the directories: a regular file, or EINVAL. A FIFO is not waited for.
+    pub fn file(&self, index: usize, name: &[u8]) -> rustix::io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.0[index].as_fd(), name, flags, Mode::empty())?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(File::from(file)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
     /// Its names, sorted, with what each is.
-    fn names(&self) -> rustix::io::Result<BTreeMap<CString, FileType>> {
-        let mut found: BTreeMap<CString, FileType> = BTreeMap::new();
+    pub fn names(&self) -> rustix::io::Result<BTreeMap<CString, Stat>> {
+        let mut found: BTreeMap<CString, Stat> = BTreeMap::new();
         for dir in &self.0 {
             for entry in Dir::read_from(dir)? {
                 let entry = entry?;
@@ -87,53 +114,148 @@ impl Merged {
                 if matches!(name.to_bytes(), b"." | b"..") || found.contains_key(name) {
                     continue;
                 }
-                let seen = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                let kind = FileType::from_raw_mode(seen.st_mode);
-                let is_whiteout = kind == FileType::CharacterDevice && seen.st_rdev == 0;
-                found.insert(name.into(), if is_whiteout { FileType::Unknown } else { kind });
+                match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(seen) => drop(found.insert(name.into(), seen)),
+                    Err(Errno::NOENT) => {} // gone since its name was read
+                    Err(errno) => return Err(errno),
+                }
             }
         }
-        found.retain(|_, kind| *kind != FileType::Unknown);
+        found.retain(|_, seen| !is_whiteout(seen));
         Ok(found)
     }
 }
 
-/// A regular file, open for reading. Links lead where they lead inside.
-pub fn open(roots: &[PathBuf], path: &[u8]) -> Result<File> {
-    let fail = |errno| failed("open", path, errno);
-    let mut trail = vec![top(roots)?];
-    let mut waiting: Vec<Vec<u8>> = parts(path);
-    let mut links = 0;
-    while let Some(name) = waiting.pop() {
-        if name == b".." {
-            trail.truncate((trail.len() - 1).max(1));
-            continue;
+fn is_whiteout(seen: &Stat) -> bool {
+    FileType::from_raw_mode(seen.st_mode) == FileType::CharacterDevice && seen.st_rdev == 0
+}
+
+/// Directories of a union by their paths, without links on the way. Remembers the last one.
+#[derive(Debug, Clone)]
+pub struct Cursor {
+    root: Arc<Merged>,
+    last: (Vec<u8>, Arc<Merged>),
+}
+
+impl Cursor {
+    pub fn new(root: Arc<Merged>) -> Cursor {
+        Cursor { last: (Vec::new(), root.clone()), root }
+    }
+
+    pub fn root(&self) -> &Arc<Merged> {
+        &self.root
+    }
+
+    /// None where it is not there, or is no directory.
+    pub fn directory(&mut self, path: &[u8]) -> rustix::io::Result<Option<Arc<Merged>>> {
+        let below = path
+            .strip_prefix(&self.last.0[..])
+            .filter(|rest| rest.is_empty() || rest.starts_with(b"/") || self.last.0.is_empty());
+        let (mut at, rest) = match below {
+            Some(rest) => (self.last.1.clone(), rest),
+            None => (self.root.clone(), path),
+        };
+        for name in rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            match at.look(name)? {
+                Found::Directory(merged) => at = Arc::new(merged),
+                _ => return Ok(None),
+            }
         }
-        let here = trail.last().expect("the root stays");
-        match here.look(&name).map_err(fail)? {
-            Found::Nothing => return Err(fail(Errno::NOENT)),
-            Found::Directory(_) if trail.len() > DEPTH_MAX => return Err(fail(Errno::NAMETOOLONG)),
-            Found::Directory(merged) => trail.push(merged),
-            Found::Link(target) => {
-                links += 1;
-                if links > LINKS_MAX {
-                    return Err(fail(Errno::LOOP));
-                }
-                if target.starts_with(b"/") {
-                    trail.truncate(1);
-                }
-                waiting.extend(parts(&target));
-            }
-            Found::Other(_, _) if !waiting.is_empty() => return Err(fail(Errno::NOTDIR)),
-            Found::Other(index, FileType::RegularFile) => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(here.0[index].as_fd(), &*name, flags, Mode::empty()).map_err(fail)?;
-                return Ok(File::from(file));
-            }
-            Found::Other(..) => return Err(fail(Errno::INVAL)),
+        self.last = (path.to_vec(), at.clone());
+        Ok(Some(at))
+    }
+
+    /// A name in one of them.
+    pub fn look(&mut self, directory: &[u8], name: &[u8]) -> rustix::io::Result<Found> {
+        match self.directory(directory)? {
+            Some(found) => found.look(name),
+            None => Ok(Found::Nothing),
         }
     }
-    Err(fail(Errno::ISDIR))
+
+    /// Where a path leads; links lead where they lead inside.
+    pub fn resolve(&mut self, path: &[u8]) -> rustix::io::Result<(Vec<u8>, Seen)> {
+        resolve(path, &mut |directory, name| Ok(self.look(directory, name)?.seen()))
+    }
+}
+
+/// What matters of a name to who follows a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    Nothing,
+    Directory,
+    Link(Vec<u8>),
+    Other,
+}
+
+impl Found {
+    pub fn seen(self) -> Seen {
+        match self {
+            Found::Nothing => Seen::Nothing,
+            Found::Directory(_) => Seen::Directory,
+            Found::Link(target, _) => Seen::Link(target),
+            Found::Other(..) => Seen::Other,
+        }
+    }
+}
+
+/// Where a path leads, from the root and without links, and what is there. Behind what is missing the rest of the path is only words.
+pub fn resolve(
+    path: &[u8],
+    look: &mut dyn FnMut(&[u8], &[u8]) -> rustix::io::Result<Seen>,
+) -> rustix::io::Result<(Vec<u8>, Seen)> {
+    let (mut at, mut here, mut links) = (Vec::new(), Seen::Directory, 0);
+    let mut waiting: Vec<Vec<u8>> = parts(path);
+    while let Some(name) = waiting.pop() {
+        if name == b".." {
+            at.truncate(parent(&at).len());
+            // What is above a directory is one; what is above something missing may be missing too.
+            here = if at.is_empty() || here == Seen::Directory { Seen::Directory } else { again(&at, look)? };
+            continue;
+        }
+        here = if here == Seen::Nothing { Seen::Nothing } else { look(&at, &name)? };
+        match here {
+            Seen::Link(target) => {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(Errno::LOOP);
+                }
+                if target.starts_with(b"/") {
+                    at.clear();
+                }
+                here = Seen::Directory; // where the link is
+                waiting.extend(parts(&target));
+            }
+            Seen::Other if !waiting.is_empty() => return Err(Errno::NOTDIR),
+            _ => at = join(&at, &name),
+        }
+        if at.len() > PATH_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+    }
+    Ok((at, here))
+}
+
+fn again(at: &[u8], look: &mut dyn FnMut(&[u8], &[u8]) -> rustix::io::Result<Seen>) -> rustix::io::Result<Seen> {
+    look(parent(at), last(at))
+}
+
+/// The path without its last name.
+pub fn parent(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(b"", |at| &path[..at])
+}
+
+/// The last name of a path.
+pub fn last(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(path, |at| &path[at + 1..])
+}
+
+pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match (directory, name) {
+        (b"", name) => name.to_vec(),
+        (directory, b"") => directory.to_vec(),
+        (directory, name) => [directory, b"/", name].concat(),
+    }
 }
 
 /// The components of a path, the last one first.
@@ -144,30 +266,44 @@ fn parts(path: &[u8]) -> Vec<Vec<u8>> {
     parts
 }
 
+/// A regular file, open for reading. Links lead where they lead inside.
+pub fn open(roots: &[PathBuf], path: &[u8]) -> Result<File> {
+    open_in(&mut Cursor::new(Arc::new(Merged::open(roots)?)), path)
+}
+
+pub fn open_in(cursor: &mut Cursor, path: &[u8]) -> Result<File> {
+    let fail = |errno| failed("open", path, errno);
+    let (real, seen) = cursor.resolve(path).map_err(fail)?;
+    match seen {
+        Seen::Directory => return Err(fail(Errno::ISDIR)),
+        Seen::Nothing => return Err(fail(Errno::NOENT)),
+        _ => {}
+    }
+    let directory = cursor.directory(parent(&real)).map_err(fail)?.ok_or_else(|| fail(Errno::NOENT))?;
+    match directory.look(last(&real)).map_err(fail)? {
+        Found::Other(index, _) => directory.file(index, last(&real)).map_err(fail),
+        _ => Err(fail(Errno::NOENT)),
+    }
+}
+
 /// All paths of the union, each directory before what is in it.
 pub fn paths(roots: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
-    let mut found = Vec::new();
-    let mut waiting = vec![(Vec::new(), top(roots)?)];
-    while let Some((prefix, merged)) = waiting.pop() {
-        let fail = |errno| failed("list", &prefix, errno);
-        let mut below = Vec::new();
-        for (name, kind) in merged.names().map_err(fail)? {
-            let path = [&prefix, &b"/"[..], name.to_bytes()].concat();
-            if kind == FileType::Directory
-                && let Found::Directory(merged) = merged.look(name.to_bytes()).map_err(fail)?
-            {
-                below.push((path, merged));
-            } else {
-                found.push(path);
+    let mut cursor = Cursor::new(Arc::new(Merged::open(roots)?));
+    let (mut found, mut waiting) = (Vec::new(), vec![Vec::new()]);
+    // Names wait, and no descriptors: a directory may have more of others in it than a process may have open.
+    while let Some(place) = waiting.pop() {
+        let fail = |errno| failed("list", &place, errno);
+        let Some(merged) = cursor.directory(&place).map_err(fail)? else { continue };
+        for (name, seen) in merged.names().map_err(fail)? {
+            let path = join(&place, name.to_bytes());
+            found.push([b"/", &path[..]].concat());
+            if FileType::from_raw_mode(seen.st_mode) == FileType::Directory {
+                waiting.push(path);
             }
-            if found.len() + waiting.len() > PATHS_MAX {
+            if found.len() > PATHS_MAX {
                 return Err(Error::Image(format!("more than {PATHS_MAX} files")));
             }
         }
-        if !prefix.is_empty() {
-            found.push(prefix);
-        }
-        waiting.extend(below);
     }
     found.sort();
     Ok(found)

@@ -21,6 +21,16 @@ const CHUNK: usize = 256 << 10;
 pub fn directories(store: &Store, image: &Found, queue: &Queue, check: Check<'_>) -> Result<Vec<PathBuf>> {
     let layers: Vec<(Descriptor, Digest)> =
         image.manifest.layers.iter().cloned().zip(image.config.diff_ids.iter().cloned()).collect();
+    unpacked(store, &layers, queue, check)
+}
+
+/// The same, of layers that no image has yet.
+pub fn unpacked(
+    store: &Store,
+    layers: &[(Descriptor, Digest)],
+    queue: &Queue,
+    check: Check<'_>,
+) -> Result<Vec<PathBuf>> {
     if layers.is_empty() {
         let empty = store.path().join("empty");
         make_private_directory(&empty)?;
@@ -28,7 +38,7 @@ pub fn directories(store: &Store, image: &Found, queue: &Queue, check: Check<'_>
     }
     // A layer that comes twice is all there in its higher place, and an overlay takes no directory twice (ELOOP).
     let mut higher = HashSet::new();
-    let mut layers: Vec<_> = layers.into_iter().rev().filter(|(_, id)| higher.insert(id.clone())).collect();
+    let mut layers: Vec<_> = layers.iter().rev().filter(|(_, id)| higher.insert(id.clone())).cloned().collect();
     layers.reverse();
     let done: Vec<_> = layers.iter().map(|_| std::sync::atomic::AtomicU64::new(0)).collect();
     let progress = |index: usize, more: u64| {

@@ -235,6 +235,10 @@ impl Build<'_> {
             let (slot, missing) = match (&mount.kind, source) {
                 (MountKind::Bind { read_only, owner, .. }, Some(source)) => self.bind(source, *read_only, *owner),
                 (MountKind::Overlay { .. }, Some(source)) => (self.view(source, &mount.target), create::DIRECTORY),
+                (MountKind::Cache { .. }, Some(source)) => {
+                    let view = View { idmap: self.range(), read_only: false, recursive: false, ..View::PLAIN };
+                    (self.outside.tree(source, view), create::DIRECTORY)
+                }
                 (MountKind::Tmpfs { size, mode }, _) => {
                     let size = size.unwrap_or(SHM);
                     (

@@ -4,9 +4,22 @@ use std::path::PathBuf;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
-    Bind { source: PathBuf, read_only: bool, owner: Option<u32> },
-    Overlay { source: PathBuf },
-    Tmpfs { size: Option<u64>, mode: u32 },
+    Bind {
+        source: PathBuf,
+        read_only: bool,
+        owner: Option<u32>,
+    },
+    Overlay {
+        source: PathBuf,
+    },
+    Tmpfs {
+        size: Option<u64>,
+        mode: u32,
+    },
+    /// A directory of the store that builds share: written to, with the ids of the container as in a layer.
+    Cache {
+        source: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

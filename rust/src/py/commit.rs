@@ -17,9 +17,9 @@ use pyo3::prelude::*;
 use std::path::PathBuf;
 
 /// (digest of the blob, its size, its media type, digest of the tar)
-type Told = (String, u64, String, String);
+pub type Told = (String, u64, String, String);
 
-fn told(layer: &Layer) -> Told {
+pub fn told(layer: &Layer) -> Told {
     let Layer { descriptor, diff_id } = layer;
     (descriptor.digest.to_string(), descriptor.size, descriptor.media_type.clone(), diff_id.to_string())
 }

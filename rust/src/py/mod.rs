@@ -1,9 +1,11 @@
 //! THE ONLY room that names pyo3: arguments in, frozen objects and exceptions out.
 
+pub mod build;
 pub mod child;
 pub mod commit;
 pub mod container;
 pub mod control;
+pub mod copies;
 pub mod doctor;
 pub mod errors;
 pub mod files;

@@ -130,6 +130,7 @@ fn mount((kind, target, source, read_only, owner, size, mode): MountTuple) -> Py
         "bind" => MountKind::Bind { source, read_only, owner },
         "overlay" => MountKind::Overlay { source },
         "tmpfs" => MountKind::Tmpfs { size, mode },
+        "cache" => MountKind::Cache { source },
         other => return Err(PyValueError::new_err(format!("mounts: unknown kind {other:?}"))),
     };
     Ok(Mount { kind, target })

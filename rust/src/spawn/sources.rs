@@ -52,6 +52,7 @@ pub fn mount_source(mount: &Mount, engine: &Engine) -> Result<Option<Source>> {
     let step = format!("mount source for {}", mount.target);
     match &mount.kind {
         MountKind::Tmpfs { .. } => Ok(None),
+        MountKind::Cache { source } => look(source, &step).map(Some),
         MountKind::Overlay { source } => {
             let found = look(source, &step)?;
             if found.is_directory {

@@ -92,6 +92,16 @@ impl Store {
         }
     }
 
+    /// A file without a name on the store's file system, gone when it is closed.
+    pub fn scratch(&self) -> Result<File> {
+        let fail = |errno| failed("write to the store", errno);
+        let name = temporary()?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.partial, &name, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
+        rustix::fs::unlinkat(&self.partial, &name, AtFlags::empty()).map_err(fail)?;
+        Ok(File::from(file))
+    }
+
     /// A document of ours, under the digest that is returned.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let mut ingest = self.ingest(Algorithm::Sha256)?;
@@ -125,7 +135,7 @@ impl Store {
     }
 
     /// Writes a small file beside and renames it over: whole or not there, whatever the moment of a crash.
-    pub(super) fn replace(&self, dir: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(in crate::image) fn replace(&self, dir: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {
         let mut ingest = self.ingest(Algorithm::Sha256)?;
         ingest.take(bytes)?;
         ingest.publish(dir, name, RenameFlags::empty())

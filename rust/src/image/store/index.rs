@@ -43,7 +43,6 @@ impl Store {
     /// Gives a manifest or index that is in the store a name, or the name another one.
     pub fn tag(&self, reference: &Reference, descriptor: &Descriptor, check: Check<'_>) -> Result<()> {
         self.change(check, |entries| {
-            entries.retain(|entry| reference_of(entry).as_ref() != Some(reference));
             let mut entry = json!({
                 "mediaType": descriptor.media_type,
                 "digest": descriptor.digest.to_string(),
@@ -53,6 +52,11 @@ impl Store {
                 descriptor.annotations.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
             annotations.insert(REF_NAME.into(), Value::from(reference.to_string()));
             entry["annotations"] = Value::Object(annotations);
+            let named = |entry: &Value| reference_of(entry).as_ref() == Some(reference);
+            if entries.iter().filter(|other| named(other)).eq([&entry]) {
+                return false; // it has this name, and no other has: nothing waits for the disk
+            }
+            entries.retain(|entry| !named(entry));
             entries.push(entry);
             true
         })

@@ -1,0 +1,91 @@
+//! What builds need of the store: what their steps came to, one lock for each, the directories of layers that no image has yet.
+
+use super::errors::raise;
+use super::functions::interruptible;
+use crate::error::Result;
+use crate::gate::Ours;
+use crate::image::descriptor::Descriptor;
+use crate::image::digest::Digest;
+use crate::image::locks::{self, Lock};
+use crate::image::progress::Queue;
+use crate::image::steps;
+use crate::image::store::Store;
+use crate::image::whole;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+enum Lease {
+    Work(#[allow(dead_code)] Ours), // held for its lock
+    Step(#[allow(dead_code)] Lock),
+}
+
+/// Something of the store that is held, until release() or the drop.
+#[pyclass(frozen, module = "pycontainer._core")]
+pub struct Held(Mutex<Option<Lease>>);
+
+#[pymethods]
+impl Held {
+    fn release(&self, py: Python<'_>) {
+        py.detach(|| drop(self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()));
+    }
+}
+
+fn held(lease: Lease) -> Held {
+    Held(Mutex::new(Some(lease)))
+}
+
+/// Nothing of the store is garbage until it is released.
+#[pyfunction]
+pub fn store_hold(py: Python<'_>, store: PathBuf) -> PyResult<Held> {
+    let work = py.detach(|| Store::open(&store)?.at_work());
+    work.map(|work| held(Lease::Work(work))).map_err(|error| raise(py, error))
+}
+
+/// The right to carry a step out; None while somebody else does.
+#[pyfunction]
+pub fn step_lock(py: Python<'_>, store: PathBuf, key: &str) -> PyResult<Option<Held>> {
+    let lock = py.detach(|| steps::try_lock(&Store::open(&store)?, key)).map_err(|error| raise(py, error))?;
+    Ok(lock.map(|lock| held(Lease::Step(lock))))
+}
+
+/// What a step came to, where somebody has carried it out and its layer is in the store.
+#[pyfunction]
+pub fn step_read<'py>(py: Python<'py>, store: PathBuf, key: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let read = py.detach(|| steps::read(&Store::open(&store)?, key)).map_err(|error| raise(py, error))?;
+    Ok(read.map(|bytes| PyBytes::new(py, &bytes)))
+}
+
+#[pyfunction]
+pub fn step_write(py: Python<'_>, store: PathBuf, key: &str, value: Vec<u8>) -> PyResult<()> {
+    py.detach(|| steps::write(&Store::open(&store)?, key, &value)).map_err(|error| raise(py, error))
+}
+
+/// A config or manifest, into the store; its digest.
+#[pyfunction]
+pub fn document_put(py: Python<'_>, store: PathBuf, document: Vec<u8>) -> PyResult<String> {
+    let put = py.detach(|| Store::open(&store)?.put(&document)).map_err(|error| raise(py, error))?;
+    Ok(put.to_string())
+}
+
+/// The directories of layers, as `image_layers`: each is (digest of the blob, its size, its media type, digest of the tar).
+#[pyfunction]
+pub fn layer_directories(
+    py: Python<'_>,
+    store: PathBuf,
+    layers: Vec<(String, u64, String, String)>,
+) -> PyResult<Vec<PathBuf>> {
+    interruptible(py, |check| {
+        let store = Store::open(&store)?;
+        let _at_work = store.at_work()?;
+        let read = |(digest, size, media_type, diff_id): &(String, u64, String, String)| {
+            let (media_type, digest) = (media_type.clone(), Digest::parse(digest)?);
+            let annotations = BTreeMap::new();
+            Ok((Descriptor { media_type, digest, size: *size, annotations, platform: None }, Digest::parse(diff_id)?))
+        };
+        let layers = layers.iter().map(read).collect::<Result<Vec<_>>>()?;
+        whole::unpacked(&store, &layers, &Queue::default(), &mut locks::paced(check))
+    })
+}
