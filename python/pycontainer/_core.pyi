@@ -525,6 +525,37 @@ def container_commit(
 def container_export(container: Any, path: str, latest: int | None = None, events: Any = None) -> None:
     """Write the whole root of a container to a tar. Raises SetupError, NoSpaceError and StateError."""
 
+@final
+class Held:
+    """Something of the store that is held until it is released, or dropped."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+def store_hold(store: str) -> Held:
+    """Keep garbage from being collected. Raises SetupError and NoSpaceError."""
+
+def step_lock(store: str, key: str) -> Held | None:
+    """Take the right to carry a step of a build out; None while somebody has it. `key`: 64 hexadecimal digits.
+
+    Raises ValueError, SetupError and NoSpaceError.
+    """
+
+def step_read(store: str, key: str) -> bytes | None:
+    """Return what was kept of a step (JSON); None where nothing was, or its layer is gone. Raises as step_lock."""
+
+def step_write(store: str, key: str, value: bytes) -> None:
+    """Keep what a step came to, whole or not at all. `layer` and `diffId`, or `manifest`, in it are no garbage.
+
+    Raises as step_lock.
+    """
+
+def document_put(store: str, document: bytes) -> str:
+    """Put a config or manifest into the store and return its digest. Raises SetupError and NoSpaceError."""
+
+def layer_directories(store: str, layers: Sequence[tuple[str, int, str, str]]) -> list[os.PathLike[str]]:
+    """Return the directories of layers, each (digest, size, media type, digest of the tar), as image_layers does."""
+
 def diff(container: Any) -> list[tuple[str, bytes]]:
     """Return ("A", "C" or "D", path) for what a container has changed, sorted by path. Raises SetupError and StateError."""
 
