@@ -15,7 +15,7 @@ from pycontainer import _core
 STUB = Path(pycontainer.__file__).parent / "_core.pyi"
 
 
-CLASSES = ["Container", "ContainerLog", "Exec", "Foreign", "Outcome"]
+CLASSES = ["Container", "ContainerLog", "Exec", "Foreign", "Held", "Outcome", "Tree"]
 
 
 def described() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]], set[str]]:
