@@ -11,6 +11,7 @@ import pytest
 import storing
 from pen import Pen
 
+import pycontainer as pc
 from pycontainer import _core
 
 pytestmark = [pytest.mark.requires("pen"), pytest.mark.leaks_by_design, pytest.mark.timeout(900)]
@@ -99,6 +100,17 @@ def prepared(pen: Pen, place: Path) -> str:
     ((_, digest),) = _core.image_load(str(pen.store), str(place / "layout0"))
     _core.image_tag(str(pen.store), digest, "keep:1")
     return str(digest)
+
+
+def test_an_image_that_lacks_a_layer_gets_no_name(pen: Pen, place: Path) -> None:
+    """As a removal leaves it that was killed on its way, seen by who knows it by its digest."""
+    digest = prepared(pen, place)
+    layer = json.loads(_core.image_open(str(pen.store), digest)[2])["layers"][1]["digest"]
+    _core.image_untag(str(pen.store), "keep:1")
+    (pen.store / "images/blobs/sha256" / layer.removeprefix("sha256:")).unlink()
+    with pytest.raises(pc.ImageError, match=layer):
+        _core.image_tag(str(pen.store), digest, "half:1")
+    assert set(storing.listed(pen.store)) == {"docker.io/library/l0:1"}
 
 
 @pytest.mark.parametrize("processes", [2, 16])
