@@ -37,6 +37,15 @@ from corpus.server import serving  # noqa: E402
 
 HEAD = "| builder | what | in which builds | why |\n"
 Builder = Callable[[Case, Path, Path], Rows]
+# A program that says what it sees of its image.
+EXCHANGED = """RUN mkdir -m 2750 /d && cd /d && echo made > f && ln f hard && ln -s f link && chown worker:extra . f
+COPY --chown=7:8 --chmod=644 a /d/
+ENV A="from the image"
+WORKDIR /d
+USER worker
+ENTRYPOINT ["sh", "-c"]
+CMD ["id; pwd; echo $A $PATH; stat -c '%n %a %u %g %h' *; cat link a"]
+"""
 
 
 def run(*argv: str, **more: str) -> str:
@@ -78,24 +87,45 @@ def options_of(case: Case, context: Path, file: Path) -> list[str]:
     return [*words, *(["--target", case.target] if case.target else []), str(context)]
 
 
-def docker(stack: ExitStack, scratch: Path, below: Rows) -> Builder:
+class Docker:
     """BuildKit, as docker has it in it."""
-    stack.callback(peers.remove_new_groups, peers.groups())
-    client, _ = peers.docker_host(stack, str(scratch))
-    for name in (BASE, CHARGED):
-        archive = scratch / f"{name.partition('/')[2].replace(':', '-')}.tar"
-        saved(name, archive)
-        run(*client, "load", "-i", str(archive))
-    archive = scratch / "docker.tar"
 
-    def build(case: Case, context: Path, file: Path) -> Rows:
+    def __init__(self, stack: ExitStack, scratch: Path, below: Rows) -> None:
+        stack.callback(peers.remove_new_groups, peers.groups())
+        self._client, _ = peers.docker_host(stack, str(scratch))
+        self._archive, self._below = scratch / "docker.tar", below
+        for name in (BASE, CHARGED):
+            saved(name, self._archive)
+            self._run("load", "-i", str(self._archive))
+
+    def _run(self, *words: str) -> str:
+        return run(*self._client, *words, DOCKER_BUILDKIT="1")
+
+    def __call__(self, case: Case, context: Path, file: Path) -> Rows:
         tag = f"corpus-{case.name}:latest"
-        words = ["--network", "none", "-q", "-t", tag, *options_of(case, context, file)]
-        run(*client, "build", *words, DOCKER_BUILDKIT="1")
-        run(*client, "save", "-o", str(archive), tag)
-        return rows(*of_archive(archive), below)
+        self._run("build", "--network", "none", "-q", "-t", tag, *options_of(case, context, file))
+        self._run("save", "-o", str(self._archive), tag)
+        return rows(*of_archive(self._archive), self._below)
 
-    return build
+    def exchange(self, place: Path) -> list[str]:
+        """A program, in an image that we build and in one that docker builds, each run by both."""
+        case = Case("exchange", EXCHANGED)
+        context, file = case.write(place)
+        said: dict[str, str] = {}
+        for builder in ("here", "docker"):
+            tag = f"localhost/exchanged-{builder}:1"
+            if builder == "here":
+                pc.Image.build(context, dockerfile=file, tag=tag).save(self._archive, format="docker")
+                self._run("load", "-i", str(self._archive))
+            else:
+                self._run("build", "--network", "none", "-q", "-t", tag, *options_of(case, context, file))
+                self._run("save", "-o", str(self._archive), tag)
+                pc.Image.load(self._archive)
+            said[f"built {builder}, run here"] = str(pc.run(image=tag, text=True, check=True).stdout)
+            said[f"built {builder}, run by docker"] = self._run("run", "--rm", "--network", "none", tag)
+        if len(set(said.values())) == 1 and "from the image" in said["built here, run here"]:
+            return []
+        return [f"exchange: {how}: {text!r}" for how, text in said.items()]
 
 
 def saved(name: str, archive: Path) -> None:
@@ -210,7 +240,7 @@ def main() -> int:
         scratch = Path(directory)
         layout = bases(scratch / "layout", rootfs_builder.build(scratch / "rootfs"))
         ours = Ours(scratch, layout)
-        known = {"docker": docker, "buildah": buildah}
+        known: dict[str, Callable[..., Builder]] = {"docker": Docker, "buildah": buildah}
         builders = {name: known[name](stack, scratch, ours.below) for name in asked}
         url = stack.enter_context(serving())
         for name in options.cases or CASES:
@@ -225,6 +255,10 @@ def main() -> int:
                 lines += found
                 print("\n".join(found) or f"{name}: same", flush=True)
                 kept[name] = made
+        for builder in builders.values():
+            if isinstance(builder, Docker):
+                lines += (found := builder.exchange(scratch / "exchange"))
+                print("\n".join(found) or "exchange: the same bytes, whoever built it and whoever runs it")
     print(f"{len(CASES)} cases, {len(kept)} built; {len(lines)} differences without a row")
     if options.page and not options.cases and len(asked) == len(BUILDERS):
         lines += (stale := [f"a row for nothing: {row}" for row in table.unused()])

@@ -17,7 +17,8 @@ COPY --from=0 /one /one
 CASES = (
     Case("stages", _THREE),
     Case("stages-target", _THREE, target="two"),
-    Case("stages-target-number", _THREE, target="1"),
+    Case("stages-target-number", _THREE, target="1", by=(), rows={
+        "config.Env": '["PATH=/bin", "STAGE=two"]', "two": "f 644 0:0 'one\\n'"}),
     Case("stages-unused", f"FROM {BASE} AS unused\nRUN false\nFROM {BASE}\nCOPY a /", by=("docker",)),
     Case("stages-of-a-stage", f"FROM {BASE} AS one\nENV A=1\nWORKDIR /w\nUSER worker\nFROM one AS two\nENV B=$A\n"
          "FROM two\nCOPY a ."),
