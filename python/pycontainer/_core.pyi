@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "Tree", "causes", "container_commit",
+    "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "causes", "container_commit",
     "container_export", "container_freeze", "container_layer", "container_oom", "container_pressure",
-    "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "find", "fork_after_child",
-    "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect", "image_file", "image_find",
-    "image_in_use", "image_layers", "image_load", "image_open", "image_paths", "image_pull", "image_push",
-    "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives", "keeper_pid", "launch", "layer_copy",
-    "layer_directory", "platform_parse", "probe_host", "read_bytes", "reference_parse", "registry_catalog",
-    "registry_home", "registry_place", "registry_tags", "run", "seccomp_compile", "seccomp_program",
-    "set_packaged_keeper", "start", "store_root", "take_notices", "unpack_archive", "unpack_layer_files",
-    "write_bytes",
+    "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "document_put", "find",
+    "fork_after_child", "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect",
+    "image_file", "image_find", "image_in_use", "image_layers", "image_load", "image_open", "image_paths",
+    "image_pull", "image_push", "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives",
+    "keeper_pid", "launch", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
+    "read_bytes", "reference_parse", "registry_catalog", "registry_home", "registry_place", "registry_tags", "run",
+    "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_lock", "step_read", "step_write",
+    "store_hold", "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
