@@ -8,6 +8,7 @@ from __future__ import annotations
 from corpus import copies, ignores, metadata, runs, stages, words
 from corpus.case import Case
 
-CASES: dict[str, Case] = {
-    case.name: case for module in (metadata, words, copies, ignores, runs, stages) for case in module.CASES
+TABLES: dict[str, tuple[Case, ...]] = {
+    module.__name__.rpartition(".")[2]: module.CASES for module in (metadata, words, copies, ignores, runs, stages)
 }
+CASES: dict[str, Case] = {case.name: case for table in TABLES.values() for case in table}

@@ -61,13 +61,7 @@ pub fn is_archive(file: &File) -> Result<bool> {
 
 /// Lay what is in the archive below a directory. Owners and modes are the archive's: --chown is not for them, as with
 /// docker and buildah.
-pub fn unpack(
-    view: &mut View,
-    spool: &mut Spool,
-    file: File,
-    destination: &[u8],
-    check: Check<'_>,
-) -> Result<()> {
+pub fn unpack(view: &mut View, spool: &mut Spool, file: File, destination: &[u8], check: Check<'_>) -> Result<()> {
     let mut reader = Reader::new(Source::of_file(file).tar()?);
     let mut unpacking = Unpacking { view, spool, destination, buffer: vec![0; CHUNK] };
     while let Some(entry) = reader.next()? {
