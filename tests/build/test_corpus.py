@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import corpus
+import layouts
 import pycontainer as pc
+from building import Builder
 from corpus import CASES, TABLES
 from corpus.built import Rows, of_layout, rows, tree_of
 from corpus.case import BASE, Case, bases
@@ -72,6 +74,12 @@ def test_what_is_not_carried_out_is_an_error_at_its_line(place: tuple[Path, Rows
     with pytest.raises(pc.BuildError, match=str(CASES[name].refused)) as raised:
         build(CASES[name], place[0])
     assert raised.value.line is not None
+
+
+def test_a_name_is_written_with_the_media_type_of_its_manifest(builder: Builder) -> None:
+    builder.build("ENV A=1", tag="typed:1")
+    described = json.loads((builder.store / "images/index.json").read_text())["manifests"]
+    assert {one["mediaType"] for one in described} == {layouts.MANIFEST}
 
 
 def test_what_is_expected_is_there_for_each_case_and_as_written_by_hand() -> None:

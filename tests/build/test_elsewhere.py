@@ -18,7 +18,7 @@ pytestmark = pytest.mark.requires("root", "program:podman", "program:skopeo")
 
 TEXT = """FROM base:1
 ENV A="from the image" B=2
-RUN mkdir -m 2750 /d && echo made > /d/f && ln /d/f /d/hard && ln -s f /d/link && chown 65534:65534 /d/f
+RUN mkdir -m 2755 /d && echo made > /d/f && ln /d/f /d/hard && ln -s f /d/link && chown 65534:65534 /d/f
 COPY --chown=7:8 --chmod=640 greeting /d/
 WORKDIR /d
 USER nobody
