@@ -12,7 +12,7 @@ import house
 # are printed before.
 PYTEST = ("--timeout=600", "-o", "faulthandler_timeout=500", "-p", "no:cacheprovider")
 PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
-# In the quick form nothing is repeated more often, and of each test one case is run: each kill takes 1 to 4 seconds there,
+# In the quick form nothing is repeated more often, and of each test one case is run: a kill takes 1 to 4 seconds there,
 # and CI has an hour for all.
 MOST, CASES = "6", "1"
 # There each test is run by one of the two; by both what names who runs it. Root has more of those, and fewer quarters.

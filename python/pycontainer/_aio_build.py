@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from pycontainer._image import Image
+from pycontainer._image import Image, builder
 from pycontainer._loop import to_the_end
 from pycontainer._text import TYPE_CHECKING
 
@@ -27,9 +27,7 @@ async def build(
     Raises:
         As Image.build.
     """
-    from pycontainer._build.build import Handle
-
-    loop, handle = asyncio.get_running_loop(), Handle()
+    loop, handle = asyncio.get_running_loop(), builder().Handle()
     done: asyncio.Future[Image] = loop.create_future()
     tell: Any = progress
     if callable(progress):

@@ -36,7 +36,13 @@ def add_parser(commands: Any, add_format: Callable[[argparse.ArgumentParser], No
     add("-f", "--file", metavar="FILE", help="the Dockerfile: PATH/Dockerfile by default")
     add("--target", metavar="STAGE", help="the last one by default")
     add("--build-arg", action="append", default=[], metavar="K=V", help="K alone takes this environment's value")
-    add("--secret", action="append", default=[], metavar="id=ID[,src=FILE|,env=NAME]", help="for RUN --mount=type=secret")
+    add(
+        "--secret",
+        action="append",
+        default=[],
+        metavar="id=ID[,src=FILE|,env=NAME]",
+        help="for RUN --mount=type=secret",
+    )
     add("--network", choices=("none", "host"), default="none", help="of RUN: only loopback, or this machine's")
     add("--no-cache", action="store_true", help="carry every step out again")
     add("-m", "--memory", metavar="SIZE", help="of each RUN")
@@ -67,7 +73,13 @@ def build(arguments: argparse.Namespace) -> int:
         )
     except pc.BuildError as error:
         if arguments.format == "json":
-            says = {"error": "BuildError", "message": str(error), "line": error.line, "step": error.step, "exit_code": 1}
+            says = {
+                "error": "BuildError",
+                "message": str(error),
+                "line": error.line,
+                "step": error.step,
+                "exit_code": 1,
+            }
             print(json.dumps(says))
         else:
             print(f"ERROR: failed to build: {error}", file=sys.stderr)

@@ -4,15 +4,20 @@ Everything that can block releases the GIL. No function takes a Python callable.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "causes", "container_freeze", "container_oom",
-    "container_pressure", "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound",
-    "fork_after_child", "fork_after_parent", "fork_before", "group_support", "keeper_pid", "launch", "probe_host",
-    "read_bytes", "run", "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "take_notices",
-    "unpack_archive", "unpack_layer_files", "write_bytes",
+    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "Tree", "causes", "container_commit",
+    "container_export", "container_freeze", "container_layer", "container_oom", "container_pressure",
+    "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "find", "fork_after_child",
+    "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect", "image_file", "image_find",
+    "image_in_use", "image_layers", "image_load", "image_open", "image_paths", "image_pull", "image_push",
+    "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives", "keeper_pid", "launch", "layer_copy",
+    "layer_directory", "platform_parse", "probe_host", "read_bytes", "reference_parse", "registry_catalog",
+    "registry_home", "registry_place", "registry_tags", "run", "seccomp_compile", "seccomp_program",
+    "set_packaged_keeper", "start", "store_root", "take_notices", "unpack_archive", "unpack_layer_files",
+    "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -299,6 +304,56 @@ def container_oom(container: Any) -> tuple[int, int, int] | None:
 def container_pressure(container: Any, resource: str, full: bool, stall: float, window: float) -> int:
     """Return a descriptor, the caller's, that has POLLPRI when tasks were stalled for so many seconds within a window."""
 
+def image_pull(
+    store: str | os.PathLike[str],
+    reference: str,
+    platform: str | None = None,
+    auth: tuple[str, str] | str | None = None,
+    events: Callable[[str, str, int, int], object] | None = None,
+    patience: tuple[float, int, float] | None = None,
+) -> str:
+    """Ask a registry what a name is now, fetch what the store does not have, and return the manifest's digest.
+
+    Args:
+        auth: a user and a password, or a token for the registry itself; None: the user's files, when they are asked for.
+        events: called in this thread with (state, digest, bytes done, bytes in all) of each blob.
+        patience: seconds without a byte, attempts, seconds before the second one.
+
+    Raises:
+        ImageNotFound: the registry does not have it, or not for this platform.
+        AuthError: the registry wants credentials, or others.
+        RegistryError: its answer is an error, or there was none.
+        DigestMismatch: content is not what its digest says.
+        NoSpaceError: the store's file system is full.
+    """
+
+def image_push(
+    store: str | os.PathLike[str],
+    digest: str,
+    reference: str,
+    auth: tuple[str, str] | str | None = None,
+    events: Callable[[str, str, int, int], object] | None = None,
+    chunk: int | None = None,
+    patience: tuple[float, int, float] | None = None,
+) -> tuple[str, int, int, int]:
+    """Send the image of a manifest's digest, and return (digest there, blobs sent, mounted, there already).
+
+    Where it was chosen from an index all of which is in the store, the index is sent.
+
+    Args:
+        chunk: bytes of one piece of a blob; None: a blob is sent in one.
+    """
+
+def registry_catalog(
+    host: str, auth: tuple[str, str] | str | None = None, patience: tuple[float, int, float] | None = None
+) -> list[str]:
+    """Return the repositories of a registry ("host" or "host:port"), where it tells them."""
+
+def registry_tags(
+    name: str, auth: tuple[str, str] | str | None = None, patience: tuple[float, int, float] | None = None
+) -> list[str]:
+    """Return the tags of a repository, in the registry's order."""
+
 @final
 class Tree:
     """Files that COPY and ADD take: a directory of the host, or the union of layers. Opened once; every path is beneath its root.
@@ -321,6 +376,8 @@ class Tree:
         """
     def kind(self, path: bytes) -> str | None:
         """Return what is at a path, links followed: d f p s c b; None where nothing is."""
+    def real(self, path: bytes) -> bytes | None:
+        """Return where a path leads, relative to the root and without links; None where nothing is."""
     def read(self, path: bytes, most: int) -> bytes | None:
         """Return the content of a regular file; None where nothing is at the path.
 
@@ -441,9 +498,12 @@ def copy_in(container: Any, source: bytes, target: bytes) -> None:
 def copy_out(container: Any, source: bytes, target: bytes) -> None:
     """Copy a file, link or tree out of a container. Raises SetupError and StateError."""
 
-def container_layer(container: Any, store: str, latest: int | None = None) -> tuple[str, int, str, str] | None:
+def container_layer(
+    container: Any, store: str, latest: int | None = None, events: Any = None
+) -> tuple[str, int, str, str] | None:
     """Put what a container has changed into the store: (digest of the blob, size, media type, digest of the tar), or None
-    where nothing has. No time in it is after `latest`. Raises SetupError, LayerError, NoSpaceError, NotSupported, StateError.
+    where nothing has. No time in it is after `latest`. `events` is called now
+    and then as those of images are. Raises SetupError, LayerError, NoSpaceError, NotSupported and StateError.
     """
 
 def container_commit(
@@ -456,12 +516,13 @@ def container_commit(
     created_by: str = "",
     comment: str = "",
     latest: int | None = None,
+    events: Any = None,
 ) -> str:
     """Make an image of a container and return the digest of its manifest: the parent's layers and one more, or, without a
     parent, its whole root. `changes` is JSON: of the config's `config`, null takes a key away. Raises as container_layer.
     """
 
-def container_export(container: Any, path: str, latest: int | None = None) -> None:
+def container_export(container: Any, path: str, latest: int | None = None, events: Any = None) -> None:
     """Write the whole root of a container to a tar. Raises SetupError, NoSpaceError and StateError."""
 
 def diff(container: Any) -> list[tuple[str, bytes]]:
@@ -535,48 +596,3 @@ def image_file(roots: Sequence[str], path: bytes) -> int:
 def image_paths(roots: Sequence[str]) -> list[bytes]:
     """Return all paths of a union of directories, sorted. Raises SetupError and ImageError."""
 
-def image_pull(
-    store: str,
-    reference: str,
-    platform: str | None = None,
-    auth: tuple[str, str] | str | None = None,
-    events: Any | None = None,
-    patience: tuple[float, int, float] | None = None,
-) -> str:
-    """Bring an image from its registry, and return the digest of the manifest that has the name now.
-
-    Args:
-        auth: (user, password), or a token; None: what the user's files say.
-        events: as of image_layers.
-        patience: (seconds without a byte, attempts, seconds before the second one).
-
-    Raises:
-        ImageNotFound, RegistryError, AuthError, DigestMismatch, ImageError, NoSpaceError, SetupError.
-    """
-
-def image_push(
-    store: str,
-    digest: str,
-    reference: str,
-    auth: tuple[str, str] | str | None = None,
-    events: Any | None = None,
-    chunk: int | None = None,
-    patience: tuple[float, int, float] | None = None,
-) -> tuple[str, int, int, int]:
-    """Send an image to a registry: (its digest there, blobs that were sent, that were mounted, that were there).
-
-    `chunk`: bytes of a PATCH; None sends each blob in one request.
-
-    Raises:
-        RegistryError, AuthError, ImageError, SetupError.
-    """
-
-def registry_tags(
-    name: str, auth: tuple[str, str] | str | None = None, patience: tuple[float, int, float] | None = None
-) -> list[str]:
-    """Return the tags of a repository. Raises ImageNotFound, RegistryError and AuthError."""
-
-def registry_catalog(
-    host: str, auth: tuple[str, str] | str | None = None, patience: tuple[float, int, float] | None = None
-) -> list[str]:
-    """Return the repositories of a registry. Raises RegistryError and AuthError."""

@@ -251,7 +251,7 @@ class Image(Frozen):
             ValueError, TypeError: an argument is wrong; nothing was done.
         """
         given = dict(locals())
-        return cls._of(*_builder().build(given))
+        return cls._of(*builder().build(given))
 
     @classmethod
     def _build(cls, handle: Any, context: Arg | None = None, **options: Any) -> Self:
@@ -260,7 +260,7 @@ class Image(Frozen):
         unsaid: dict[str, Any] = function.__func__.__kwdefaults__
         if unknown := options.keys() - unsaid.keys():
             raise TypeError(f"build() has no argument {shown(min(unknown))}")
-        return cls._of(*_builder().build({**unsaid, **options, "context": context}, handle))
+        return cls._of(*builder().build({**unsaid, **options, "context": context}, handle))
 
     @classmethod
     def prune(
@@ -419,7 +419,7 @@ class Image(Frozen):
         return f"Image.from_directory({self._directory!r})"
 
 
-def _builder() -> Any:
+def builder() -> Any:
     """What starts containers stands above what they are started from: the one import that goes up, at its first use."""
     return __import__("pycontainer._build.build", fromlist=("build",))
 

@@ -15,7 +15,7 @@ PACKAGES = {"pycontainer", "pycontainer._build"}
 # Lower rooms first; a module imports from rooms below its own. A new module finds its room here first.
 ROOMS = [
     {"_text"},
-    {"_types", "_errors", "_causes", "_log"},
+    {"_types", "_errors", "_causes", "_log", "_names", "_host_image"},
     {"_arguments", "_events", "_build.frozen"},
     {"_build.source"},
     {"_build.glob", "_build.instructions", "_build.patterns", "_build.quote", "_build.values", "_build.words"},
@@ -28,6 +28,8 @@ ROOMS = [
     {"_build.stages"},
     {"_failures", "_limits", "_mounts", "_seccomp", "_native", "_ports"},
     {"_security", "_result"},
+    {"_image_config", "_progress"},
+    {"_stored"},
     {"_enforced", "_image", "_spaces", "_streams", "_hub"},
     {"_spec"},
     {"_outcome", "_lines", "_stats", "_registry", "_listening"},
@@ -36,12 +38,12 @@ ROOMS = [
     {"_logs"},
     {"_commands", "_reach", "_elsewhere", "wait"},
     {"_container", "_waiting_loop", "_aio_lines"},
-    {"_aio_process", "_aio_control", "_aio_events", "_aio_run"},
+    {"_aio_process", "_aio_control", "_aio_events", "_aio_images", "_aio_run"},
     {"aio"},
     {"_doctor"},
     {"__init__"},
-    {"_cli_words", "_cli_terminal", "_cli_attach", "_cli_containers"},
-    {"_cli_live"},
+    {"_cli_words", "_cli_terminal", "_cli_attach", "_cli_containers", "_cli_results"},
+    {"_cli_live", "_cli_images"},
     {"_cli_stats"},
     {"_cli_values"},
     {"cli"},
@@ -154,13 +156,25 @@ def test_what_type_checkers_read_is_left_out_and_nothing_else() -> None:
     }
 
 
-ON_ASYNCIO = {"aio", "_aio_control", "_aio_events", "_aio_lines", "_aio_process", "_aio_run", "_loop", "_waiting_loop"}
+ON_ASYNCIO = {
+    "aio",
+    "_aio_control",
+    "_aio_events",
+    "_aio_images",
+    "_aio_lines",
+    "_aio_process",
+    "_aio_run",
+    "_loop",
+    "_waiting_loop",
+}
 OF_THE_COMMAND_LINE = {
     "_cli_words",
     "_cli_terminal",
     "_cli_attach",
     "_cli_containers",
+    "_cli_images",
     "_cli_live",
+    "_cli_results",
     "_cli_stats",
     "_cli_values",
     "cli",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +24,7 @@ from registry.layouts import Picture, digest, picture
 IDLE = 0.4  # seconds without a byte, after which the tests' pulls give a connection up
 PATIENCE = (IDLE, 4, 0.01)
 STALL = 3 * IDLE
+NUMBERS = itertools.count()  # of uploads
 
 
 @dataclass
@@ -42,6 +46,9 @@ class Registry:
     elsewhere: str = ""  # the origin of another server
     seen: list[Seen] = field(default_factory=list)
     hits: int = 0
+    uploads: dict[str, list[bytes]] = field(default_factory=dict)
+    uploads_at: str = ""  # the origin of the places of uploads; "": this one
+    mistakes: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     host: str = ""
 
@@ -59,6 +66,7 @@ class Handler(BaseHTTPRequestHandler):
     """GET and HEAD of the distribution protocol, by the book where no fault is due."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Server
 
     @property
@@ -75,6 +83,15 @@ class Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.do_GET()
+
+    def do_PATCH(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         registry = self.registry
         registry.seen.append(Seen(self.command, self.path, {key.lower(): value for key, value in self.headers.items()}))
@@ -84,8 +101,10 @@ class Handler(BaseHTTPRequestHandler):
         self.serve(what)
 
     def what(self) -> str:
-        """manifest, config, layer, token, or other."""
+        """manifest, config, layer, token, upload, or other."""
         registry = self.registry
+        if "/uploads/" in self.path or self.command == "PUT":
+            return "upload"
         if "/manifests/" in self.path:
             return "manifest"
         if "/token" in self.path:
@@ -102,6 +121,9 @@ class Handler(BaseHTTPRequestHandler):
         return self.registry.picture.blobs[name]
 
     def serve(self, what: str) -> None:
+        if what == "upload":
+            self.take()
+            return
         if what in ("token", "other"):
             self.answer(200, b"{}")
             return
@@ -119,6 +141,24 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(206, body[first:], headers)
         else:
             self.answer(200, body, headers)
+
+    def sent(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+
+    def take(self) -> None:
+        """An upload: begun by POST, added to by PATCH, ended by PUT; where it is, its path says."""
+        body, stored = self.sent(), self.registry.picture.blobs
+        place, _, query = self.path.partition("?")
+        if self.command == "POST":
+            place = f"{place}{next(NUMBERS)}"
+        parts = self.registry.uploads.setdefault(place, [])
+        parts.append(body)
+        if self.command == "PUT":
+            whole = b"".join(parts)
+            stored[digest(whole)] = whole
+            self.answer(201)
+        else:
+            self.answer(202, b"", {"Location": f"{self.registry.uploads_at}{place}?{query}"})
 
     def answer(
         self, status: int, body: bytes = b"", headers: dict[str, str] | None = None, claim: int | None = None
@@ -162,7 +202,9 @@ class Server(ThreadingHTTPServer):
     registry: Registry
 
     def handle_error(self, *_: object) -> None:
-        """A client that goes away is what these tests are about."""
+        """A client that goes away is what these tests are about; a mistake in here is not."""
+        if not isinstance(sys.exc_info()[1], (OSError, ValueError)):
+            self.registry.mistakes.append(traceback.format_exc())
 
     def takes(self, registry: Registry) -> Registry:
         """Serve this one from now on."""
@@ -186,6 +228,7 @@ def server(tls: tuple[Path, Path, Path] | None = None) -> Iterator[Server]:
         made.shutdown()
         made.server_close()
         thread.join()
+        assert not made.registry.mistakes, "".join(made.registry.mistakes)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,17 @@ class Served:
     has_password: bool = False
 
     def requests(self, pattern: str) -> list[str]:
-        """Lines of its log that were requests of this form ("GET /v2/a/blobs/")."""
+        """Lines of its log that were requests of this form ("GET /v2/a/blobs/").
+
+        It writes a line after its answer: so wait until that of one more request is there.
+        """
+        mark = f"/v2/?mark={time.monotonic_ns()}"
+        with socket.create_connection(self.host.split(":")) as connection:
+            connection.sendall(f"GET {mark} HTTP/1.0\r\n\r\n".encode())
+            connection.recv(100)
+        end = time.monotonic() + pace.patience(5)
+        while mark not in self.log.read_text() and time.monotonic() < end:
+            time.sleep(0.01)
         return [line for line in self.log.read_text().splitlines() if re.search(f'"{pattern}', line)]
 
 
@@ -48,7 +58,7 @@ def authority(place: Path) -> tuple[Path, Path, Path]:
         "-out", "ca.crt", "-days", "2", "-subj", "/CN=test authority",
     )  # fmt: skip
     for name, extension in (
-        ("localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ("localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1,DNS:r.example"),
         ("client", "extendedKeyUsage=clientAuth"),
     ):
         (place / f"{name}.ext").write_text(extension)

@@ -11,17 +11,15 @@ from pycontainer._image_config import document
 from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from pycontainer._build.source import Word
     from pycontainer._build.stages import Plan, Stage
+    from pycontainer._progress import Watch
 
 
 class Bases:
     """The images of a plan, each fixed to its digest for the whole build."""
 
-    def __init__(self, platform: str, progress: Callable[[Any], object] | None) -> None:
+    def __init__(self, platform: str, progress: Watch | None) -> None:
         self._platform, self._progress = platform, progress
         self._images: dict[tuple[str, str | None], Image] = {}
 
@@ -51,7 +49,7 @@ class Bases:
         key = (reference, platform)
         if key not in self._images:
             try:
-                self._images[key] = Image(reference, platform=platform, progress=self._progress or False)
+                self._images[key] = Image(reference, platform=platform, progress=self._progress or False)  # type: ignore[arg-type]
             except (ImageNotFound, InvalidReference) as error:
                 meant = plan.meant(reference)
                 raise at_word(Mistake(str(error), word, meant), stage.opening, plan.document.file) from error
@@ -61,7 +59,15 @@ class Bases:
                 place = (word.line, word.column)
                 what = f"{quoted(reference)}: {error}"
                 raise failure(plan.document.file, place, what, stage.opening.original) from error
+            self._check(plan, self._images[key], platform, word, stage)
         return self._images[key]
+
+    @staticmethod
+    def _check(plan: Plan, image: Image, platform: str | None, word: Word, stage: Stage) -> None:
+        """A name alone can be of another platform's image."""
+        if platform is not None and (image.platform or "").split("/")[:2] != platform.split("/")[:2]:
+            what = f"the image {quoted(str(word))} is for {image.platform}, not for {platform}"
+            raise at_word(Mistake(what, word), stage.opening, plan.document.file)
 
     def image(self, reference: str) -> Image:
         """One that was found."""

@@ -19,6 +19,7 @@ from pycontainer._build.running import Runs
 from pycontainer._build.stage import Cancelled, StageBuild
 from pycontainer._build.stages import make_plan
 from pycontainer._native import core
+from pycontainer._progress import Watch
 from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,13 +46,17 @@ class Handle:
         if self.build is not None:
             self.build.wake()
 
+    def check(self) -> None:
+        """Raise Cancelled where somebody has."""
+        if self.over:
+            raise Cancelled
+
     def watched(self, progress: Callable[[Any], object] | None) -> Callable[[Any], object]:
-        """Return what is called with events, and ends pulls too."""
+        """Return what is called with events, and ends the build."""
 
         def tell(event: Any) -> None:
-            if self.over:
-                raise Cancelled
-            if progress is not None:
+            self.check()
+            if progress is not None and event is not None:
                 progress(event)
 
         return tell
@@ -78,7 +83,8 @@ def _build(
     if progress is not None:
         for text, line in _warnings(plan):
             progress(event("warning", text, line=line))
-    bases = Bases(platform, progress)
+    watch = None if progress is None else Watch(progress, None if handle is None else handle.check)
+    bases = Bases(platform, watch)
     plan = bases.gather(plan)
     work = Build(request, plan, bases, platform, progress)
     if handle is not None:

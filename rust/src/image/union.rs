@@ -288,28 +288,22 @@ pub fn open_in(cursor: &mut Cursor, path: &[u8]) -> Result<File> {
 
 /// All paths of the union, each directory before what is in it.
 pub fn paths(roots: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
-    let mut found = Vec::new();
-    let mut waiting = vec![(Vec::new(), Merged::open(roots)?)];
-    while let Some((prefix, merged)) = waiting.pop() {
-        let fail = |errno| failed("list", &prefix, errno);
-        let mut below = Vec::new();
+    let mut cursor = Cursor::new(Arc::new(Merged::open(roots)?));
+    let (mut found, mut waiting) = (Vec::new(), vec![Vec::new()]);
+    // Names wait, and no descriptors: a directory may have more of others in it than a process may have open.
+    while let Some(place) = waiting.pop() {
+        let fail = |errno| failed("list", &place, errno);
+        let Some(merged) = cursor.directory(&place).map_err(fail)? else { continue };
         for (name, seen) in merged.names().map_err(fail)? {
-            let path = [&prefix, &b"/"[..], name.to_bytes()].concat();
-            if FileType::from_raw_mode(seen.st_mode) == FileType::Directory
-                && let Found::Directory(merged) = merged.look(name.to_bytes()).map_err(fail)?
-            {
-                below.push((path, merged));
-            } else {
-                found.push(path);
+            let path = join(&place, name.to_bytes());
+            found.push([b"/", &path[..]].concat());
+            if FileType::from_raw_mode(seen.st_mode) == FileType::Directory {
+                waiting.push(path);
             }
-            if found.len() + waiting.len() > PATHS_MAX {
+            if found.len() > PATHS_MAX {
                 return Err(Error::Image(format!("more than {PATHS_MAX} files")));
             }
         }
-        if !prefix.is_empty() {
-            found.push(prefix);
-        }
-        waiting.extend(below);
     }
     found.sort();
     Ok(found)

@@ -45,6 +45,12 @@ impl Tree {
         py.detach(|| self.tree.kind(&path)).map_err(|error| raise(py, error))
     }
 
+    /// Where a path leads; None where nothing is there.
+    fn real<'py>(&self, py: Python<'py>, path: Vec<u8>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let real = py.detach(|| self.tree.real(&path)).map_err(|error| raise(py, error))?;
+        Ok(real.map(|real| PyBytes::new(py, &real)))
+    }
+
     /// A regular file of at most so many bytes; None where nothing is there.
     fn read<'py>(&self, py: Python<'py>, path: Vec<u8>, most: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let bytes = py.detach(|| self.tree.read(&path, most)).map_err(|error| raise(py, error))?;

@@ -55,7 +55,7 @@ pub fn pull(pull: &Pull<'_>, check: Check<'_>) -> Result<Pulled> {
     let here = pull.here(&wanted)?;
     match here {
         Some(here) if pull.reference.digest.is_some() => Ok(here),
-        here => supervised(check, |cancel| pull.from_anywhere(&wanted, here.as_ref(), cancel)),
+        here => supervised(check, |cancel| pull.anywhere(&wanted, here.as_ref(), cancel)),
     }
 }
 
@@ -87,12 +87,12 @@ impl Pull<'_> {
     }
 
     /// Mirrors first, the registry itself last: its error is the one that counts.
-    fn from_anywhere(&self, wanted: &Platform, here: Option<&Pulled>, cancel: &Cancel) -> Result<Pulled> {
+    fn anywhere(&self, wanted: &Platform, here: Option<&Pulled>, cancel: &Cancel) -> Result<Pulled> {
         let endpoints = Registries::load()?.sources(self.reference)?;
         let mut last = Error::ImageNotFound(self.reference.to_string());
         for endpoint in endpoints {
             let session = Session::new(endpoint, self.given, self.patience, cancel);
-            match self.from(&session, wanted, here) {
+            match self.at(&session, wanted, here) {
                 Ok(pulled) => return Ok(pulled),
                 // Nothing of the registry's: the next one does not help.
                 Err(error @ (Error::NoSpace { .. } | Error::Setup { .. } | Error::State(_))) => return Err(error),
@@ -102,7 +102,7 @@ impl Pull<'_> {
         Err(last)
     }
 
-    fn from(&self, session: &Session<'_>, wanted: &Platform, here: Option<&Pulled>) -> Result<Pulled> {
+    fn at(&self, session: &Session<'_>, wanted: &Platform, here: Option<&Pulled>) -> Result<Pulled> {
         let version = self.reference.version();
         let named = match &self.reference.digest {
             Some(digest) => Some(digest.clone()),

@@ -253,7 +253,8 @@ impl<'a> Session<'a> {
         let first = self.send(question, &url)?;
         let is_other = match &first {
             Ok(answer) => !https_first && answer.status == 400,
-            Err(fault) => matches!(fault.kind, Kind::Tls | Kind::Passing),
+            // Also where nobody listens: the two have ports of their own where none is said.
+            Err(_) => true,
         };
         if is_other {
             let url = place(!https_first)?;

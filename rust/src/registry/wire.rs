@@ -47,7 +47,15 @@ impl Fault {
             ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyStalled => Kind::Passing,
             _ => Kind::Final,
         };
-        Fault { text: cut(&error.to_string()), kind }
+        let text = match error {
+            ureq::Error::Timeout(what) => format!("nothing comes ({what})"),
+            ureq::Error::Io(io) if kind == Kind::Tls => format!("TLS: {io}"),
+            // Without "(os error 111)".
+            ureq::Error::Io(io) => io.to_string().split(" (os error").next().unwrap_or_default().to_string(),
+            ureq::Error::Protocol(why) => format!("its answer is not HTTP: {why}"),
+            other => other.to_string(),
+        };
+        Fault { text: cut(&text), kind }
     }
 
     /// Of a body: what ureq says is within an error of io.

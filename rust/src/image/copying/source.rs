@@ -122,6 +122,11 @@ impl Tree {
         Ok(Some(Met { path, found, seen }))
     }
 
+    /// Where a path leads, without links and relative to the root; None where nothing is there.
+    pub fn real(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.find(&mut self.cursor(), path)?.map(|met| met.path))
+    }
+
     /// What is at a path, links followed; None where nothing is there.
     pub fn kind(&self, path: &[u8]) -> Result<Option<char>> {
         Ok(self.find(&mut self.cursor(), path)?.map(|met| letter(met.kind())))
@@ -149,20 +154,21 @@ impl Tree {
     pub fn list(&self, path: &[u8], check: Check<'_>) -> Result<Vec<Listed>> {
         let mut cursor = self.cursor();
         let mut listed = Vec::new();
-        let Some(Met { found: Thing::Directory(top), .. }) = self.find(&mut cursor, path)? else {
+        let Some(Met { found: Thing::Directory(_), path: top, .. }) = self.find(&mut cursor, path)? else {
             return Ok(listed);
         };
-        let mut waiting = vec![(Vec::new(), top)];
-        while let Some((prefix, merged)) = waiting.pop() {
+        let mut waiting = vec![Vec::new()];
+        // Names wait, and no descriptors: a directory may have more of others in it than a process may have open.
+        while let Some(prefix) = waiting.pop() {
             go_on(check)?;
-            let fail = |errno| failed("list", &join(path, &prefix), errno);
+            let place = join(&top, &prefix);
+            let fail = |errno| failed("list", &place, errno);
+            let Some(merged) = cursor.directory(&place).map_err(fail)? else { continue };
             for (name, seen) in merged.names().map_err(fail)? {
                 let below = join(&prefix, name.to_bytes());
                 let kind = FileType::from_raw_mode(seen.st_mode);
-                if kind == FileType::Directory
-                    && let Found::Directory(merged) = merged.look(name.to_bytes()).map_err(fail)?
-                {
-                    waiting.push((below.clone(), Arc::new(merged)));
+                if kind == FileType::Directory {
+                    waiting.push(below.clone());
                 }
                 listed.push(Listed { path: below, kind: letter(kind), mode: seen.st_mode & 0o7777 });
                 if listed.len() > PATHS_MAX {

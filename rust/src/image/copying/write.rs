@@ -10,15 +10,18 @@ use crate::image::locks::Check;
 use crate::image::packed::{self, Layer, Packed, of_io};
 use crate::image::store::Store;
 use crate::image::union::{Cursor, join};
-use rustix::fs::Stat;
+use rustix::fs::{SeekFrom, Stat};
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 const CHUNK: usize = 256 << 10;
+/// Holes below this are zeros like others, so that a file system that makes small ones makes no other layer.
+const HOLES_LEAST: u64 = 1 << 20;
+const REGIONS_MAX: usize = 10_000;
 
 pub fn write(
     store: &Store,
@@ -100,14 +103,15 @@ impl Writing<'_> {
                 self.copy(path, &file, *offset, *length, check)
             }
             Data::Tree(tree, place, seen) => {
-                let mut file = self.open(tree, place, seen)?;
+                let file = self.open(tree, place, seen)?;
                 entry.size = seen.st_size as u64;
-                let xattrs = tree.attributes(file.as_fd());
-                if !xattrs.is_empty() {
-                    entry.meta.xattrs = xattrs;
-                }
+                entry.meta.xattrs = tree.attributes(file.as_fd());
+                entry.regions = regions(&file, seen);
                 self.out.entry(&entry).map_err(of_io)?;
-                self.stream(place, &mut file, entry.size, check)
+                for (offset, length) in entry.regions.unwrap_or_else(|| vec![(0, entry.size)]) {
+                    self.copy(place, &file, offset, length, check)?;
+                }
+                Ok(())
             }
         }
     }
@@ -122,29 +126,11 @@ impl Writing<'_> {
         let fail = |errno| failed("copy", path, errno);
         let met = tree.met(cursor, path.to_vec()).map_err(fail)?.ok_or_else(|| changed(path))?;
         let file = met.file().map_err(|errno| match errno {
-            rustix::io::Errno::INVAL | rustix::io::Errno::LOOP | rustix::io::Errno::NOENT => changed(path),
+            Errno::INVAL | Errno::LOOP | Errno::NOENT => changed(path),
             errno => fail(errno),
         })?;
         let now = stat_of(&file).map_err(fail)?;
         if is_same(seen, &now) { Ok(file) } else { Err(changed(path)) }
-    }
-
-    fn stream(&mut self, path: &[u8], file: &mut File, size: u64, check: Check<'_>) -> Result<()> {
-        let mut left = size;
-        while left > 0 {
-            go_on(check)?;
-            let wanted = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            match file.read(&mut self.buffer[..wanted]) {
-                Ok(0) => return Err(changed(path)),
-                Ok(n) => {
-                    left -= n as u64;
-                    self.out.data(&self.buffer[..n]).map_err(of_io)?;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(unreadable(path, &error)),
-            }
-        }
-        Ok(())
     }
 
     fn copy(&mut self, path: &[u8], file: &File, offset: u64, length: u64, check: Check<'_>) -> Result<()> {
@@ -164,6 +150,29 @@ impl Writing<'_> {
         }
         Ok(())
     }
+}
+
+/// Where a file has data, if it has holes that are worth a map: (offset, length), in order.
+fn regions(file: &File, seen: &Stat) -> Option<Vec<(u64, u64)>> {
+    let size = seen.st_size as u64;
+    if size < seen.st_blocks as u64 * 512 + HOLES_LEAST {
+        return None;
+    }
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < size {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => break,
+            found => found.ok()?.min(size),
+        };
+        at = rustix::fs::seek(file, SeekFrom::Hole(data)).ok()?.min(size);
+        if at > data {
+            found.push((data, at - data));
+        }
+        if found.len() > REGIONS_MAX {
+            return None;
+        }
+    }
+    Some(found)
 }
 
 fn changed(path: &[u8]) -> Error {

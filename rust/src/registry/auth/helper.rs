@@ -26,7 +26,7 @@ pub fn ask(name: &str, server: &str, cancel: &Cancel) -> Result<Option<Secret>> 
     let mut child = start(&path, server).map_err(|error| bad(&error.to_string()))?;
     let output = collect(&mut child, cancel);
     finish(&mut child);
-    read(&output.map_err(|why| bad(&why))?).map_err(|why| bad(why))
+    read(&output.map_err(|why| bad(&why))?).map_err(bad)
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
