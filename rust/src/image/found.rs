@@ -1,6 +1,6 @@
 //! From a name or a digest to one image: through indexes to the manifest of a platform, with its config. Reads the store, changes nothing.
 
-use super::descriptor::{self, CONFIG_MAX, Config, Descriptor, Document, MANIFEST_MAX, Manifest, Platform};
+use super::descriptor::{self, CONFIG_MAX, Config, Descriptor, Document, MANIFEST_MAX, Manifest, Platform, media};
 use super::digest::{Digest, cut};
 use super::reference::Reference;
 use super::store::Store;
@@ -62,13 +62,23 @@ pub fn by_descriptor(store: &Store, descriptor: &Descriptor, platform: &Platform
     Err(Error::Image(format!("{}: indexes in indexes, more than {DEPTH} deep", descriptor.digest)))
 }
 
-fn open(store: &Store, descriptor: Descriptor, bytes: Vec<u8>, manifest: Manifest) -> Result<Found> {
+fn open(store: &Store, mut descriptor: Descriptor, bytes: Vec<u8>, manifest: Manifest) -> Result<Found> {
     let config_bytes = read(store, &manifest.config, CONFIG_MAX)?;
     let config = descriptor::config(&config_bytes)?;
     if config.diff_ids.len() != manifest.layers.len() {
         let (layers, ids) = (manifest.layers.len(), config.diff_ids.len());
         let what = format!("{}: its manifest has {layers} layers and its config {ids}", descriptor.digest);
         return Err(Error::Image(what));
+    }
+    if descriptor.media_type.is_empty() {
+        // A name is written with it: others find nothing by a descriptor that has none.
+        let by_config = if manifest.config.media_type == media::DOCKER_CONFIG {
+            media::DOCKER_MANIFEST
+        } else {
+            media::OCI_MANIFEST
+        };
+        let own = &manifest.media_type;
+        descriptor.media_type = if own.is_empty() { by_config.into() } else { own.clone() };
     }
     Ok(Found { descriptor, bytes, manifest, config_bytes, config })
 }
