@@ -1,6 +1,6 @@
 """All figures, side by side in one run: pycontainer, the bare system calls of floor.c, and the peers of this machine.
 
-    run.py [--quick] [--json FILE] [--rootless USER:PYTHON] [--only WORD]
+    run.py [--quick] [--json FILE] [--rootless USER:PYTHON] [--only WORD] [--cache DIRECTORY]
 
 Everything is taken in rounds, in turn, so that each ratio holds within one minute: machines are shared. A figure is the
 median of its rounds' medians. It counts only when everything in `Result.enforced` of its runs was held. Exit code 1
@@ -19,11 +19,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import peers as peers_module
+from tables import Bound, Figures, Missing, show, verdicts
+
+import images as images_module
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tools"))
@@ -33,22 +35,6 @@ import rootfs as rootfs_builder  # noqa: E402
 APART = 0.1  # seconds: without it the attach to a cgroup v1 group hides in the grace period of the last one
 PURE_IMPORT = 15.0  # milliseconds
 STRACE = ["strace", "-f", "-qq", "-e", "trace=open,openat,creat,mkdir,clone,clone3,fork,vfork"]
-
-
-class Missing(Exception):
-    """A figure that could not be read, and why."""
-
-
-@dataclass(frozen=True)
-class Bound:
-    """One line of the table: ours against a yardstick (or, without one, against the bound itself)."""
-
-    measure: str
-    ours: str
-    yard: str | None
-    at: float
-    unit: str = "ms"
-    least: bool = False  # the bound is a floor: more is better
 
 
 BOUNDS = (
@@ -88,27 +74,6 @@ BOUNDS = (
     Bound("a live container beyond its command", "alive", None, 600, "KiB"),
 )
 SHOWN = ("subprocess.run", "bwrap", "runc run", "podman run", "floor apart")  # without a bound: for comparison
-
-
-@dataclass
-class Figures:
-    """Samples by name, and for each name that has none (or does not count) the reason."""
-
-    samples: dict[str, list[float]] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def take(self, names: tuple[str, ...], read: Callable[[], list[float]]) -> None:
-        """Read one value for each of the names."""
-        try:
-            values = read()
-        except Missing as error:
-            self.missing.update(dict.fromkeys(names, str(error)))
-        else:
-            for name, value in zip(names, values, strict=True):
-                self.samples.setdefault(name, []).append(value)
-
-    def median(self, name: str) -> float | None:
-        return statistics.median(self.samples[name]) if name in self.samples and name not in self.missing else None
 
 
 class Worker:
@@ -271,8 +236,7 @@ class Bench:
 
     def wanted(self, names: tuple[str, ...]) -> bool:
         only = self.options.only
-        bounds = [bound for bound in BOUNDS if not only or only in bound.measure]
-        used = {name for bound in bounds for name in (bound.ours, bound.yard)}
+        used = {name for bound in chosen(only) for name in (bound.ours, bound.yard)}
         return bool(used & set(names)) or (not only and bool(set(SHOWN) & set(names)))
 
     def run(self) -> None:
@@ -336,47 +300,19 @@ def traced(code: str) -> set[str]:
 # ---- the table ---------------------------------------------------------------------------------------------------
 
 
-def judge(bound: Bound, figures: Figures) -> tuple[str, list[str]]:
-    """pass, miss or none, and the cells of the line."""
-    ours, yard = figures.median(bound.ours), figures.median(bound.yard) if bound.yard else 1.0
-    why = figures.missing.get(bound.ours) or figures.missing.get(bound.yard or "") or ""
-    sign = ">=" if bound.least else "<="
-    words = [show(ours, bound.unit), bound.yard or "", show(yard, bound.unit) if bound.yard else ""]
-    if ours is None or yard is None:
-        return "none", [bound.measure, *words, "", f"{sign} {bound.at:g}", why[:70]]
-    ratio = ours / yard
-    holds = ratio >= bound.at if bound.least else ratio <= bound.at
-    verdict = "pass" if holds else "miss"
-    return verdict, [bound.measure, *words, f"{ratio:.3f}" if bound.yard else "", f"{sign} {bound.at:g}", verdict]
-
-
-def show(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:.3f} {unit}".strip() if value < 1000 else f"{value:.0f} {unit}"
-
-
-def print_table(rows: list[list[str]]) -> None:
-    heads = ["measure", "ours", "yardstick", "its figure", "ratio", "bound", "verdict"]
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-    for row in [heads, ["-" * width for width in widths], *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 def report(bench: Bench) -> int:
     options, figures = bench.options, bench.figures
-    judged = [(bound, *judge(bound, figures)) for bound in BOUNDS if not options.only or options.only in bound.measure]
     for note in bench.peers.notes:
         print(f"note: {note}")
     print(f"Linux {os.uname().release}, {os.cpu_count()} cpus, {bench.rounds} rounds, medians of their medians")
-    print_table([cells for _, _, cells in judged])
+    code = verdicts(chosen(options.only), figures, bench.peers.notes, options.json)
     for name in SHOWN if not options.only else ():
         print(f"beside: {name}: {show(figures.median(name), 'ms')} {figures.missing.get(name, '')}".rstrip())
-    verdicts = [verdict for _, verdict, _ in judged]
-    print(f"{verdicts.count('pass')} held, {verdicts.count('miss')} missed, {verdicts.count('none')} without a figure")
-    if options.json:
-        table = [{"verdict": verdict, "cells": cells} for _, verdict, cells in judged]
-        content = {"samples": figures.samples, "missing": figures.missing, "table": table, "notes": bench.peers.notes}
-        options.json.write_text(json.dumps(content, indent=1))
-    return 0 if set(verdicts) == {"pass"} else 1
+    return code
+
+
+def chosen(word: str | None) -> list[Bound]:
+    return [bound for bound in BOUNDS if not word or word in bound.measure]
 
 
 def main() -> int:
@@ -384,15 +320,21 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a fifth of the rounds, half of each batch")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all samples and the table")
     parser.add_argument("--rootless", metavar="USER:PYTHON", help="who runs the rootless row, with which interpreter")
-    parser.add_argument("--only", metavar="WORD", help="only measures whose name contains it")
+    parser.add_argument("--only", metavar="WORD", help="only measures whose name contains it: images, exec, ...")
+    images_module.add_options(parser)
     options = parser.parse_args()
     if os.geteuid():
         parser.error("needs root: floor.c and the peers make namespaces and groups as root does")
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="pycontainer-bench-") as scratch, ExitStack() as stack:
-        os.chmod(scratch, 0o755)
-        bench = Bench(options, Path(scratch), stack)
-        bench.run()
-        return report(bench)
+    codes = []
+    if chosen(options.only):
+        with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="pycontainer-bench-") as scratch, ExitStack() as stack:
+            os.chmod(scratch, 0o755)
+            bench = Bench(options, Path(scratch), stack)
+            bench.run()
+            codes.append(report(bench))
+    if images_module.chosen(options.only):
+        codes.append(images_module.measure(options))
+    return max(codes, default=2)
 
 
 if __name__ == "__main__":

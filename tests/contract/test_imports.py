@@ -37,8 +37,8 @@ ROOMS = [
     {"_process", "_waiting"},
     {"_logs"},
     {"_commands", "_reach", "_elsewhere", "wait"},
-    {"_container", "_waiting_loop", "_aio_lines"},
-    {"_aio_process", "_aio_build", "_aio_control", "_aio_events", "_aio_images", "_aio_run"},
+    {"_container", "_waiting_loop", "_aio_images", "_aio_lines"},
+    {"_aio_process", "_aio_build", "_aio_control", "_aio_events", "_aio_run"},
     {"_build.mounting", "_build.running"},
     {"_build.stage"},
     {"_build.build"},
@@ -55,9 +55,9 @@ ROOMS = [
 # Work without the extension, as plain values: they may not even name what loads it.
 VALUES = {
     "_text", "_types", "_errors", "_causes", "_failures", "_arguments", "_limits", "_mounts", "_seccomp", "_security",
-    "_result", "_enforced", "_log", "_ports", "_stats", "_events", "_dockerfile",
-    "_build.commands", "_build.draft", "_build.expand", "_build.frozen", "_build.glob", "_build.history", "_build.ignore",
-    "_build.instructions", "_build.lines", "_build.metadata", "_build.mounts", "_build.parse", "_build.patterns", "_build.quote",
+    "_result", "_enforced", "_log", "_ports", "_stats", "_events", "_dockerfile", "_build.commands", "_build.draft",
+    "_build.expand", "_build.frozen", "_build.glob", "_build.history", "_build.ignore", "_build.instructions",
+    "_build.lines", "_build.metadata", "_build.mounts", "_build.parse", "_build.patterns", "_build.quote",
     "_build.readers", "_build.scope", "_build.shell", "_build.source", "_build.stages", "_build.values",
     "_build.words", "_build.write",
 }  # fmt: skip

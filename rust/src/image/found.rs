@@ -35,6 +35,16 @@ pub fn by_name(store: &Store, reference: &Reference, platform: &Platform) -> Res
     by_descriptor(store, &descriptor, platform).map(Some)
 }
 
+/// An error where a layer's blob is not there: such an image gets no name. To be asked by who is at work, or it may be gone right after.
+pub fn check_layers(store: &Store, layers: &[Descriptor]) -> Result<()> {
+    for layer in layers {
+        if store.blob(&layer.digest, Some(layer.size))?.is_none() {
+            return Err(Error::Image(format!("the store lacks {}: pull or load the image again", layer.digest)));
+        }
+    }
+    Ok(())
+}
+
 /// A descriptor of what is known by its digest alone.
 pub fn bare(digest: Digest, size: u64) -> Descriptor {
     Descriptor { media_type: String::new(), digest, size, annotations: Default::default(), platform: None }
