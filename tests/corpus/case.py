@@ -56,6 +56,8 @@ class Case:
         by: who is asked too: the builders whose releases of 2023 (docker 20.10, buildah 1.28) know all that is in it.
         rows: what has to come of it where nobody is asked, written by hand: a tree's rows, and "config.NAME".
         refused: words of the error that it is with us (docs/dockerfile.md).
+        by_root: a plain user is told that it needs a build by root.
+        by_user: rows that are other ones where a plain user builds, whose unpacked layers have no owners.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Case:
     by: tuple[str, ...] = BUILDERS
     rows: Mapping[str, str] = field(default_factory=dict)
     refused: str | None = None
+    by_root: bool = False
+    by_user: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dockerfile(self) -> str:

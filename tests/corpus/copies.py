@@ -41,6 +41,7 @@ _MODES: dict[str, Content] = {
 }  # fmt: skip
 _OLD = "RUN mkdir -p /old/d && echo old > /old/d/a && echo kept > /old/d/kept && chmod 700 /old && ln -s old /link\n"
 _DIRECTORY = "d 755 0:0"
+_OLD_A, _KEPT = "f 644 0:0 'old\\n'", "f 644 0:0 'kept\\n'"
 _FETCHED = hashlib.sha256(b"fetched\n").hexdigest()
 
 CASES = (
@@ -69,7 +70,8 @@ CASES = (
     Case("copy-through-link", _OLD + "COPY a /link/new\nCOPY d /link/"),
     Case("copy-merges", "COPY src /x\nCOPY src/sub /x\nCOPY top.txt /x/one.txt", _TREE),
     Case("copy-from-stage", f"FROM {BASE} AS one\n{_OLD}RUN chown -R worker:extra /old/d\nFROM {BASE}\n"
-         "COPY --from=one /old /x\nCOPY --from=one /old/d/a old/d/k* /y/\nCOPY --from=one --chown=5:6 /old/d /z"),
+         "COPY --from=one /old /x\nCOPY --from=one /old/d/a old/d/k* /y/\nCOPY --from=one --chown=5:6 /old/d /z",
+         by_user={"x/d": _DIRECTORY, "x/d/a": _OLD_A, "x/d/kept": _KEPT, "y/a": _OLD_A, "y/kept": _KEPT}),
     Case("copy-from-link", f"FROM {BASE} AS one\n{_OLD}FROM scratch\nCOPY --from=one /link/d /x"),
     Case("copy-link-flag", "COPY --link a /x/y/\nCOPY --link --chown=3:4 d /z", by=(), rows={
         "x": _DIRECTORY, "x/y": _DIRECTORY, "x/y/a": "f 644 0:0 'a\\n'", "z": "d 755 3:4", "z/c": "f 644 3:4 'c\\n'"}),

@@ -41,14 +41,14 @@ CASES = (
          "RUN --mount=type=cache,target=/c cp /c/x /out"),
     Case("mount-cache-id", "RUN --mount=type=cache,id=corpus-one,target=/c,sharing=locked,mode=0700,uid=7,gid=8 "
          "stat -c '%a %u %g' /c > /out && touch /c/x\n"
-         "RUN --mount=type=cache,id=corpus-one,target=/other cp /other/x /out2"),
+         "RUN --mount=type=cache,id=corpus-one,target=/other cp /other/x /out2", by_root=True),
     Case("mount-cache-from", _MAKE +
          "RUN --mount=type=cache,id=corpus-from,from=made,source=/out,target=/c cp /c/d/file /out",
          refused="begins with files"),
     Case("mount-tmpfs", "RUN --mount=type=tmpfs,target=/t touch /t/x && stat -f -c %T /t > /out"),
     Case("mount-secret", "RUN --mount=type=secret,id=s cat /run/secrets/s | wc -c > /out\n"
          "RUN --mount=type=secret,id=s,target=/key,mode=0440,uid=1,gid=2 stat -c '%a %u %g' /key > /out2",
-         secrets={"s": b"a secret"}),
+         secrets={"s": b"a secret"}, by_root=True),
     Case("mount-secret-absent", "RUN --mount=type=secret,id=absent test ! -e /run/secrets/absent && echo none > /out"),
     Case("mount-secret-env", "RUN --mount=type=secret,id=s,env=S echo ${#S} > /out", secrets={"s": b"a secret"}, by=(),
          rows={"out": "f 644 0:0 '8\\n'"}),
