@@ -49,7 +49,7 @@ def test_stdin_is_given_with_i_only(rootfs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["alpine:3.20", "true"], 125, "images by reference"),
+        (["Alpine:3.20", "true"], 125, "is no reference"),
         (["./no-such-directory", "true"], 125, "no-such-directory"),
         (["host", "no-such-program"], 127, "command not found in the container: no-such-program"),
         (["host", "/etc/passwd"], 126, "cannot execute /etc/passwd"),
