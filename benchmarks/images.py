@@ -261,8 +261,9 @@ class Images:
         kept = [source for source in sources if self.wanted(source[0])]
         for number in range(rounds):
             for names, read in kept:
-                print(f"round {number + 1} of {rounds}: {', '.join(names)}", file=sys.stderr)
                 self.figures.take(names, read)
+                last = [self.figures.samples.get(name, ["-"])[-1] for name in names]
+                print(f"round {number + 1} of {rounds}: {', '.join(names)}: {last}", file=sys.stderr, flush=True)
 
     def run(self) -> None:
         self.take(self.transfers(), self.rounds)

@@ -1,4 +1,4 @@
-//! What bounds a directory or a file on a disk: project quotas, loop devices, and the end of an ext4. By descriptor; no policy.
+//! What bounds a directory or a file on a disk: project quotas, loop devices, and the end of an ext4; when its data goes there. By descriptor; no policy.
 
 use super::fs::ioctl;
 use super::{Errno, Result, call, nr};
@@ -133,4 +133,13 @@ pub fn shut_down(directory: i32) -> Result<()> {
     const FS_IOC_SHUTDOWN: usize = 0x8004_587d;
     let no_log_flush = 2u32;
     ioctl(directory, FS_IOC_SHUTDOWN, &raw const no_log_flush as usize).map(drop)
+}
+
+/// Starts to write what of a file is only in memory, and waits for nothing: who waits later (fsync, syncfs) waits for less. Nothing is
+/// durable by it, so what becomes of it does not matter.
+pub fn start_writing(fd: i32, offset: u64, length: u64) {
+    const SYNC_FILE_RANGE_WRITE: usize = 2;
+    let arguments = [fd as usize, offset as usize, length as usize, SYNC_FILE_RANGE_WRITE];
+    // SAFETY: plain numbers, no memory of ours.
+    let _ = unsafe { call(nr::SYNC_FILE_RANGE, arguments) };
 }

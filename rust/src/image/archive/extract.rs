@@ -5,12 +5,18 @@ use super::stream::{Entry, Kind, Meta, Reader};
 use super::tree::{IMPLIED_MODE, Marks, Place, Tree, components, refused};
 use super::whiteout::{self, Meaning};
 use crate::error::{Error, Result};
+use crate::sys::disk;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const CHUNK: usize = 128 << 10;
+/// A file of so many bytes is sent to the disk as it comes: at the end the disk is waited for, and it may as well begin now. For
+/// smaller ones the call would cost more than it saves.
+const SENT_AT_ONCE: u64 = 64 << 10;
+/// Of a big one, so much at a time.
+const STRIDE: u64 = 8 << 20;
 /// Between two looks at the free space.
 const SPACE_STEP: u64 = 64 << 20;
 /// How an overlay knows an opaque directory, and one that is mounted with `userxattr`.
@@ -165,7 +171,7 @@ impl Extractor<'_> {
     }
 
     fn copy<R: Read>(&mut self, file: &OwnedFd, offset: u64, length: u64, reader: &mut Reader<R>) -> Result<()> {
-        let mut done = 0;
+        let (mut done, mut sent) = (0, 0);
         while done < length {
             if (self.check)() {
                 return Err(interrupted());
@@ -177,6 +183,10 @@ impl Extractor<'_> {
             }
             write_all(file, &self.buffer[..n], offset + done)?;
             done += n as u64;
+            if done - sent >= STRIDE || done == length && length >= SENT_AT_ONCE {
+                disk::start_writing(file.as_raw_fd(), offset + sent, done - sent);
+                sent = done;
+            }
             self.totals.bytes += n as u64;
             self.watch_space()?;
         }

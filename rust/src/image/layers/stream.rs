@@ -27,35 +27,37 @@ pub fn unpack(
     stop: &AtomicBool,
     told: Told<'_>,
 ) -> Result<Totals> {
-    let count = AtomicU64::new(0);
+    let (count, is_plain) = (AtomicU64::new(0), AtomicBool::new(false));
     let (packed_in, packed_out) = pipe(stop);
     let (plain_in, plain_out) = pipe(stop);
     let (done, found, packed) = std::thread::scope(|scope| {
         let reading = scope.spawn(|| read(file, blob, packed_in, &count, stop, told));
         scope.spawn(|| {
-            let done = expand(packed_out, &blob.media_type, &plain_in, &count);
+            let done = expand(packed_out, &blob.media_type, &plain_in, &count, &is_plain);
             plain_in.finish(done);
         });
-        let mut tar = Reader::of_layer(Hashed { input: plain_out, hash: Hasher::new(diff_id.algorithm()) });
+        let is_same = (blob.digest.algorithm() == diff_id.algorithm()).then_some(&is_plain);
+        let mut tar = Reader::of_layer(Hashed { input: plain_out, hash: Hasher::new(diff_id.algorithm()), is_same });
         let manner = Manner { privileged, is_layer: true };
         let done = extract(&mut tar, root, manner, &mut || stop.load(Ordering::Relaxed));
-        let Hashed { input, hash } = tar.into_input();
-        drop(input); // who still writes to it ends
+        let hashed = tar.into_input();
+        let found = (!hashed.needs_no_hash()).then(|| hashed.hash.finish());
+        drop(hashed.input); // who still writes to it ends
         let packed = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (done, hash.finish(), packed)
+        (done, found, packed)
     });
     if stop.load(Ordering::Relaxed) {
         return Err(interrupted());
     }
-    verdict(blob, diff_id, done, &found, packed)
+    verdict(blob, diff_id, done, found, packed)
 }
 
-/// A blob that is not what it should be explains whatever else went wrong, so it comes first.
+/// A blob that is not what it should be explains whatever else went wrong, so it comes first. `found`: None where the tar is the blob.
 fn verdict(
     blob: &Descriptor,
     diff_id: &Digest,
     done: Result<Totals>,
-    found: &Digest,
+    found: Option<Digest>,
     packed: Result<Digest>,
 ) -> Result<Totals> {
     let packed = packed?;
@@ -67,7 +69,8 @@ fn verdict(
         Error::Layer(text) => Error::Layer(format!("layer {}: {text}", blob.digest)),
         other => other,
     })?;
-    if found != diff_id {
+    let found = found.unwrap_or(packed);
+    if found != *diff_id {
         let text = format!("layer {} unpacks to {found}, and its image says {diff_id}", blob.digest);
         return Err(Error::DigestMismatch(text));
     }
@@ -110,9 +113,10 @@ fn read(
     Ok(hash.finish())
 }
 
-fn expand(from: Pipe<'_>, media_type: &str, to: &Writer, count: &AtomicU64) -> IoResult<()> {
+fn expand(from: Pipe<'_>, media_type: &str, to: &Writer, count: &AtomicU64, is_plain: &AtomicBool) -> IoResult<()> {
     let (found, mut plain) = decompress(from).map_err(as_io)?;
     check_media_type(media_type, found).map_err(as_io)?;
+    is_plain.store(found == Compression::None, Ordering::Release); // before anything is sent
     let mut out = 0;
     loop {
         let (mut buffer, mut filled) = (to.buffer(), 0);
@@ -157,12 +161,22 @@ fn as_io(error: Error) -> std::io::Error {
 struct Hashed<'a> {
     input: Pipe<'a>,
     hash: Hasher,
+    /// Said before the first byte comes: these are the bytes of the blob, which is hashed where it is read.
+    is_same: Option<&'a AtomicBool>,
+}
+
+impl Hashed<'_> {
+    fn needs_no_hash(&self) -> bool {
+        self.is_same.is_some_and(|is_same| is_same.load(Ordering::Acquire))
+    }
 }
 
 impl Read for Hashed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> IoResult<usize> {
         let n = self.input.read(buffer)?;
-        self.hash.update(&buffer[..n]);
+        if !self.needs_no_hash() {
+            self.hash.update(&buffer[..n]);
+        }
         Ok(n)
     }
 }

@@ -4,11 +4,12 @@ use super::{Store, failed};
 use crate::error::{Error, Result};
 use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::locks::{self, Check, Lock};
+use crate::sys::disk;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// A whole blob, open for reading.
 #[derive(Debug)]
@@ -25,7 +26,12 @@ pub struct Ingest<'a> {
     file: File,
     hash: Hasher,
     size: u64,
+    /// Of it, what is on its way to the disk.
+    written: u64,
 }
+
+/// So much is sent to the disk at a time, while the rest still comes.
+const STRIDE: u64 = 8 << 20;
 
 fn path_of(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
@@ -87,7 +93,7 @@ impl Store {
             }
             if rustix::fs::fstat(&file).map_err(fail)?.st_nlink > 0 {
                 let hash = Hasher::new(algorithm);
-                return Ok(Ingest { store: self, name: Some(name), file: File::from(file), hash, size: 0 });
+                return Ok(Ingest { store: self, name: Some(name), file: File::from(file), hash, size: 0, written: 0 });
             }
         }
     }
@@ -176,7 +182,12 @@ impl Ingest<'_> {
         self.file.write_all(bytes).map_err(|error| {
             let errno = Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO));
             failed("write to the store", errno)
-        })
+        })?;
+        if self.size - self.written >= STRIDE {
+            disk::start_writing(self.file.as_raw_fd(), self.written, self.size - self.written);
+            self.written = self.size;
+        }
+        Ok(())
     }
 
     pub fn size(&self) -> u64 {
