@@ -83,7 +83,7 @@ class Elsewhere:
         made._spec = spec = Spec.__new__(Spec)
         vars(spec).update(_registry.spec_of(record["spec"]))
         spec.said = made.limits = _registry.limits_of(record["limits"])
-        made.image = _registry.image_of(spec.root)
+        made.image = spec.image = _registry.image_of(record["image"])
         made.args, made.id, made.name = list(record["args"]), record["id"], record["name"]
         made.labels = dict(record["labels"])
         # Pipes are the owner's.

@@ -11,6 +11,8 @@ import os
 import stat
 from contextlib import suppress
 
+from pycontainer import _stored as stored
+from pycontainer._errors import Error
 from pycontainer._image import Image
 from pycontainer._limits import IoLimit, Limits, NetworkLimit
 from pycontainer._native import core
@@ -93,6 +95,7 @@ def enter(container: Any, native: Any) -> str:
         "limits": _said(container.limits),
         "kinds": container._kinds,
         "text": (container._text.mode, container._text.encoding, container._text.errors),
+        "image": _image(container._spec.image),
         "spec": _plain(container._spec),
     }
     path, beside = os.path.join(home, container.id), os.path.join(home, f".{container.id}")
@@ -205,10 +208,19 @@ def _read(home: str, id: str) -> dict[str, Any] | None:
     return record
 
 
-def image_of(root: tuple[Any, ...]) -> Image:
-    """Make the Image of a Spec's root; a container that has another one's mounts has none."""
-    kind, directory, directories, writable = root
-    return Image._make("directory" if kind == "directory" else "host", directory, directories, writable)
+def _image(image: Image) -> tuple[Any, ...]:
+    return image._kind, image._directory, list(image._directories), image._writable, image.reference, image.digest
+
+
+def image_of(said: tuple[Any, ...]) -> Image:
+    """Make the Image of a record. One that the store has no more is known by its name alone."""
+    kind, directory, directories, writable, reference, digest = said
+    if kind == "layers":
+        try:
+            return Image._of(reference, *stored.opened(digest)[1:])
+        except Error:
+            return Image._make("directory", reference or digest)
+    return Image._make(kind, directory, directories, writable)
 
 
 def _plain(spec: Any) -> dict[str, Any]:
