@@ -140,8 +140,9 @@ fn next_hidden<'a>(from: &mut Reader<'a>) -> Option<(u8, &'a CStr)> {
 
 fn skip(kind: u8, from: &mut Reader<'_>) -> Option<()> {
     match kind {
-        op::ROOT | op::DEVPTS => from.u8().map(drop),
-        op::ATTACH => from.u8().and(from.text()).and(from.u8()).map(drop),
+        op::ROOT => from.u16().map(drop),
+        op::DEVPTS => from.u8().map(drop),
+        op::ATTACH => from.u16().and(from.text()).and(from.u8()).map(drop),
         op::SYSCTL => from.text().and(from.bytes()).map(drop),
         op::WRITE => from.text().and(from.u32()).and(from.take(16)).map(drop),
         op::CONSOLE => from.u32().map(drop),

@@ -68,7 +68,7 @@ def test_a_signal_ends_it_and_leaves_nothing(rootfs: Path, store: Path) -> None:
         old = signal.signal(signal.SIGALRM, enough)
         try:
             for what in (lambda: made.commit("x"), lambda: made.export(store / "x.tar")):
-                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
                 with pytest.raises(Enough):
                     what()
         finally:

@@ -6,7 +6,7 @@ use super::limits;
 use super::log::Log;
 use super::plan::{self, Descriptors};
 use super::prepare::{self, Prepared};
-use super::spec::{Spec, Stream, UserSpace};
+use super::spec::{Root, Spec, Stream, UserSpace};
 use super::streams::Streams;
 use crate::cgroup::{CpuFormat, Groups};
 use crate::error::{Error, Result};
@@ -157,14 +157,15 @@ impl Order<'_> {
 }
 
 fn refuse_too_many(spec: &Spec, layout: &Layout) -> Result<()> {
-    const MOST: usize = wire::SLOTS;
-    if layout.slots <= MOST {
+    // Beside the layers of its image, for which there is room at any rate.
+    const MOST: usize = wire::SLOTS / 4;
+    let layers = if let Root::Layers(layers) = &spec.root { layers.len() } else { 0 };
+    let (asked, count) = (spec.mounts.len(), layout.slots - layers);
+    if count <= MOST {
         return Ok(());
     }
-    let (asked, count) = (spec.mounts.len(), layout.slots);
-    let message = format!(
-        "mounts: {asked} of them make {count} of one container with its layers, and it can have {MOST} (an overlay is three)"
-    );
+    let message =
+        format!("mounts: {asked} of them make {count} of one container, which can have {MOST} (an overlay is three)");
     Err(Error::Value(message))
 }
 
