@@ -104,8 +104,10 @@ impl Store {
         let name = temporary()?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.partial, &name, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
-        rustix::fs::unlinkat(&self.partial, &name, AtFlags::empty()).map_err(fail)?;
-        Ok(File::from(file))
+        match rustix::fs::unlinkat(&self.partial, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(File::from(file)), // or a sweep was faster: nobody had locked it
+            Err(errno) => Err(fail(errno)),
+        }
     }
 
     /// A document of ours, under the digest that is returned.
