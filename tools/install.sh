@@ -36,7 +36,7 @@ export DEBIAN_FRONTEND=noninteractive INITRD=No
 # afterwards nothing starts with the machine.
 policy=/usr/sbin/policy-rc.d
 clusters=/etc/postgresql-common/createcluster.d/pycontainer-tests.conf
-services=$(printf '%s\n' $missing | grep -x -e postgresql -e redis-server || true)
+services=$(printf '%s\n' $missing | grep -x -e postgresql -e redis-server -e docker-registry || true)
 if [ -n "$services" ]; then
     mkdir -p "${clusters%/*}"
     echo "create_main_cluster = false" >"$clusters"

@@ -1,7 +1,7 @@
 """What an asyncio Container says of itself, and what is done to one that lives: looks, other limits, its files.
 
-What the kernel does at once is done at once, in the loop's own thread: there is no other. A copy holds the loop as long
-as it takes; a pause until all tasks stand still.
+What the kernel does at once is done at once, in the loop's own thread. A copy holds the loop as long as it takes; a
+pause until all tasks stand still. Images and tars of containers are made in a thread, as those of _aio_images are.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from pycontainer._aio_images import apart
 from pycontainer._errors import StateError
 from pycontainer._live import OWED
 from pycontainer._text import TYPE_CHECKING
@@ -148,8 +149,8 @@ class Control:
 
     async def commit(self, reference: str) -> Image:
         """Make an image of what it has become, as `docker commit` does."""
-        return self._sync.commit(reference)
+        return await apart(lambda watch: self._sync._commit_as(reference, watch.event), None)
 
     async def export(self, path: Arg) -> None:
         """Write its whole root file system to a tar, as `docker export` does."""
-        self._sync.export(path)
+        await apart(lambda watch: self._sync._export_to(path, watch.event), None)

@@ -33,15 +33,15 @@ async def pull(
     def work(watch: Any) -> Image:
         return Image(reference, policy=policy, platform=platform, progress=watch, auth=auth)
 
-    return await _apart(work, progress)
+    return await apart(work, progress)
 
 
 async def load(path: Arg, progress: Callable[[Any], object] | None = None) -> list[Image]:
     """Load images from a file or layout, as Image.load(); `progress` is called in the loop."""
-    return await _apart(lambda watch: Image.load(path, progress=watch), progress)
+    return await apart(lambda watch: Image.load(path, progress=watch), progress)
 
 
-async def _apart(work: Callable[[Any], T], progress: Callable[[Any], object] | None) -> T:
+async def apart(work: Callable[[Any], T], progress: Callable[[Any], object] | None) -> T:
     """Run `work` in a thread that is asked now and then whether to go on, and wait for its end also when cancelled."""
     loop, cancelled = asyncio.get_running_loop(), False
 

@@ -67,18 +67,22 @@ class Layers:
             SetupError: something could not be read, or not be written.
             StateError: the container is closed.
         """
+        return self._commit_as(reference, None)
+
+    def _commit_as(self, reference: str, events: Any) -> Image:
+        """Likewise; `events` is called now and then, and can end it by what it raises."""
         if not isinstance(reference, str):
             raise TypeError(f"reference must be a str, not {type(reference).__name__}")
         import json  # noqa: PLC0415 - milliseconds, for those who only run
 
         name = core().reference_parse(reference)[0]
+        native = self._reachable()
         changes, epoch = json.dumps(self._changes()), source_date_epoch()
         created = int(time.time()) if epoch is None else epoch
         by = _text(b" ".join(self._spec.argv))
-        native = self._reachable()
         with self._still(native):
             digest = core().container_commit(
-                native, stored.store(), self.image.digest, name, changes, created, created_by=by, latest=epoch
+                native, stored.store(), self.image.digest, name, changes, created, by, latest=epoch, events=events
             )
         return _committed(digest, name)
 
@@ -96,12 +100,15 @@ class Layers:
             NoSpaceError: the file system of `path` is full; nothing is left.
             StateError: the container is closed.
         """
+        self._export_to(path, None)
+
+    def _export_to(self, path: Arg, events: Any) -> None:
         target, epoch = os.path.abspath(host_path(path, "path")), source_date_epoch()
         if encode(path, "path").endswith(b"/"):
             target += "/"  # a directory, whatever is there
         native = self._reachable()
         with self._still(native):
-            core().container_export(native, target, epoch)
+            core().container_export(native, target, epoch, events)
 
     @contextlib.contextmanager
     def _still(self, native: Any) -> Iterator[None]:

@@ -8,12 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "causes", "container_freeze", "container_oom",
-    "container_pressure", "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound",
-    "fork_after_child", "fork_after_parent", "fork_before", "group_support", "image_pull", "image_push", "keeper_pid",
-    "launch", "probe_host", "read_bytes", "registry_catalog", "registry_tags", "run", "seccomp_compile",
-    "seccomp_program", "set_packaged_keeper", "start", "take_notices", "unpack_archive", "unpack_layer_files",
-    "write_bytes",
+    "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "causes", "container_commit",
+    "container_export", "container_freeze", "container_layer", "container_oom", "container_pressure",
+    "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "document_put", "find",
+    "fork_after_child", "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect",
+    "image_file", "image_find", "image_in_use", "image_layers", "image_load", "image_open", "image_paths",
+    "image_pull", "image_push", "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives",
+    "keeper_pid", "launch", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
+    "read_bytes", "reference_parse", "registry_catalog", "registry_home", "registry_place", "registry_tags", "run",
+    "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_lock", "step_read", "step_write",
+    "store_hold", "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -494,9 +498,12 @@ def copy_in(container: Any, source: bytes, target: bytes) -> None:
 def copy_out(container: Any, source: bytes, target: bytes) -> None:
     """Copy a file, link or tree out of a container. Raises SetupError and StateError."""
 
-def container_layer(container: Any, store: str, latest: int | None = None) -> tuple[str, int, str, str] | None:
+def container_layer(
+    container: Any, store: str, latest: int | None = None, events: Any = None
+) -> tuple[str, int, str, str] | None:
     """Put what a container has changed into the store: (digest of the blob, size, media type, digest of the tar), or None
-    where nothing has. No time in it is after `latest`. Raises SetupError, LayerError, NoSpaceError, NotSupported, StateError.
+    where nothing has. No time in it is after `latest`. `events` is called now
+    and then as those of images are. Raises SetupError, LayerError, NoSpaceError, NotSupported and StateError.
     """
 
 def container_commit(
@@ -509,13 +516,45 @@ def container_commit(
     created_by: str = "",
     comment: str = "",
     latest: int | None = None,
+    events: Any = None,
 ) -> str:
     """Make an image of a container and return the digest of its manifest: the parent's layers and one more, or, without a
     parent, its whole root. `changes` is JSON: of the config's `config`, null takes a key away. Raises as container_layer.
     """
 
-def container_export(container: Any, path: str, latest: int | None = None) -> None:
+def container_export(container: Any, path: str, latest: int | None = None, events: Any = None) -> None:
     """Write the whole root of a container to a tar. Raises SetupError, NoSpaceError and StateError."""
+
+@final
+class Held:
+    """Something of the store that is held until it is released, or dropped."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+def store_hold(store: str) -> Held:
+    """Keep garbage from being collected. Raises SetupError and NoSpaceError."""
+
+def step_lock(store: str, key: str) -> Held | None:
+    """Take the right to carry a step of a build out; None while somebody has it. `key`: 64 hexadecimal digits.
+
+    Raises ValueError, SetupError and NoSpaceError.
+    """
+
+def step_read(store: str, key: str) -> bytes | None:
+    """Return what was kept of a step (JSON); None where nothing was, or its layer is gone. Raises as step_lock."""
+
+def step_write(store: str, key: str, value: bytes) -> None:
+    """Keep what a step came to, whole or not at all. `layer` and `diffId`, or `manifest`, in it are no garbage.
+
+    Raises as step_lock.
+    """
+
+def document_put(store: str, document: bytes) -> str:
+    """Put a config or manifest into the store and return its digest. Raises SetupError and NoSpaceError."""
+
+def layer_directories(store: str, layers: Sequence[tuple[str, int, str, str]]) -> list[os.PathLike[str]]:
+    """Return the directories of layers, each (digest, size, media type, digest of the tar), as image_layers does."""
 
 def diff(container: Any) -> list[tuple[str, bytes]]:
     """Return ("A", "C" or "D", path) for what a container has changed, sorted by path. Raises SetupError and StateError."""
@@ -588,48 +627,3 @@ def image_file(roots: Sequence[str], path: bytes) -> int:
 def image_paths(roots: Sequence[str]) -> list[bytes]:
     """Return all paths of a union of directories, sorted. Raises SetupError and ImageError."""
 
-def image_pull(
-    store: str,
-    reference: str,
-    platform: str | None = None,
-    auth: tuple[str, str] | str | None = None,
-    events: Any | None = None,
-    patience: tuple[float, int, float] | None = None,
-) -> str:
-    """Bring an image from its registry, and return the digest of the manifest that has the name now.
-
-    Args:
-        auth: (user, password), or a token; None: what the user's files say.
-        events: as of image_layers.
-        patience: (seconds without a byte, attempts, seconds before the second one).
-
-    Raises:
-        ImageNotFound, RegistryError, AuthError, DigestMismatch, ImageError, NoSpaceError, SetupError.
-    """
-
-def image_push(
-    store: str,
-    digest: str,
-    reference: str,
-    auth: tuple[str, str] | str | None = None,
-    events: Any | None = None,
-    chunk: int | None = None,
-    patience: tuple[float, int, float] | None = None,
-) -> tuple[str, int, int, int]:
-    """Send an image to a registry: (its digest there, blobs that were sent, that were mounted, that were there).
-
-    `chunk`: bytes of a PATCH; None sends each blob in one request.
-
-    Raises:
-        RegistryError, AuthError, ImageError, SetupError.
-    """
-
-def registry_tags(
-    name: str, auth: tuple[str, str] | str | None = None, patience: tuple[float, int, float] | None = None
-) -> list[str]:
-    """Return the tags of a repository. Raises ImageNotFound, RegistryError and AuthError."""
-
-def registry_catalog(
-    host: str, auth: tuple[str, str] | str | None = None, patience: tuple[float, int, float] | None = None
-) -> list[str]:
-    """Return the repositories of a registry. Raises RegistryError and AuthError."""

@@ -93,7 +93,11 @@ impl Files {
             let name = CStr::from_bytes_until_nul(&layers.name).map_err(|_| Errno::NAMETOOLONG)?;
             let directory = O_PATH | O_DIRECTORY | O_NOFOLLOW;
             self.upper = fs::openat(slots.get(layers.upper)?, name, directory, 0)?.release();
-            let lower = layers.lower.map(|lower| slots.get(lower)).transpose()?.or(slots.union.is_open().then(|| slots.union.raw()));
+            let lower = layers
+                .lower
+                .map(|lower| slots.get(lower))
+                .transpose()?
+                .or(slots.union.is_open().then(|| slots.union.raw()));
             if let Some(lower) = lower {
                 self.lower = fs::dup_above(lower, 3)?.release();
             }

@@ -98,7 +98,8 @@ fn told(scratch: &Scratch, layer: bool) -> Vec<u8> {
 fn taken(data: Vec<u8>, own: Option<&Own>) -> Result<Vec<(Item, Vec<u8>)>> {
     let mut buffer = vec![0; BUFFER];
     let (mut kept, ids) = (Kept::default(), Vec::new());
-    let wanted = own.map_or(Wanted::Whole, |own| Wanted::Layer { own, uids: ids.clone(), gids: ids });
+    let wanted =
+        own.map_or(Wanted::Whole { as_layer: false }, |own| Wanted::Layer { own, uids: ids.clone(), gids: ids });
     read(Input::new(Bytes(data, 0), &mut buffer), "read", &wanted, &mut kept)?;
     assert_eq!(kept.left, 0);
     Ok(kept.items)

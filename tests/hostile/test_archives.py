@@ -281,6 +281,13 @@ def test_attributes_of_the_engine_are_dropped(either: Unpack) -> None:
     assert os.getxattr(root / "f", "user.kept") == b"value"
 
 
+def test_attributes_of_what_nobody_may_write_to(either: Unpack) -> None:
+    """Set before the mode: a plain user's own file of mode 0444 takes none (EACCES)."""
+    root = either(archive(pax((b"SCHILY.xattr.user.kept", b"v")), entry(FILE, b"f", mode=0o444)))
+    assert (root / "f").stat().st_mode & 0o7777 == 0o444
+    assert os.listxattr(root / "f") in (["user.kept"], [])  # a tmpfs holds none before Linux 6.6
+
+
 # ---- budgets -----------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import hashlib
 import os
+import struct
+import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -98,24 +100,38 @@ def test_attributes_owners_and_capabilities(base: Image, store: Path) -> None:
     assert not any(member.uname or member.gname for member in found.values())
 
 
-@pytest.mark.requires("root", "kernel>=6.6")
-def test_user_attributes_and_file_capabilities(store: Path) -> None:
-    """Set by a program inside; Image.host() has one that can, and a layer of its own."""
+@pytest.mark.requires("kernel>=6.6", "path:/usr/bin/python3")
+@pytest.mark.parametrize("way", ["layer", "whole"])
+def test_user_attributes_and_file_capabilities(way: str, base: Image, store: Path) -> None:
+    """Set by a program inside, this machine's own Python; a capability is any root's, not this container's."""
     code = """import os, struct
-os.makedirs('/var/x'); open('/var/x/f', 'w').close()
-os.setxattr('/var/x/f', 'user.a=b', b'\\0v'); os.setxattr('/var/x', 'user.of', b'dir')
-os.setxattr('/var/x/f', 'security.capability', struct.pack('<IIIII', 0x02000001, 1 << 10, 0, 0, 0))
-os.setxattr('/var/x/f', 'user.overlay.opaque', b'y')
+os.chdir('/data')
+os.setxattr('file', 'user.a=b', b'\\0v'); os.setxattr('dir', 'user.of', b'dir')
+os.setxattr('mode', 'security.capability', struct.pack('<5I', 0x02000001, 1 << 10, 0, 0, 0))
 """
-    with Container(["python3", "-c", code], image=Image.host()) as made:
+    mounts = [Mount.bind(path, path, read_only=True) for path in ("/usr", "/lib", "/lib64") if os.path.exists(path)]
+    with Container(["/usr/bin/python3", "-c", code], image=base, mounts=mounts) as made:
         assert made.wait(timeout=patience(20)) == 0, made.logs()
-        made.export(store / "host.tar")
-    found = members((store / "host.tar").read_bytes())
-    headers = found["var/x/f"].pax_headers
-    assert headers["SCHILY.xattr.user.a%3Db"] == "\0v"
-    assert found["var/x"].pax_headers == {"SCHILY.xattr.user.of": "dir"}
-    assert headers["SCHILY.xattr.security.capability"].encode("utf-8", "surrogateescape")[:5] == b"\1\0\0\2\0"
-    assert not [key for key in headers if "overlay" in key]
+        if way == "layer":
+            tar = top(store, made.commit("attributes"))
+        else:
+            made.export(store / "whole.tar")
+            tar = (store / "whole.tar").read_bytes()
+    found = members(tar)
+    assert found["data/file"].pax_headers == {"SCHILY.xattr.user.a%3Db": "\0v"}
+    assert found["data/dir"].pax_headers == {"SCHILY.xattr.user.of": "dir"}
+    (capability,) = found["data/mode"].pax_headers.values()
+    # Version 2: without the id of the root whose it was.
+    assert capability.encode() == struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
+
+
+@pytest.mark.requires("root")
+def test_owners_by_a_map_of_the_caller_s(base: Image, store: Path) -> None:
+    security = pc.Security(user_namespace=[pc.IdMap(0, 700_000, 100), pc.IdMap(1000, 800_000, 10)])
+    with ran(base, "cd /data; chown 5:99 file; chown 1009:1000 mode", security=security) as made:
+        found = members(top(store, made.commit("owners")))
+    assert (found["data/file"].uid, found["data/file"].gid) == (5, 99)
+    assert (found["data/mode"].uid, found["data/mode"].gid) == (1009, 1000)
 
 
 @pytest.mark.requires("root")
@@ -143,8 +159,9 @@ def test_holes_and_long_names(base: Image, store: Path) -> None:
     )
 
 
-def test_a_name_that_a_layer_cannot_hold(base: Image, store: Path) -> None:
-    with ran(base, "touch /data/.wh.x") as made:
+@pytest.mark.parametrize("image", ["layers", "directory"])
+def test_a_name_that_a_layer_cannot_hold(image: str, base: Image, rootfs: Path, store: Path) -> None:
+    with ran(base if image == "layers" else rootfs, "mkdir -p /data; touch /data/.wh.x") as made:
         with pytest.raises(pc.LayerError, match=r"/data/\.wh\.x"):
             made.commit("x")
         made.export(store / "x.tar")
@@ -233,9 +250,50 @@ def test_asyncio(base: Image, store: Path) -> None:
             image = await made.commit("aio")
             await made.export(store / "aio.tar")
             assert kinds(top(store, image)) == ["f mine"]
+            await made.exec(["sh", "-c", "head -c 50000000 /dev/urandom > /big"])
+            ended = asyncio.create_task(made.commit("cancelled"))
+            await asyncio.sleep(0.1)
+            ended.cancel()
+            begun = time.monotonic()
+            with pytest.raises(asyncio.CancelledError):
+                await ended
+            assert time.monotonic() - begun < patience(1)
 
     asyncio.run(main())
     assert "mine" in members((store / "aio.tar").read_bytes())
+    with pytest.raises(pc.ImageNotFound):
+        Image.get("cancelled")
+
+
+@pytest.mark.requires("root")
+def test_a_full_disk(base: Image, store: Path) -> None:
+    """The blobs' file system is full: nothing is half done, and the next one works."""
+    with ran(base, "head -c 3000000 /dev/urandom > /data/big") as made:
+        before = Image.all()
+        small, partial = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"], store / "partial"
+        subprocess.run([*small, partial], check=True)
+        try:
+            with pytest.raises(pc.NoSpaceError):
+                made.commit("big")
+            assert [path for path in partial.iterdir() if path.suffix == ".tmp"] == []
+        finally:
+            subprocess.run(["umount", partial], check=True)
+        assert Image.all() == before
+        with pytest.raises(pc.NoSpaceError):
+            export_to_a_full_one(made, store)
+        assert "big" in str(made.commit("big").reference)
+
+
+def export_to_a_full_one(made: Container, store: Path) -> None:
+    place = store / "full"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True)
+    try:
+        made.export(place / "x.tar")
+    finally:
+        left = list(place.iterdir())
+        subprocess.run(["umount", place], check=True)
+        assert left == []
 
 
 def test_host_has_no_layers(store: Path) -> None:

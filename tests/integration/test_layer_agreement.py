@@ -7,6 +7,7 @@ What is different by intent, and so is not generated or is looked at apart:
 - A full directory that a file replaces in one layer: an error here, removed by umoci, an error of GNU tar.
 - A hard link to a file of a lower layer: an error here and in docker's and containerd's overlay drivers; made by umoci.
 - `.wh.` alone, `.wh..`, `.wh...`, and names beneath a whiteout: errors here; umoci removes their directory.
+- The time of a directory with a symbolic link to "/" or "..", which GNU tar makes last and then forgets the time.
 - An attribute with an empty value: kept here and by GNU tar; Go's reader takes it for none.
 - Attributes outside of `user.`, but for file capabilities: not taken here.
 - A whiteout of what no lower layer has: nothing for umoci; here a whiteout, which an overlay hides.
@@ -32,15 +33,17 @@ from layertrees import Tree
 from pycontainer import _core
 
 STACKS = """
-import os, pickle, subprocess, sys, pathlib
+import os, pickle, subprocess, sys, pathlib, tempfile
 sys.path[:0] = sys.argv[1:]
 import layertrees
-found = []
+found, empty = [], tempfile.mkdtemp()
 for lowers in pickle.load(sys.stdin.buffer):
-    options = "ro,lowerdir=" + ":".join(reversed(lowers))
+    stack = [*dict.fromkeys(reversed(lowers)), empty]  # none twice: that is ELOOP; and two at least
+    options = "ro,lowerdir=" + ":".join(stack)
     subprocess.run(["mount", "-t", "overlay", "-o", options, "none", "/mnt"], check=True)
     found.append(layertrees.tree(pathlib.Path("/mnt")))
     subprocess.run(["umount", "/mnt"], check=True)
+os.rmdir(empty)
 pickle.dump(found, sys.stdout.buffer)
 """
 
@@ -89,15 +92,15 @@ def agree(ours: Tree, theirs: Tree, undescribed: bool) -> None:
 
 
 def describes_root(data: bytes) -> bool:
-    return any(
-        data[at : at + 100].rstrip(b"\0") in (b".", b"./", b"/.", b"/./", b"././") for at in range(0, len(data), 512)
-    )
+    headers = (data[at : at + 512] for at in range(0, len(data), 512))
+    names = (block[:100].rstrip(b"\0") for block in headers if block[257:262] == b"ustar")
+    return any(name in (b".", b"./", b"/.", b"/./", b"././", b"./.") for name in names)
 
 
 @pytest.mark.timeout(3600)
 def test_gnu_tar_makes_the_same_trees(room: Path, times: Callable[[int], range]) -> None:
     for seed in seeds(times, 5000):
-        data = layertrees.some_layer(seed, devices=os.geteuid() == 0)
+        data = layertrees.some_layer(seed, devices=os.geteuid() == 0, targets=layertrees.TARGETS[:3])
         (ours,) = unpacked(room, [data])
         target = room / "tar"
         target.mkdir(mode=0o755)

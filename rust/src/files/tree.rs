@@ -30,7 +30,7 @@ const CAPABILITY: &[u8] = b"security.capability";
 pub fn tree(door: Door<'_>, wanted: &Wanted<'_>, taker: &mut dyn Taker) -> Result<()> {
     let (what, step) = match wanted {
         Wanted::Layer { .. } => (ask::LAYER, LAYER),
-        Wanted::Whole => (ask::WHOLE, WHOLE),
+        Wanted::Whole { .. } => (ask::WHOLE, WHOLE),
     };
     let session = Session::open(door, what, &[b"/"])?;
     let mut buffer = vec![0; BUFFER];
@@ -129,8 +129,8 @@ impl<S: Stream> Reading<'_, '_, S> {
     }
 
     fn one(&mut self, head: &EntryHead, name: &[u8], extra: &[u8]) -> Result<()> {
-        let as_layer = matches!(self.wanted, Wanted::Layer { .. });
-        if as_layer && name.starts_with(WHITEOUT) {
+        let changes = matches!(self.wanted, Wanted::Layer { .. });
+        if !matches!(self.wanted, Wanted::Whole { as_layer: false }) && name.starts_with(WHITEOUT) {
             let path = String::from_utf8_lossy(&self.path(name)?).into_owned();
             return Err(Error::Layer(format!("/{path}: a layer has no place for names that begin with .wh.")));
         }
@@ -138,7 +138,7 @@ impl<S: Stream> Reading<'_, '_, S> {
             return if head.kind == entry::FILE { self.content(&[], &[]) } else { Ok(()) };
         }
         let (kind, link, xattrs) = match head.kind {
-            entry::WHITEOUT if as_layer => return self.mark(&[WHITEOUT, name].concat()),
+            entry::WHITEOUT if changes => return self.mark(&[WHITEOUT, name].concat()),
             entry::DIRECTORY => (Kind::Directory, Vec::new(), self.xattrs(extra)?),
             entry::FILE => (Kind::File, Vec::new(), self.xattrs(extra)?),
             entry::LINK => match CStr::from_bytes_with_nul(extra) {
@@ -186,7 +186,7 @@ impl<S: Stream> Reading<'_, '_, S> {
     fn owner(&self, head: &EntryHead) -> (u32, u32) {
         match self.wanted {
             Wanted::Layer { uids, gids, .. } => (inside(uids, head.uid), inside(gids, head.gid)),
-            Wanted::Whole => (head.uid, head.gid),
+            Wanted::Whole { .. } => (head.uid, head.gid),
         }
     }
 
@@ -225,7 +225,7 @@ impl<S: Stream> Reading<'_, '_, S> {
             _ => (false, rights),
         };
         // Every image has a root: a layer speaks of it where it is another's or may be entered by others.
-        if !waits && (!is_root || rights || matches!(self.wanted, Wanted::Whole)) {
+        if !waits && (!is_root || rights || matches!(self.wanted, Wanted::Whole { .. })) {
             self.tell(&item)?;
         }
         self.open.push(Open { item, waits, rights });
@@ -238,7 +238,7 @@ impl<S: Stream> Reading<'_, '_, S> {
     }
 
     fn opaque(&mut self) -> Result<()> {
-        if matches!(self.wanted, Wanted::Whole) {
+        if matches!(self.wanted, Wanted::Whole { .. }) {
             return Err(self.senseless());
         }
         self.mark(OPAQUE)
@@ -328,7 +328,7 @@ impl<S: Stream> Reading<'_, '_, S> {
                 }
             }
         }
-        if fill.is_complete() { Ok(()) } else { Err(changed_meanwhile(step, &path)) }
+        if fill.ends_well() { Ok(()) } else { Err(changed_meanwhile(step, &path)) }
     }
 }
 

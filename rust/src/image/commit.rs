@@ -36,7 +36,7 @@ pub fn export(door: Door<'_>, path: &Path, latest: Option<i64>) -> Result<()> {
 
 fn write_whole(door: Door<'_>, out: impl Write, latest: Option<i64>) -> Result<()> {
     let mut pack = Pack { writer: Writer::new(BufWriter::with_capacity(BUFFER, out), latest) };
-    tree::tree(door, &Wanted::Whole, &mut pack)?;
+    tree::tree(door, &Wanted::Whole { as_layer: false }, &mut pack)?;
     pack.writer.finish().and_then(|mut out| out.flush()).map_err(of_io)
 }
 

@@ -131,7 +131,8 @@ pub fn parse_platform(text: &str) -> Result<Platform> {
     let bad = || Error::Value(format!("platform {:?} is not os/architecture or os/architecture/variant", cut(text)));
     let parts: Vec<&str> = text.split('/').collect();
     let word = |part: &&str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        let first = part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        first && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     };
     if !parts.iter().all(word) {
         return Err(bad());

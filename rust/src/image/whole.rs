@@ -17,7 +17,8 @@ use std::path::PathBuf;
 
 const CHUNK: usize = 256 << 10;
 
-/// The lowest first; unpacked now where they were not. Those that a higher one hides wholly are left out. An image without layers stands on an empty directory.
+/// The lowest first; unpacked now where they were not. Those that a higher one hides wholly are left out. An image without layers stands
+/// on an empty directory.
 pub fn directories(store: &Store, image: &Found, queue: &Queue, check: Check<'_>) -> Result<Vec<PathBuf>> {
     let layers: Vec<(Descriptor, Digest)> =
         image.manifest.layers.iter().cloned().zip(image.config.diff_ids.iter().cloned()).collect();

@@ -219,7 +219,7 @@ fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
         return Some((b"", name));
     }
     // The rightmost slash that leaves a prefix short enough; one at the end belongs to the name.
-    let at = name[..name.len() - 1].iter().enumerate().take(PREFIX + 1).filter(|(_, byte)| **byte == b'/').last()?.0;
+    let at = name[..(name.len() - 1).min(PREFIX + 1)].iter().rposition(|byte| *byte == b'/')?;
     (at > 0 && name.len() - at - 1 <= NAME).then(|| (&name[..at], &name[at + 1..]))
 }
 

@@ -2,10 +2,10 @@
 
 use super::container::Container;
 use super::errors::raise;
-use super::files::{own, with_door};
+use super::files::{own, with_door_by};
 use crate::error::{Error, Result};
-use crate::files::Own;
 use crate::files::tree::{Ids, Wanted};
+use crate::files::{Door, Own};
 use crate::image::commit::{self, Layer, Made};
 use crate::image::compose::Step;
 use crate::image::digest::Digest;
@@ -29,6 +29,18 @@ fn step(created: i64, created_by: String, comment: String, changes: &str) -> Res
     Ok(Step { created, created_by, comment, changes })
 }
 
+/// `events` is called as those of images are, with nothing to tell: whoever wants to end the work raises.
+fn watched<T: Send>(
+    py: Python<'_>,
+    container: &Container,
+    events: Option<Py<PyAny>>,
+    work: impl FnOnce(Door<'_>) -> Result<T> + Send,
+) -> PyResult<T> {
+    let Some(events) = events else { return with_door_by(py, container, None, work) };
+    let each = |py: Python<'_>| events.call1(py, ("tick", "", 0, 0)).map(drop);
+    with_door_by(py, container, Some(&each), work)
+}
+
 /// What is taken of a container: its layer where there is something below it in the image, else all of it.
 struct Taking {
     own: Own,
@@ -48,7 +60,7 @@ impl Taking {
 
     fn wanted(&self) -> Wanted<'_> {
         if self.whole {
-            return Wanted::Whole;
+            return Wanted::Whole { as_layer: true };
         }
         Wanted::Layer { own: &self.own, uids: self.uids.clone(), gids: self.gids.clone() }
     }
@@ -66,15 +78,16 @@ fn check_root(container: &Container) -> Result<()> {
 
 /// The writable layer as a blob of the store; None where nothing has changed. `latest`: no time in it is after that.
 #[pyfunction]
-#[pyo3(signature = (container, store, latest=None))]
+#[pyo3(signature = (container, store, latest=None, events=None))]
 pub fn container_layer(
     py: Python<'_>,
     container: &Container,
     store: PathBuf,
     latest: Option<i64>,
+    events: Option<Py<PyAny>>,
 ) -> PyResult<Option<Told>> {
     let taking = check_root(container).and_then(|()| Taking::of(container, false)).map_err(|error| raise(py, error))?;
-    let layer = with_door(py, container, |door| {
+    let layer = watched(py, container, events, |door| {
         let store = Store::open(&store)?;
         let _at_work = store.at_work()?;
         commit::layer(door, &taking.wanted(), &store, latest)
@@ -84,7 +97,7 @@ pub fn container_layer(
 
 /// The digest of the manifest of a new image: the parent's layers and the container's, or its whole root where there is no parent.
 #[pyfunction]
-#[pyo3(signature = (container, store, parent, reference, changes, created, created_by="", comment="", latest=None))]
+#[pyo3(signature = (container, store, parent, reference, changes, created, created_by="", comment="", latest=None, events=None))]
 #[allow(clippy::too_many_arguments)] // each has its name in Python
 pub fn container_commit(
     py: Python<'_>,
@@ -97,6 +110,7 @@ pub fn container_commit(
     created_by: &str,
     comment: &str,
     latest: Option<i64>,
+    events: Option<Py<PyAny>>,
 ) -> PyResult<String> {
     let prepared = (|| {
         let reference = reference.map(Reference::parse).transpose()?;
@@ -109,7 +123,7 @@ pub fn container_commit(
         Ok((step, reference, Taking::of(container, parent.is_none())?, parent))
     })();
     let (step, reference, taking, parent) = prepared.map_err(|error| raise(py, error))?;
-    with_door(py, container, |mut door| {
+    watched(py, container, events, |mut door| {
         let store = Store::open(&store)?;
         let _at_work = store.at_work()?;
         let layer = commit::layer(door.again(), &taking.wanted(), &store, latest)?;
@@ -121,7 +135,13 @@ pub fn container_commit(
 
 /// The whole root as a tar at this path.
 #[pyfunction]
-#[pyo3(signature = (container, path, latest=None))]
-pub fn container_export(py: Python<'_>, container: &Container, path: PathBuf, latest: Option<i64>) -> PyResult<()> {
-    with_door(py, container, |door| commit::export(door, &path, latest))
+#[pyo3(signature = (container, path, latest=None, events=None))]
+pub fn container_export(
+    py: Python<'_>,
+    container: &Container,
+    path: PathBuf,
+    latest: Option<i64>,
+    events: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    watched(py, container, events, |door| commit::export(door, &path, latest))
 }

@@ -1,7 +1,7 @@
 //! The files of a container: paths and bytes in, bytes and changes out. The GIL is released, signals are served.
 
 use super::container::Container;
-use super::functions::interruptible;
+use super::functions::{Each, interruptible_by};
 use crate::error::Result;
 use crate::files::{self, Door, Own};
 use crate::spawn::seams;
@@ -11,12 +11,22 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::os::fd::AsFd;
 
-pub(super) fn with_door<T: Send>(
+fn with_door<T: Send>(
     py: Python<'_>,
     container: &Container,
     work: impl FnOnce(Door<'_>) -> Result<T> + Send,
 ) -> PyResult<T> {
-    interruptible(py, |interrupted| {
+    with_door_by(py, container, None, work)
+}
+
+/// `each` is called now and then, in this thread; what it raises ends the work.
+pub(super) fn with_door_by<T: Send>(
+    py: Python<'_>,
+    container: &Container,
+    each: Option<&Each<'_>>,
+    work: impl FnOnce(Door<'_>) -> Result<T> + Send,
+) -> PyResult<T> {
+    interruptible_by(py, each, |interrupted| {
         let handle = &container.handle;
         handle.poll()?; // a forked copy owns nothing
         let keeper = &handle.engine().keeper;

@@ -48,10 +48,13 @@ pub fn interruptible<T: Send>(
     interruptible_by(py, None, work)
 }
 
+/// What is called now and then in the calling thread.
+pub type Each<'a> = dyn Fn(Python<'_>) -> PyResult<()> + Sync + 'a;
+
 /// As above, and `each` is called now and then, in this thread; what it raises ends the work too.
 pub fn interruptible_by<T: Send>(
     py: Python<'_>,
-    each: Option<&(dyn Fn(Python<'_>) -> PyResult<()> + Sync)>,
+    each: Option<&Each<'_>>,
     work: impl FnOnce(&mut dyn FnMut() -> bool) -> crate::error::Result<T> + Send,
 ) -> PyResult<T> {
     let mut interruption = None;

@@ -41,7 +41,7 @@ impl Fill<'_> {
     }
 
     /// Whether all has come.
-    pub fn is_complete(mut self) -> bool {
+    pub fn ends_well(mut self) -> bool {
         self.next_region().is_none()
     }
 }
@@ -70,7 +70,7 @@ mod tests {
         let mut kept = Kept::default();
         let mut fill = Fill { regions, at: 0, taker: &mut kept };
         let comes = pieces.iter().all(|(offset, data)| fill.put(*offset, data).unwrap());
-        (comes && fill.is_complete()).then_some(kept.0)
+        (comes && fill.ends_well()).then_some(kept.0)
     }
 
     #[test]

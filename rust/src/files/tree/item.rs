@@ -48,6 +48,6 @@ pub type Ids = Vec<(u32, u32, u32)>;
 pub enum Wanted<'a> {
     /// The writable layer, as changes: without what the engine has made there.
     Layer { own: &'a Own, uids: Ids, gids: Ids },
-    /// The whole root, as it is.
-    Whole,
+    /// The whole root, as it is; as the lowest layer of an image, or as an archive in which a name says nothing else.
+    Whole { as_layer: bool },
 }

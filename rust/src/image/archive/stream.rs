@@ -78,6 +78,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next entry; None after the end marker. Data of the last one that nobody read is passed over.
+    #[allow(clippy::should_implement_trait)] // it is read from between two entries, which an iterator that is borrowed is not
     pub fn next(&mut self) -> Result<Option<Entry>> {
         self.finish_entry()?;
         let mut extensions = Extensions::default();

@@ -1,6 +1,6 @@
 //! Layers that come as files by themselves, each a tar or a packed one: into the store as blobs, and from there as any others.
 
-use super::{unpack_layers, visible};
+use super::{name_store, unpack_layers, visible};
 use crate::error::{Error, Result};
 use crate::image::archive::source::{check_ratio, decompress, interrupted};
 use crate::image::descriptor::Descriptor;
@@ -16,13 +16,17 @@ const CHUNK: usize = 128 << 10;
 /// The directories that they become, the lowest first: those that can be seen.
 pub fn unpack_files(store: &Path, files: &[PathBuf], check: Check<'_>) -> Result<Vec<PathBuf>> {
     let store = Store::open(store)?;
+    through(&store, files, check).map_err(|error| name_store(error, &store))
+}
+
+fn through(store: &Store, files: &[PathBuf], check: Check<'_>) -> Result<Vec<PathBuf>> {
     let mut layers = Vec::new();
     for path in files {
-        let blob = take(&store, path, check)?;
+        let blob = take(store, path, check)?;
         let diff_id = diff_id(path, check)?;
         layers.push((blob, diff_id));
     }
-    let stack = unpack_layers(&store, &layers, &|_, _| {}, check)?;
+    let stack = unpack_layers(store, &layers, &|_, _| {}, check)?;
     Ok(visible(&stack).to_vec())
 }
 
