@@ -109,7 +109,7 @@ def lint(session: nox.Session) -> None:
     session.run(*clippy, external=True, env=cargo_environment())
     lint_keeper(session)
     session.run("mypy", "--strict")
-    session.run("mypy", "--strict", *TYPED, env={"MYPYPATH": "tools:benchmarks:python"})
+    session.run("mypy", "--strict", *TYPED, env={"MYPYPATH": "tools:benchmarks:tests:python"})
     session.install("--force-reinstall", "--no-deps", str(wheel(session)))
     with session.chdir(session.create_tmp()):  # away from the sources: the installed stub and module are compared
         session.run("python", "-m", "mypy.stubtest", "pycontainer._core")
@@ -343,6 +343,16 @@ def docker(session: nox.Session) -> None:
     system_packages(session, "tests", "bench")
     session.install("--force-reinstall", "--no-deps", str(wheel(session)))
     session.run("python", "tools/against_docker.py", "--page", "docs/security.md")
+
+
+@nox.session(default=False)
+def builders(session: nox.Session) -> None:
+    """The corpus of Dockerfiles by docker, buildah and Image.build: what differs is what docs/dockerfile.md says."""
+    if not IS_ROOT:
+        session.skip("needs root: it may have to start a docker daemon, and files have owners")
+    system_packages(session, "tests", "bench", "builders")
+    session.install("--force-reinstall", "--no-deps", str(wheel(session)))
+    session.run("python", "tools/against_builders.py", "--page", "docs/dockerfile.md", *session.posargs)
 
 
 @nox.session(default=False)

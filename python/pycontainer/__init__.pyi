@@ -1,5 +1,6 @@
 from pycontainer import wait as wait
 from pycontainer._container import Container as Container
+from pycontainer._dockerfile import Dockerfile as Dockerfile
 from pycontainer._doctor import Report as Report, doctor as doctor
 from pycontainer._errors import (
     AuthError as AuthError,

@@ -73,14 +73,8 @@ def build(arguments: argparse.Namespace) -> int:
         )
     except pc.BuildError as error:
         if arguments.format == "json":
-            says = {
-                "error": "BuildError",
-                "message": str(error),
-                "line": error.line,
-                "step": error.step,
-                "exit_code": 1,
-            }
-            print(json.dumps(says))
+            says = {"error": "BuildError", "message": str(error), "line": error.line, "step": error.step}
+            print(json.dumps({**says, "exit_code": 1}))
         else:
             print(f"ERROR: failed to build: {error}", file=sys.stderr)
         return 1

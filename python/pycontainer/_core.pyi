@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Container", "ContainerLog", "Exec", "Outcome", "TEST_SEAMS", "Tree", "causes", "container_commit",
+    "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "causes", "container_commit",
     "container_export", "container_freeze", "container_layer", "container_oom", "container_pressure",
-    "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "find", "fork_after_child",
-    "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect", "image_file", "image_find",
-    "image_in_use", "image_layers", "image_load", "image_open", "image_paths", "image_pull", "image_push",
-    "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives", "keeper_pid", "launch", "layer_copy",
-    "layer_directory", "platform_parse", "probe_host", "read_bytes", "reference_parse", "registry_catalog",
-    "registry_home", "registry_place", "registry_tags", "run", "seccomp_compile", "seccomp_program",
-    "set_packaged_keeper", "start", "store_root", "take_notices", "unpack_archive", "unpack_layer_files",
-    "write_bytes",
+    "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "document_put", "find",
+    "fork_after_child", "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect",
+    "image_file", "image_find", "image_in_use", "image_layers", "image_load", "image_open", "image_paths",
+    "image_pull", "image_push", "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives",
+    "keeper_pid", "launch", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
+    "read_bytes", "reference_parse", "registry_catalog", "registry_home", "registry_place", "registry_tags", "run",
+    "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_lock", "step_read", "step_write",
+    "store_hold", "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -524,6 +524,37 @@ def container_commit(
 
 def container_export(container: Any, path: str, latest: int | None = None, events: Any = None) -> None:
     """Write the whole root of a container to a tar. Raises SetupError, NoSpaceError and StateError."""
+
+@final
+class Held:
+    """Something of the store that is held until it is released, or dropped."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+def store_hold(store: str) -> Held:
+    """Keep garbage from being collected. Raises SetupError and NoSpaceError."""
+
+def step_lock(store: str, key: str) -> Held | None:
+    """Take the right to carry a step of a build out; None while somebody has it. `key`: 64 hexadecimal digits.
+
+    Raises ValueError, SetupError and NoSpaceError.
+    """
+
+def step_read(store: str, key: str) -> bytes | None:
+    """Return what was kept of a step (JSON); None where nothing was, or its layer is gone. Raises as step_lock."""
+
+def step_write(store: str, key: str, value: bytes) -> None:
+    """Keep what a step came to, whole or not at all. `layer` and `diffId`, or `manifest`, in it are no garbage.
+
+    Raises as step_lock.
+    """
+
+def document_put(store: str, document: bytes) -> str:
+    """Put a config or manifest into the store and return its digest. Raises SetupError and NoSpaceError."""
+
+def layer_directories(store: str, layers: Sequence[tuple[str, int, str, str]]) -> list[os.PathLike[str]]:
+    """Return the directories of layers, each (digest, size, media type, digest of the tar), as image_layers does."""
 
 def diff(container: Any) -> list[tuple[str, bytes]]:
     """Return ("A", "C" or "D", path) for what a container has changed, sorted by path. Raises SetupError and StateError."""

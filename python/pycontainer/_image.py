@@ -203,8 +203,7 @@ class Image(Frozen):
             NoSpaceError: the store's file system is full.
         """
         made = []
-        for names, digest in stored.load(host_path(path, "path"), progress):
-            row = stored.opened(digest)
+        for names, row in stored.load(host_path(path, "path"), progress):
             named: list[str | None] = [*names] or [None]
             made += [cls._of(name, *row[1:]) for name in named]
         return made

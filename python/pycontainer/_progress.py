@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from contextlib import contextmanager
 
@@ -70,6 +69,8 @@ def watching(progress: object, title: str) -> Iterator[Native | None]:
 @contextmanager
 def _drawing(title: str) -> Iterator[Native]:
     """A bar for each blob where rich is installed and stderr is a terminal; else a line for each that is done."""
+    import importlib  # noqa: PLC0415 - only who draws
+
     if sys.stderr.isatty():
         try:
             console, rich = importlib.import_module("rich.console"), importlib.import_module("rich.progress")

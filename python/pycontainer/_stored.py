@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 
-from pycontainer._errors import ImageNotFound
+from pycontainer._errors import ImageNotFound, NoSpaceError
 from pycontainer._image_config import document, labels as labels_of
 from pycontainer._native import core
 from pycontainer._progress import watching
@@ -45,15 +46,14 @@ def resolve(reference: object, policy: object, platform: object, progress: objec
     if policy == "never" or os.environ.get(OFFLINE) == "1":
         why = "" if policy == "never" else f", and {OFFLINE}=1 forbids to ask a registry"
         raise ImageNotFound(f"the store has no image {familiar}{why}")
-    digest = _pull(name, platform, progress, auth)
-    return (name, *core().image_open(store(), digest)[1:])
+    return (name, *_pull(name, platform, progress, auth)[1:])
 
 
-def _pull(name: str, platform: str | None, progress: object, auth: object) -> str:
-    with watching(progress, f"pull {name}") as events:
+def _pull(name: str, platform: str | None, progress: object, auth: object) -> tuple[Any, ...]:
+    with held(), watching(progress, f"pull {name}") as events:
         digest: str = core().image_pull(store(), name, platform, credentials(auth), events)
         layers(digest, events)
-        return digest
+        return opened(digest)
 
 
 def credentials(auth: object) -> tuple[str, str] | None:
@@ -78,18 +78,36 @@ def rows() -> list[tuple[Any, ...]]:
 def layers(digest: str, events: Any = None) -> list[str]:
     """Return the directories of its layers, the lowest first, unpacked now where they were not."""
     key = (store(), digest)
-    if key not in _unpacked:
+    # Another process may have removed it; all that is known of it here goes with the highest.
+    if key not in _unpacked or not os.path.isdir(_unpacked[key][-1]):
         _unpacked[key] = [os.fspath(path) for path in core().image_layers(key[0], digest, events)]
     return _unpacked[key]
 
 
-def load(path: str, progress: object) -> list[tuple[list[str], str]]:
-    """Load the images of a file or layout, and unpack them."""
-    with watching(progress, f"load {os.path.basename(path)}") as events:
-        loaded: list[tuple[list[str], str]] = core().image_load(store(), path, events)
+def load(path: str, progress: object) -> list[tuple[list[str], tuple[Any, ...]]]:
+    """Load the images of a file or layout, and unpack them: (names, row) of each."""
+    with held(), watching(progress, f"load {os.path.basename(path)}") as events:
+        loaded = core().image_load(store(), path, events)
         for _, digest in loaded:
             layers(digest, events)
-    return loaded
+        return [(names, opened(digest)) for names, digest in loaded]
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold what is being brought: whoever removes its name meanwhile, it is whole until it is handed over.
+
+    Where the disk was full, what was brought so far is no name's; without it there is room again.
+    """
+    hold = core().store_hold(store())
+    try:
+        yield
+    except NoSpaceError:
+        hold.release()
+        collect()
+        raise
+    finally:
+        hold.release()
 
 
 def save(digest: str, reference: str | None, path: str, form: str) -> None:
@@ -113,11 +131,12 @@ def tag(digest: str, reference: object) -> str:
 def untag(reference: str) -> bool:
     """Take a name away, and what nothing needs any more."""
     was = bool(core().image_untag(store(), reference))
-    _collect()
+    collect()
     return was
 
 
-def _collect() -> None:
+def collect() -> None:
+    """Remove what no name and no step of a build needs, unless somebody is at work."""
     core().image_collect(store())
     _unpacked.clear()
 
@@ -140,7 +159,7 @@ def prune(older_than: object, unused: bool, labels: Mapping[str, str] | None) ->
             continue
         if core().image_untag(store(), name):
             removed.append(name)
-    _collect()
+    collect()
     return removed
 
 

@@ -32,8 +32,9 @@ pub fn store(uid: u32) -> PathBuf {
 
 /// Makes a directory (and its parents) of mode 0700, or takes an existing one of ours; somebody else's is refused (H19).
 pub fn make_private_directory(path: &Path) -> Result<()> {
-    let fail = |error: std::io::Error| {
-        Error::setup_at("make directory", path.display().to_string(), error.raw_os_error().unwrap_or(5))
+    let fail = |error: std::io::Error| match error.raw_os_error().unwrap_or(libc::EIO) {
+        libc::ENOSPC | libc::EDQUOT => Error::NoSpace { path: Some(path.display().to_string()) },
+        errno => Error::setup_at("make directory", path.display().to_string(), errno),
     };
     create(path).map_err(fail)?;
     let seen = std::fs::symlink_metadata(path).map_err(fail)?;

@@ -1,4 +1,4 @@
-"""What was carried out before is not carried out again, and what has changed is: by the number of RUN steps executed."""
+"""What was carried out before is not carried out again, what has changed is: by the number of RUNs executed."""
 
 from __future__ import annotations
 

@@ -80,6 +80,15 @@ def test_copies_that_cannot_be(builder: Builder, text: str, says: str) -> None:
     assert error.line == 2
 
 
+def test_what_is_left_out_is_not_there_by_another_name(builder: Builder) -> None:
+    builder.write(secret__key="x", **{".dockerignore": "secret"})
+    (builder.context / "link").symlink_to("secret")
+    (builder.context / "file").symlink_to("secret/key")
+    for text in ("COPY link/key /x", "COPY file /x", "RUN --mount=source=file,target=/x cat /x"):
+        assert failing(lambda text=text: builder.build(text)).line == 2  # type: ignore[misc]
+    assert "/d/key" not in set(builder.build("COPY . /d/").files())
+
+
 def test_a_dockerignore_beside_the_dockerfile_comes_first(builder: Builder) -> None:
     own = {".dockerignore": "a", "Dockerfile": "FROM scratch\nCOPY . /", "Dockerfile.dockerignore": "b\nDock*"}
     builder.write(a="a", b="b", **own)

@@ -15,7 +15,7 @@ from pycontainer import _core
 STUB = Path(pycontainer.__file__).parent / "_core.pyi"
 
 
-CLASSES = ["Container", "ContainerLog", "Exec", "Foreign", "Outcome"]
+CLASSES = ["Container", "ContainerLog", "Exec", "Foreign", "Held", "Outcome", "Tree"]
 
 
 def described() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]], set[str]]:
@@ -36,7 +36,7 @@ def described() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]], 
 
 
 def names(node: ast.FunctionDef) -> list[str]:
-    return [argument.arg for argument in node.args.args if argument.arg != "self"]
+    return [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs) if argument.arg != "self"]
 
 
 def parameters(function: Any) -> list[str]:

@@ -16,6 +16,8 @@ from registry import faults, layouts, serving
 from registry.faults import PATIENCE, Registry
 from registry.serving import Served
 
+pytestmark = pytest.mark.requires("program:openssl")
+
 
 @pytest.fixture
 def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -229,6 +229,7 @@ def test_foreign_layers_are_fetched_from_the_registry_alone(store: Path) -> None
             assert b.seen == []
 
 
+@pytest.mark.requires("program:openssl")
 def test_from_https_to_http_nothing_is_followed(authority: tuple[Path, Path, Path], home: Path, store: Path) -> None:
     picture = layouts.picture(4)
     with faults.serving(Registry(picture)) as b, faults.serving(Registry(picture), tls=authority) as a:
@@ -244,7 +245,7 @@ def test_from_https_to_http_nothing_is_followed(authority: tuple[Path, Path, Pat
 # ---- the real registry, with TLS and a password ------------------------------------------------------------------
 
 
-@pytest.mark.requires("program:docker-registry", "program:skopeo")
+@pytest.mark.requires("program:docker-registry", "program:skopeo", "program:openssl", "program:htpasswd")
 def test_tls_and_a_password(secure: Served, home: Path, tmp_path: Path, store: Path) -> None:
     picture = layouts.picture(60)
     serving.put(secure, layouts.write(tmp_path / "source", "image", picture), "secure/a:1")

@@ -120,3 +120,23 @@ def test_a_registry_that_stored_something_else(source: tuple[Path, str], empty: 
     empty.fault = fault
     with pytest.raises(pycontainer.DigestMismatch):
         _core.image_push(*source, f"{empty.host}/to:1", patience=PATIENCE)
+
+
+@pytest.mark.parametrize("status", [403, 404, 400])
+def test_a_mount_that_is_refused_is_done_without(store: Path, status: int) -> None:
+    def fault(handler: Handler, what: str) -> bool:
+        if "mount=" not in handler.path:
+            return False
+        handler.sent()
+        handler.answer(status)
+        return True
+
+    with faults.server() as server:
+        first = server.takes(Registry(PICTURE))
+        digest = _core.image_pull(store, f"{first.host}/from:1", patience=PATIENCE)
+        second = server.takes(Registry(layouts.Picture(b""), fault))
+        said = _core.image_push(store, digest, f"{second.host}/to:1", patience=PATIENCE)
+        assert said[1:] == (len(PICTURE.blobs), 0, 0)
+        asked = [seen.path for seen in second.seen if "mount=" in seen.path]
+        assert len(asked) == len(PICTURE.layers)
+        assert all(path.endswith("&from=from") for path in asked)

@@ -65,14 +65,10 @@ class Handle:
 def build(given: Mapping[str, Any], handle: Handle | None = None) -> tuple[Any, ...]:
     """Build an image; its row in the store. `given`: the arguments of Image.build."""
     request = Request(given)
-    with told(given["progress"]) as progress:
-        held = core().store_hold(stored.store())
-        try:
-            if handle is not None:
-                progress = handle.watched(progress)
-            return _build(request, progress, handle)
-        finally:
-            held.release()
+    with told(given["progress"]) as progress, stored.held():
+        if handle is not None:
+            progress = handle.watched(progress)
+        return _build(request, progress, handle)
 
 
 def _build(

@@ -37,8 +37,14 @@ class Files:
         with self._lock:
             if path not in self._listed:
                 rows = [(os.fsdecode(name), kind) for name, kind, _ in self.tree.paths(os.fsencode(path))]
-                self._listed[path] = [row for row in rows if self._is_there(_join(path, row[0]), row[1])]
+                real = self._real(path) or ""
+                self._listed[path] = [row for row in rows if self._is_there(_join(real, row[0]), row[1])]
             return self._listed[path]
+
+    def _real(self, path: str) -> str | None:
+        """Where it leads: what is left out is not there by another name either."""
+        found = self.tree.real(os.fsencode(path))
+        return None if found is None else os.fsdecode(found).strip("/")
 
     def _is_there(self, path: str, kind: str) -> bool:
         if self.ignore is None or not self.ignore.matches(path):
@@ -54,9 +60,11 @@ class Files:
     def kind(self, path: str) -> str | None:
         """What is at a path, links followed: "f", "d", ...; None for nothing, and what is left out."""
         found: str | None = self.tree.kind(os.fsencode(path))
-        if found is None or (path and not self._is_there(path, found)):
-            return None
-        return found
+        if found is None or self.ignore is None:
+            return found
+        real = self._real(path) or ""
+        places = [place for place in (path, real) if place]
+        return found if all(self._is_there(place, found) for place in places) else None
 
     def whole(self, path: str, exclude: PathPatterns | None = None) -> Taken:
         """Take a file, or all of a directory."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import posixpath
 
 from pycontainer._build import values
@@ -65,6 +64,8 @@ def read_mount(text: Word, expand: Callable[[Word], str] | None = None) -> Mount
 
 def _split(text: Word) -> list[str]:
     """Fields between commas; a quoted one may have some."""
+    import csv  # noqa: PLC0415 - not everybody who has the class reads mounts
+
     try:
         rows = list(csv.reader([str(text)], strict=True))
     except csv.Error as error:

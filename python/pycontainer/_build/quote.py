@@ -5,7 +5,6 @@ A newline in a word cannot be written: an instruction is one line. Where one is 
 
 from __future__ import annotations
 
-import json
 import re
 
 from pycontainer._build.source import SPACES
@@ -52,6 +51,8 @@ def _escaped(text: str, variables: bool, special: str) -> str:
 
 def array(words: Iterable[str]) -> str:
     """A JSON array of strings on one line, characters beyond ASCII as they are."""
+    import json  # noqa: PLC0415 - not everybody who has the class writes arrays
+
     return json.dumps(list(words), ensure_ascii=False)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from pycontainer import _image_config as config_of, _stored as stored
 from pycontainer._build.draft import Layer
 from pycontainer._container import Container
+from pycontainer._errors import Error
 from pycontainer._image import Image
 from pycontainer._native import core
 from pycontainer._text import TYPE_CHECKING
@@ -79,12 +80,8 @@ class Runs:
 
 
 def _kill(container: Container) -> None:
-    from pycontainer._errors import Error
-
-    try:
+    with suppress(Error):  # it has ended by itself
         container.kill()
-    except Error:
-        pass  # it has ended by itself
 
 
 def carry_out(

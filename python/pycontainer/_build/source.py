@@ -5,7 +5,6 @@ Readers raise Mistake with an offset into the text that they were given; who kno
 
 from __future__ import annotations
 
-import bisect
 import re
 
 from pycontainer._build.frozen import Value
@@ -89,6 +88,8 @@ class Joined:
 
     def place(self, offset: int) -> tuple[int, int]:
         """Line and column of the character at `offset`."""
+        import bisect  # noqa: PLC0415 - not everybody who has the class reads a file
+
         if self._fixed:
             return self._fixed
         number = max(bisect.bisect_right(self._starts, offset) - 1, 0)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from pycontainer._build import cache, instructions as made
-from pycontainer._build.commands import join_workdir, run_command
+from pycontainer._build.commands import SCRIPTS, join_workdir, run_command
 from pycontainer._build.copies import Copying, files_of, make_directory
 from pycontainer._build.draft import Draft, Layer
 from pycontainer._build.events import event
@@ -16,7 +16,8 @@ from pycontainer._build.expand import at_word
 from pycontainer._build.history import created_by
 from pycontainer._build.metadata import change, shell_of
 from pycontainer._build.mounting import Mounts
-from pycontainer._build.running import Failed, StageImage, carry_out
+from pycontainer._build.running import Failed, StageImage, carry_out, ended
+from pycontainer._build.scratch import Scratch
 from pycontainer._build.source import Mistake, failure, quoted
 from pycontainer._errors import BuildError, Error, NoSpaceError, NotSupported
 from pycontainer._mounts import Mount
@@ -175,17 +176,12 @@ class StageBuild:
 
     @staticmethod
     def _script(script: made.InlineFile, stack: ExitStack) -> Mount:
-        from pycontainer._build.commands import SCRIPTS
-        from pycontainer._build.scratch import Scratch
-
         place = Scratch()
         stack.callback(place.close)
         file = place.file(str(script.content).encode("utf-8", "surrogateescape"), 0o755)
         return Mount.bind(file, f"{SCRIPTS}/{script.name}", read_only=True)
 
     def _failure(self, run: made.Run, failed: Failed) -> BuildError:
-        from pycontainer._build.running import ended
-
         place = (run.span.line, run.span.column)
         what = f"{ended(failed.result)}: {quoted(run.original)}"
         tail = last_lines(failed.log)

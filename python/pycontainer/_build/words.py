@@ -6,7 +6,6 @@ does not end a word, an escape keeps its character; flags lose their quotes, oth
 
 from __future__ import annotations
 
-import json
 import re
 
 from pycontainer._build.frozen import Value
@@ -134,6 +133,8 @@ def json_array(rest: Piece) -> tuple[str, ...] | None:
     Raises:
         Mistake: an array of something else.
     """
+    import json  # noqa: PLC0415 - not everybody who has the class writes arrays
+
     text = rest.text.lstrip(SPACES)
     if not text.startswith("["):
         return None

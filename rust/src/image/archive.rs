@@ -46,7 +46,7 @@ fn unpack_as(archive: &Path, store: &Path, privileged: bool, check: &mut dyn FnM
     }
     let lock = store.lock(&digest, &mut check)?;
     if !store.is_complete(&digest) {
-        store.sweep(&lock);
+        store.sweep(Some(&lock));
         let unfinished = store.unfinished(&digest)?;
         match fill(&unfinished, &source, &digest, privileged, &mut check) {
             Ok(totals) => unfinished.publish(&digest, totals)?,

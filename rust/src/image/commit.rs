@@ -71,6 +71,7 @@ fn base(store: &Store, digest: &Digest) -> Result<Base> {
     let missing = || Error::ImageNotFound(format!("the store has no image {digest}"));
     let size = store.blob(digest, None)?.ok_or_else(missing)?.size;
     let found = found::by_descriptor(store, &found::bare(digest.clone(), size), &found::native())?;
+    found::check_layers(store, &found.manifest.layers)?;
     Ok(Base { config: found.config_bytes, layers: found.manifest.layers })
 }
 

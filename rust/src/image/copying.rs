@@ -22,7 +22,7 @@ use super::union::Seen;
 use crate::error::{Error, Result};
 use std::fs::File;
 
-pub use digest::digest;
+pub use digest::{Taken, digest};
 pub use mode::Change;
 pub use owner::Owner;
 pub use source::{Listed, Tree};

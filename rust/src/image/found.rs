@@ -1,6 +1,6 @@
 //! From a name or a digest to one image: through indexes to the manifest of a platform, with its config. Reads the store, changes nothing.
 
-use super::descriptor::{self, CONFIG_MAX, Config, Descriptor, Document, MANIFEST_MAX, Manifest, Platform};
+use super::descriptor::{self, CONFIG_MAX, Config, Descriptor, Document, MANIFEST_MAX, Manifest, Platform, media};
 use super::digest::{Digest, cut};
 use super::reference::Reference;
 use super::store::Store;
@@ -35,6 +35,16 @@ pub fn by_name(store: &Store, reference: &Reference, platform: &Platform) -> Res
     by_descriptor(store, &descriptor, platform).map(Some)
 }
 
+/// An error where a layer's blob is not there: such an image gets no name. To be asked by who is at work, or it may be gone right after.
+pub fn check_layers(store: &Store, layers: &[Descriptor]) -> Result<()> {
+    for layer in layers {
+        if store.blob(&layer.digest, Some(layer.size))?.is_none() {
+            return Err(Error::Image(format!("the store lacks {}: pull or load the image again", layer.digest)));
+        }
+    }
+    Ok(())
+}
+
 /// A descriptor of what is known by its digest alone.
 pub fn bare(digest: Digest, size: u64) -> Descriptor {
     Descriptor { media_type: String::new(), digest, size, annotations: Default::default(), platform: None }
@@ -52,13 +62,23 @@ pub fn by_descriptor(store: &Store, descriptor: &Descriptor, platform: &Platform
     Err(Error::Image(format!("{}: indexes in indexes, more than {DEPTH} deep", descriptor.digest)))
 }
 
-fn open(store: &Store, descriptor: Descriptor, bytes: Vec<u8>, manifest: Manifest) -> Result<Found> {
+fn open(store: &Store, mut descriptor: Descriptor, bytes: Vec<u8>, manifest: Manifest) -> Result<Found> {
     let config_bytes = read(store, &manifest.config, CONFIG_MAX)?;
     let config = descriptor::config(&config_bytes)?;
     if config.diff_ids.len() != manifest.layers.len() {
         let (layers, ids) = (manifest.layers.len(), config.diff_ids.len());
         let what = format!("{}: its manifest has {layers} layers and its config {ids}", descriptor.digest);
         return Err(Error::Image(what));
+    }
+    if descriptor.media_type.is_empty() {
+        // A name is written with it: others find nothing by a descriptor that has none.
+        let by_config = if manifest.config.media_type == media::DOCKER_CONFIG {
+            media::DOCKER_MANIFEST
+        } else {
+            media::OCI_MANIFEST
+        };
+        let own = &manifest.media_type;
+        descriptor.media_type = if own.is_empty() { by_config.into() } else { own.clone() };
     }
     Ok(Found { descriptor, bytes, manifest, config_bytes, config })
 }
@@ -131,7 +151,8 @@ pub fn parse_platform(text: &str) -> Result<Platform> {
     let bad = || Error::Value(format!("platform {:?} is not os/architecture or os/architecture/variant", cut(text)));
     let parts: Vec<&str> = text.split('/').collect();
     let word = |part: &&str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        let first = part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        first && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     };
     if !parts.iter().all(word) {
         return Err(bad());

@@ -3,9 +3,11 @@
 use super::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX};
 use super::digest::Digest;
 use super::found;
+use super::locks::Check;
+use super::reference::Reference;
 use super::steps::{self, Kept};
 use super::store::Store;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::HashSet;
 
 /// An index in an index; deeper ones name nothing that is kept.
@@ -53,6 +55,41 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
         }
     }
     Ok(Some(freed))
+}
+
+/// What came of some work, with nobody's lock held any more. Where the disk was full, what the work had brought so far is no name's: it
+/// makes room.
+pub fn after<T>(store: &Store, came: Result<T>) -> Result<T> {
+    if let Err(Error::NoSpace { .. }) = &came {
+        let _ = collect(store);
+    }
+    came.map_err(|error| match error {
+        Error::NoSpace { path: None } => Error::NoSpace { path: Some(store.path().display().to_string()) },
+        other => other,
+    })
+}
+
+/// Takes a name away, on a full disk too, where the index cannot be written: first goes what nobody needs, then what can be unpacked
+/// again.
+pub fn untag(store: &Store, reference: &Reference, check: Check<'_>) -> Result<bool> {
+    for make_room in [collect_all, drop_unpacked] {
+        match store.untag(reference, check) {
+            Err(Error::NoSpace { .. }) => make_room(store)?,
+            other => return other,
+        }
+    }
+    after(store, store.untag(reference, check))
+}
+
+fn collect_all(store: &Store) -> Result<()> {
+    collect(store).map(drop)
+}
+
+/// All unpacked layers on which nobody stands.
+fn drop_unpacked(store: &Store) -> Result<()> {
+    let Some(_alone) = store.alone()? else { return Ok(()) };
+    let layers = store.layers()?;
+    layers.complete().iter().try_for_each(|digest| layers.remove_unused(digest).map(drop))
 }
 
 #[derive(Default)]

@@ -193,7 +193,7 @@ impl<'a> Work<'a> {
         if self.unpacked.is_complete(digest) {
             return Ok(Outcome::There);
         }
-        self.unpacked.sweep(&lock);
+        self.unpacked.sweep(Some(&lock));
         let found = self.store.blob(&blob.digest, Some(blob.size))?;
         let file = found
             .ok_or_else(|| {

@@ -78,9 +78,11 @@ pub fn try_lock(dir: BorrowedFd<'_>, name: &str) -> Result<Option<Lock>> {
         Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
         other => other.map_err(fail)?,
     }
-    let is_linked = rustix::fs::fstat(&file).map_err(fail)?.st_nlink > 0;
+    if rustix::fs::fstat(&file).map_err(fail)?.st_nlink == 0 {
+        return Ok(None); // before there is a Lock, which on its way out would remove the next holder's file
+    }
     let dir = dir
         .try_clone_to_owned()
         .map_err(|error| Error::setup("copy a descriptor", error.raw_os_error().unwrap_or(24)))?;
-    Ok(is_linked.then_some(Lock { dir, name, file }))
+    Ok(Some(Lock { dir, name, file }))
 }

@@ -84,8 +84,12 @@ pub fn try_lock(store: &Store, key: &str) -> Result<Option<Lock>> {
 
 /// What has to stay for the steps that are kept; those that nobody wants any more are removed first.
 pub fn roots(store: &Store) -> Result<Vec<Kept>> {
-    let dir = directory(store)?;
     let mut found = Vec::new();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = match rustix::fs::open(store.path().join(DIRECTORY), flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(found), // not made here: this runs on a full disk too
+        other => other.map_err(failed)?,
+    };
     for entry in Dir::read_from(&dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let Some(key) = entry.file_name().to_str().ok().filter(|name| check(name).is_ok()) else { continue };
@@ -137,10 +141,19 @@ mod tests {
 
     const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn store() -> (tempfile::TempDir, Store) {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::open(&place.path().join("store")).unwrap();
-        (place, store)
+    struct Scratch(std::path::PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn store(name: &str) -> (Scratch, Store) {
+        let place = std::env::temp_dir().join(format!("pycontainer-steps-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&place);
+        let store = Store::open(&place).unwrap();
+        (Scratch(place), store)
     }
 
     fn step(store: &Store) -> (Digest, Vec<u8>) {
@@ -152,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_step_is_read_as_it_was_written() {
-        let (_place, store) = store();
+        let (_place, store) = store("read");
         assert_eq!(read(&store, KEY).unwrap(), None);
         let (digest, bytes) = step(&store);
         write(&store, KEY, &bytes).unwrap();
@@ -171,7 +184,7 @@ mod tests {
 
     #[test]
     fn no_name_is_a_path() {
-        let (_place, store) = store();
+        let (_place, store) = store("names");
         for bad in ["", "..", "../steps", &KEY[1..], &KEY.to_uppercase(), &KEY.replace('0', "/")] {
             assert!(read(&store, bad).is_err() && write(&store, bad, b"{}").is_err() && try_lock(&store, bad).is_err());
         }
@@ -179,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_a_step_keeps_is_no_garbage_until_nobody_wants_it() {
-        let (_place, store) = store();
+        let (_place, store) = store("kept");
         let (digest, bytes) = step(&store);
         let other = store.put(b"nobody's").unwrap();
         write(&store, KEY, &bytes).unwrap();
@@ -194,7 +207,7 @@ mod tests {
 
     #[test]
     fn one_at_a_time_carries_a_step_out() {
-        let (_place, store) = store();
+        let (_place, store) = store("locks");
         let first = try_lock(&store, KEY).unwrap();
         assert!(first.is_some() && try_lock(&store, KEY).unwrap().is_none());
         drop(first);

@@ -53,15 +53,16 @@ impl Store {
         {
             make_private_directory(directory)?;
         }
-        check_version(path)?;
         let open = |path: &Path| {
             let fail =
                 |errno: Errno| Error::setup_at("open the store", path.display().to_string(), errno.raw_os_error());
             rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(fail)
         };
         let store = Store { path: path.into(), images: open(&images)?, partial: open(&partial)? };
+        store.check_version()?;
         store.begin_layout()?;
         store.sweep();
+        store.layers()?.sweep(None);
         Ok(store)
     }
 
@@ -101,37 +102,31 @@ impl Store {
         file.map(Ours::new).map_err(|errno| failed("lock the store", errno))
     }
 
+    /// An older store is taken over as it is; a newer one may mean something else by the same names. An empty file is no version: older
+    /// engines wrote it in place, and a crash left it so.
+    fn check_version(&self) -> Result<()> {
+        let place = self.path.join("version");
+        let fail = |errno| Error::setup_at("open the store", place.display().to_string(), errno);
+        match std::fs::read_to_string(&place) {
+            Ok(text) if text == VERSION => Ok(()),
+            Ok(text) if !text.is_empty() => {
+                let (text, path) = (super::digest::cut(text.trim_end()), self.path.display());
+                Err(Error::Image(format!("the store {path} is of version {text:?}: a newer pycontainer made it")))
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(fail(error.raw_os_error().unwrap_or(libc::EIO)))
+            }
+            _ => {
+                let top = rustix::fs::open(&self.path, DIRECTORY, Mode::empty());
+                self.replace(&top.map_err(|errno| fail(errno.raw_os_error()))?, "version", VERSION.as_bytes())
+            }
+        }
+    }
+
     fn begin_layout(&self) -> Result<()> {
         match rustix::fs::statat(&self.images, "oci-layout", rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(()),
             Err(_) => self.replace(&self.images, "oci-layout", LAYOUT.as_bytes()),
-        }
-    }
-}
-
-/// An older store is taken over as it is; a newer one may mean something else by the same names.
-fn check_version(path: &Path) -> Result<()> {
-    let place = path.join("version");
-    match std::fs::read_to_string(&place) {
-        Ok(text) if text == VERSION => Ok(()),
-        Ok(text) => {
-            let text = super::digest::cut(text.trim_end());
-            Err(Error::Image(format!(
-                "the store {} is of version {text:?}: a newer pycontainer made it",
-                path.display()
-            )))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::write(&place, VERSION).map_err(|error| {
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                match errno {
-                    libc::ENOSPC | libc::EDQUOT => Error::NoSpace { path: Some(path.display().to_string()) },
-                    _ => Error::setup_at("write to the store", place.display().to_string(), errno),
-                }
-            })
-        }
-        Err(error) => {
-            Err(Error::setup_at("read", place.display().to_string(), error.raw_os_error().unwrap_or(libc::EIO)))
         }
     }
 }

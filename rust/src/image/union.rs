@@ -199,11 +199,11 @@ impl Found {
     }
 }
 
+/// What a name in a directory is; the directory's path has no links.
+pub type Look<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> rustix::io::Result<Seen>;
+
 /// Where a path leads, from the root and without links, and what is there. Behind what is missing the rest of the path is only words.
-pub fn resolve(
-    path: &[u8],
-    look: &mut dyn FnMut(&[u8], &[u8]) -> rustix::io::Result<Seen>,
-) -> rustix::io::Result<(Vec<u8>, Seen)> {
+pub fn resolve(path: &[u8], look: Look<'_>) -> rustix::io::Result<(Vec<u8>, Seen)> {
     let (mut at, mut here, mut links) = (Vec::new(), Seen::Directory, 0);
     let mut waiting: Vec<Vec<u8>> = parts(path);
     while let Some(name) = waiting.pop() {
@@ -236,7 +236,7 @@ pub fn resolve(
     Ok((at, here))
 }
 
-fn again(at: &[u8], look: &mut dyn FnMut(&[u8], &[u8]) -> rustix::io::Result<Seen>) -> rustix::io::Result<Seen> {
+fn again(at: &[u8], look: Look<'_>) -> rustix::io::Result<Seen> {
     look(parent(at), last(at))
 }
 

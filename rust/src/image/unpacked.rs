@@ -97,13 +97,17 @@ impl Unpacked {
         locks::try_lock(self.dir.as_fd(), digest)
     }
 
-    /// Removes what processes that died while unpacking have left: of this digest, whose lock we hold, and of those whose
-    /// lock is free.
-    pub fn sweep(&self, held: &Lock) {
+    /// Removes what processes that died while unpacking have left: of the digest whose lock we hold, and of those whose lock is
+    /// free.
+    pub fn sweep(&self, held: Option<&Lock>) {
         let names = self.names();
         let digests: BTreeSet<&str> = names.iter().filter_map(|name| leftover_of(name)).collect();
         for digest in digests {
-            let other = if held.is_of(digest) { None } else { Some(locks::try_lock(self.dir.as_fd(), digest)) };
+            let other = if held.is_some_and(|held| held.is_of(digest)) {
+                None
+            } else {
+                Some(locks::try_lock(self.dir.as_fd(), digest))
+            };
             if matches!(other, Some(Err(_) | Ok(None))) {
                 continue;
             }
@@ -128,9 +132,14 @@ impl Unpacked {
         self.names().into_iter().filter(|name| is_digest(name) && self.is_complete(name)).collect()
     }
 
-    /// False where a container stands on it.
+    /// False where a container stands on it, or somebody is at it.
     pub fn remove_unused(&self, digest: &str) -> Result<bool> {
         let fail = |errno| failed("remove what was unpacked", errno);
+        // Who sweeps leaves what is set aside to us. On a full disk there may be no room for a lock, and it has to go all the same.
+        let _lock = match self.try_lock(digest) {
+            Ok(None) => return Ok(false),
+            other => other,
+        };
         let root = match rustix::fs::openat(&self.dir, format!("{digest}/{ROOTFS}"), DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(true),
             other => other.map_err(fail)?,
@@ -141,8 +150,10 @@ impl Unpacked {
         // Set aside first: whatever the moment of a crash, no half of a tree under its name.
         let aside = unfinished_name(digest)?;
         rustix::fs::renameat_with(&self.dir, digest, &self.dir, &aside, RenameFlags::NOREPLACE).map_err(fail)?;
-        self.remove(&aside).map_err(fail)?;
-        Ok(true)
+        match self.remove(&aside) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(errno) => Err(fail(errno)),
+        }
     }
 
     /// A new directory for that whose lock is held, with an empty root of mode 0755 in it.

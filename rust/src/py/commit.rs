@@ -9,6 +9,7 @@ use crate::files::{Door, Own};
 use crate::image::commit::{self, Layer, Made};
 use crate::image::compose::Step;
 use crate::image::digest::Digest;
+use crate::image::garbage;
 use crate::image::reference::Reference;
 use crate::image::store::Store;
 use crate::security::maps::Line;
@@ -125,11 +126,14 @@ pub fn container_commit(
     let (step, reference, taking, parent) = prepared.map_err(|error| raise(py, error))?;
     watched(py, container, events, |mut door| {
         let store = Store::open(&store)?;
-        let _at_work = store.at_work()?;
-        let layer = commit::layer(door.again(), &taking.wanted(), &store, latest)?;
-        let made = Made { parent: parent.as_ref(), reference: reference.as_ref(), step: &step };
-        let image = commit::image(&store, layer.as_ref(), &made, door.interrupted)?;
-        Ok(image.digest.to_string())
+        let mut work = |store: &Store| {
+            let _at_work = store.at_work()?;
+            let layer = commit::layer(door.again(), &taking.wanted(), store, latest)?;
+            let made = Made { parent: parent.as_ref(), reference: reference.as_ref(), step: &step };
+            commit::image(store, layer.as_ref(), &made, door.interrupted).map(|image| image.digest.to_string())
+        };
+        let came = work(&store);
+        garbage::after(&store, came)
     })
 }
 

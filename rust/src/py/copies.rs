@@ -57,7 +57,7 @@ impl Tree {
         Ok(bytes.map(|bytes| PyBytes::new(py, &bytes)))
     }
 
-    fn digest(&self, py: Python<'_>, sources: Vec<(Vec<u8>, Option<Vec<Vec<u8>>>)>) -> PyResult<String> {
+    fn digest(&self, py: Python<'_>, sources: Vec<copying::Taken>) -> PyResult<String> {
         interruptible(py, |check| {
             copying::digest(&self.tree, &sources, &mut paced(check)).map(|digest| digest.to_string())
         })

@@ -103,7 +103,9 @@ pub fn image_tag(py: Python<'_>, store: PathBuf, digest: &str, reference: &str) 
             return Err(Error::InvalidReference(format!("{reference}: a name with a digest cannot be given")));
         }
         let store = Store::open(&store)?;
+        let _at_work = store.at_work()?;
         let found = by_digest(&store, digest)?;
+        found::check_layers(&store, &found.manifest.layers)?;
         store.tag(&reference, &found.descriptor, check)?;
         Ok(reference.to_string())
     })
@@ -112,7 +114,7 @@ pub fn image_tag(py: Python<'_>, store: PathBuf, digest: &str, reference: &str) 
 /// Take a name away. False where there is none.
 #[pyfunction]
 pub fn image_untag(py: Python<'_>, store: PathBuf, reference: &str) -> PyResult<bool> {
-    interruptible(py, |check| Store::open(&store)?.untag(&Reference::parse(reference)?, check))
+    interruptible(py, |check| garbage::untag(&Store::open(&store)?, &Reference::parse(reference)?, check))
 }
 
 /// (blobs, bytes, layers) that no name needed; None while somebody is at work in the store.
@@ -129,8 +131,12 @@ pub fn image_layers(py: Python<'_>, store: PathBuf, digest: &str, events: Option
     let queue = Queue::default();
     watched(py, events, &queue, |check| {
         let store = Store::open(&store)?;
-        let _at_work = store.at_work()?;
-        whole::directories(&store, &by_digest(&store, digest)?, &queue, &mut locks::paced(check))
+        let mut work = |store: &Store| {
+            let _at_work = store.at_work()?;
+            whole::directories(store, &by_digest(store, digest)?, &queue, &mut locks::paced(check))
+        };
+        let came = work(&store);
+        garbage::after(&store, came)
     })
 }
 
@@ -146,9 +152,9 @@ pub fn image_load(
     let queue = Queue::default();
     watched(py, events, &queue, |check| {
         let store = Store::open(&store)?;
-        let _at_work = store.at_work()?;
         let total = std::fs::metadata(&path).map(|seen| if seen.is_file() { seen.len() } else { 0 }).unwrap_or(0);
         let progress = |done| queue.put("loading", &path.to_string_lossy(), done, total.max(done));
+        let _at_work = store.at_work()?;
         let loaded = load::load(&store, &path, &progress, &mut locks::paced(check))?;
         let shown = loaded.iter().map(|one| {
             let names = one.references.iter().map(Reference::to_string).collect();

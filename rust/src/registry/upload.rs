@@ -71,11 +71,16 @@ impl Session<'_> {
         if self.has_blob(blob, &self.push_scope(None))? {
             return Ok(Sent::Present);
         }
-        let mut begun = match self.begin(blob, from, &scope)? {
-            None => return Ok(Sent::Mounted),
-            Some(url) => Some(url),
+        let own = self.push_scope(None);
+        let first = match self.begin(blob, from, &scope) {
+            // A mount is a help, where it is allowed.
+            Err(Error::Auth(_) | Error::Registry { .. } | Error::ImageNotFound(_)) if from.is_some() => {
+                self.begin(blob, None, &own)?
+            }
+            other => other?,
         };
-        let scope = self.push_scope(None);
+        let Some(url) = first else { return Ok(Sent::Mounted) };
+        let (mut begun, scope) = (Some(url), own);
         let mut pieces = chunk;
         self.retried(|| {
             let url = match begun.take() {

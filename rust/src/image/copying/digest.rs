@@ -15,8 +15,10 @@ const CHUNK: usize = 256 << 10;
 /// Of how this is computed; another one, and nothing is taken for the same.
 const VERSION: &[u8] = b"pycontainer-sources 1\n";
 
-/// `sources`: as `Input::Path` has them.
-pub fn digest(tree: &Tree, sources: &[(Vec<u8>, Option<Vec<Vec<u8>>>)], check: Check<'_>) -> Result<Digest> {
+/// A path, and what of it is taken, as `Input::Path` has them.
+pub type Taken = (Vec<u8>, Option<Vec<Vec<u8>>>);
+
+pub fn digest(tree: &Tree, sources: &[Taken], check: Check<'_>) -> Result<Digest> {
     let mut hash = Hasher::new(Algorithm::Sha256);
     hash.update(VERSION);
     let mut buffer = vec![0; CHUNK];

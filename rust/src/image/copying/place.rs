@@ -81,7 +81,7 @@ impl Placing<'_, '_> {
             None => Spool::new(self.store)?,
         };
         let spool = self.spool.insert(spool);
-        unpack(self.view, spool, file, &destination, self.owner, check).map_err(|error| about(path, error))
+        unpack(self.view, spool, file, &destination, check).map_err(|error| about(path, error))
     }
 
     fn inline(&mut self, name: &[u8], content: Content, mode: u32, mtime: Option<i64>) -> Result<()> {

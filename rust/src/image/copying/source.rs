@@ -249,15 +249,11 @@ fn letter(kind: FileType) -> char {
     }
 }
 
-/// What of a source is taken, in order: a directory before what is in it. Told: its path relative to the source ("" is the source), and
-/// what it is.
-pub fn walk(
-    tree: &Tree,
-    path: &[u8],
-    taken: Option<&[Vec<u8>]>,
-    check: Check<'_>,
-    body: &mut dyn FnMut(&[u8], &Met, Check<'_>) -> Result<()>,
-) -> Result<()> {
+/// Told of a path relative to the source, "" is the source itself, and of what it is.
+type Body<'a> = &'a mut dyn FnMut(&[u8], &Met, Check<'_>) -> Result<()>;
+
+/// What of a source is taken, in order: a directory before what is in it.
+pub fn walk(tree: &Tree, path: &[u8], taken: Option<&[Vec<u8>]>, check: Check<'_>, body: Body<'_>) -> Result<()> {
     let mut cursor = tree.cursor();
     let missing = |path: &[u8]| failed("copy", path, Errno::NOENT);
     let top = tree.find(&mut cursor, path)?.ok_or_else(|| missing(path))?;

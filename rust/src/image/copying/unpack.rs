@@ -59,16 +59,11 @@ pub fn is_archive(file: &File) -> Result<bool> {
     }
 }
 
-pub fn unpack(
-    view: &mut View,
-    spool: &mut Spool,
-    file: File,
-    destination: &[u8],
-    owner: Option<(u32, u32)>,
-    check: Check<'_>,
-) -> Result<()> {
+/// Lay what is in the archive below a directory. Owners and modes are the archive's: --chown is not for them, as with
+/// docker and buildah.
+pub fn unpack(view: &mut View, spool: &mut Spool, file: File, destination: &[u8], check: Check<'_>) -> Result<()> {
     let mut reader = Reader::new(Source::of_file(file).tar()?);
-    let mut unpacking = Unpacking { view, spool, destination, owner, buffer: vec![0; CHUNK] };
+    let mut unpacking = Unpacking { view, spool, destination, buffer: vec![0; CHUNK] };
     while let Some(entry) = reader.next()? {
         go_on(check)?;
         unpacking.entry(&entry, &mut reader, check).map_err(|error| match error {
@@ -85,7 +80,6 @@ struct Unpacking<'a> {
     view: &'a mut View,
     spool: &'a mut Spool,
     destination: &'a [u8],
-    owner: Option<(u32, u32)>,
     buffer: Vec<u8>,
 }
 
@@ -130,9 +124,6 @@ impl Unpacking<'_> {
 
     fn node<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>, check: Check<'_>) -> Result<Node> {
         let mut meta = entry.meta.clone();
-        if let Some((uid, gid)) = self.owner {
-            (meta.uid, meta.gid) = (uid.into(), gid.into());
-        }
         if meta.uid >= u32::MAX.into() || meta.gid >= u32::MAX.into() {
             return Err(Error::Layer(format!("owner {}:{} is out of range", meta.uid, meta.gid)));
         }

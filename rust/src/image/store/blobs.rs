@@ -147,11 +147,14 @@ impl Store {
         ingest.publish(dir, name, RenameFlags::empty())
     }
 
-    /// Removes unfinished blobs of processes that have died: nobody holds their locks.
+    /// Removes unfinished blobs and locks of processes that have died: nobody holds them.
     pub(super) fn sweep(&self) {
         let Ok(listing) = Dir::read_from(&self.partial) else { return };
         for entry in listing.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(object) = name.strip_suffix(".lock") {
+                drop(locks::try_lock(self.partial.as_fd(), object)); // its file goes with it
+            }
             if !name.ends_with(".tmp") {
                 continue;
             }

@@ -51,6 +51,25 @@ fn another_content_than_promised_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn what_the_dead_left_is_swept_and_what_the_living_hold_is_not() {
+    let place = scratch("dead");
+    let store = Store::open(&place.0).unwrap();
+    let held = store.lock_blob(&Digest::of(b"held"), &mut || false).unwrap();
+    let (partial, layers) = (place.0.join(PARTIAL), place.0.join("layers"));
+    std::fs::write(partial.join("blob-dead.lock"), "").unwrap();
+    std::fs::write(partial.join("dead.tmp"), "half").unwrap();
+    let aside = layers.join(format!("{}.{:032x}.tmp", Digest::of(b"dead").hex(), 1));
+    std::fs::create_dir_all(aside.join("rootfs/deep")).unwrap();
+    std::fs::write(place.0.join("version"), "").unwrap(); // as an older engine's crash left it
+    Store::open(&place.0).unwrap();
+    let left: Vec<_> = std::fs::read_dir(&partial).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [format!("blob-{}.lock", Digest::of(b"held").hex()).as_str()]);
+    assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 0);
+    assert_eq!(std::fs::read_to_string(place.0.join("version")).unwrap(), VERSION);
+    drop(held);
+}
+
+#[test]
 fn what_was_changed_on_the_disk_is_seen() {
     let place = scratch("changed");
     let store = Store::open(&place.0).unwrap();
