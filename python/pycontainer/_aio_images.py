@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pycontainer._image import Image
-from pycontainer._progress import Watch
+from pycontainer._progress import Follower
 from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def apart(work: Callable[[Any], T], progress: Callable[[Any], object] | No
         if progress is not None:
             loop.call_soon_threadsafe(progress, event)
 
-    future = loop.run_in_executor(None, work, Watch(tell, stop))
+    future = loop.run_in_executor(None, work, Follower(tell, stop))
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

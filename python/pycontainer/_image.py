@@ -7,10 +7,11 @@ import os
 from pycontainer import _image_config as config_of, _stored as stored
 from pycontainer._errors import ImageNotFound, StateError
 from pycontainer._host_image import interpreter_directories, interpreter_path, user_site
+from pycontainer._image_facts import Facts
 from pycontainer._limits import Limits
 from pycontainer._native import core
 from pycontainer._text import TYPE_CHECKING, shown
-from pycontainer._types import Frozen, FrozenMap, host_path, is_sequence, parse_bool
+from pycontainer._types import host_path, is_sequence, parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ _SEARCH = tuple(config_of.SEARCH)
 _DEFAULT_LIMITS = Limits()
 
 
-class Image(Frozen):
+class Image(Facts):
     """An immutable root file system, from which containers start, with what its config says of them.
 
     `Image("alpine:3.20")` is an image of layers by its reference, as docker writes one: resolved when the object is
@@ -57,17 +58,12 @@ class Image(Frozen):
         RegistryError, AuthError, DigestMismatch, LayerError, NoSpaceError: the pull failed; nothing of it is listed.
     """
 
-    __slots__ = ("_config", "_directories", "_directory", "_kind", "_manifest", "_says", "_size", "_user_site",
-                 "_writable", "digest", "reference")  # fmt: skip
+    __slots__ = ("_directories", "_directory", "_kind", "_user_site", "_writable", "digest", "reference")
     _kind: str
     _directory: str
     _directories: tuple[str, ...]
     _user_site: tuple[str, str] | None
     _writable: bool
-    _says: config_of.Says
-    _manifest: bytes
-    _config: bytes
-    _size: int
     reference: str | None
     digest: str | None
 
@@ -93,7 +89,7 @@ class Image(Frozen):
             "_directories": tuple(directories),
             "_user_site": user_site() if kind == "host" and os.geteuid() else None,
             "_writable": writable,
-            "_says": config_of.nothing(tuple(os.fsencode(part) for part in search)),
+            "_search": tuple(os.fsencode(part) for part in search),
         }
         made._fill({**_NOT_STORED, **values})
         return made
@@ -277,46 +273,6 @@ class Image(Frozen):
         """
         return stored.prune(older_than, parse_bool(unused, "unused"), labels)
 
-    @property
-    def id(self) -> str | None:
-        """The digest of its config, as docker's image id."""
-        return str(config_of.document(self._manifest)["config"]["digest"]) if self._manifest else None
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """What its config says of its containers."""
-        return FrozenMap(self._document().get("config") or {})
-
-    @property
-    def history(self) -> tuple[Mapping[str, Any], ...]:
-        """How it was made, the first instruction first."""
-        return tuple(FrozenMap(entry) for entry in self._document().get("history") or ())
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The digests of its layers' tars, the lowest first."""
-        return tuple((self._document().get("rootfs") or {}).get("diff_ids") or ())
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its blobs."""
-        return self._size
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Its labels."""
-        return FrozenMap(config_of.labels(self._document()))
-
-    @property
-    def platform(self) -> str | None:
-        """os/architecture[/variant]."""
-        whole = self._document()
-        parts = [whole.get(name) for name in ("os", "architecture", "variant")]
-        return "/".join(str(part) for part in parts if part) or None
-
-    def _document(self) -> dict[str, Any]:
-        return config_of.document(self._config) if self._config else {}
-
     def tag(self, reference: str) -> Self:
         """Give it another name, and return it under that name. The name is taken from whatever had it."""
         name = stored.tag(self._stored(), reference)
@@ -428,7 +384,6 @@ _NOT_STORED = {"reference": None, "digest": None, "_manifest": b"", "_config": b
 
 def _stored_values(row: Sequence[Any]) -> dict[str, object]:
     reference, digest, manifest, config, size = row
-    says = config_of.of_config(config_of.document(config))
     values = {"reference": reference, "digest": digest, "_manifest": manifest, "_config": config, "_size": size}
     empty = {"_kind": "layers", "_directory": "", "_directories": (), "_user_site": None, "_writable": False}
-    return {**empty, **values, "_says": says}
+    return {**empty, **values, "_search": ()}

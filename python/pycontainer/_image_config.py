@@ -6,10 +6,12 @@ input: labels, annotations and whatever is not read here mean nothing to the eng
 
 from __future__ import annotations
 
+import functools
+
 from pycontainer import _arguments
 from pycontainer._errors import ImageError
 from pycontainer._text import TYPE_CHECKING, shown
-from pycontainer._types import Frozen
+from pycontainer._types import Frozen, container_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,13 +48,14 @@ def document(text: bytes) -> dict[str, Any]:
     return whole
 
 
-def of_config(whole: Mapping[str, Any]) -> Says:
-    """Read the part of a config that is about execution.
+@functools.lru_cache(maxsize=64)
+def says(text: bytes) -> Says:
+    """Read the part of a config that is about execution; each start asks, and few configs are in use.
 
     Raises:
         ImageError: a field has another type, or a value that no container can have; it is named.
     """
-    config = _field(whole, "config", dict) or {}
+    config = _field(document(text), "config", dict) or {}
     env = dict(_variables(config))
     env.setdefault(b"PATH", ":".join(SEARCH).encode())
     signal = _text(config, "StopSignal")
@@ -118,9 +121,9 @@ def _variables(config: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def _directory(config: Mapping[str, Any]) -> str | None:
+def _directory(config: Mapping[str, Any]) -> Any:
     value = _text(config, "WorkingDir")
-    return (value if value.startswith("/") else f"/{value}") if value else None
+    return _checked("WorkingDir", value, lambda: container_path(f"/{value}", "WorkingDir")) if value else None
 
 
 def _bytes(text: str) -> bytes:

@@ -36,7 +36,7 @@ class Progress(Frozen):
 TICK = "tick"
 
 
-class Watch:
+class Follower:
     """Somebody who hears of each event, and can end the work: by what `stop` raises."""
 
     def __init__(self, progress: Callable[[Any], object] | None, stop: Callable[[], None] | None = None) -> None:
@@ -58,10 +58,10 @@ def watching(progress: object, title: str) -> Iterator[Native | None]:
     elif progress is True:
         with _drawing(title) as draw:
             yield lambda state, *rest: None if state == TICK else draw(state, *rest)
-    elif isinstance(progress, Watch):
+    elif isinstance(progress, Follower):
         yield progress.event
     elif callable(progress):
-        yield Watch(progress).event
+        yield Follower(progress).event
     else:
         raise TypeError(f"progress must be a bool or a callable, not {type(progress).__name__}")
 

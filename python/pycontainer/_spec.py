@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 
 from pycontainer import _arguments
 from pycontainer._errors import NotSupported, SetupError
+from pycontainer._host_names import host_names
 from pycontainer._image import Image
 from pycontainer._limits import Limits
 from pycontainer._mounts import File, Mount, plan_files, plan_mounts
-from pycontainer._names import host_names
 from pycontainer._native import core
 from pycontainer._ports import ports
 from pycontainer._security import Security

@@ -15,7 +15,7 @@ PACKAGES = {"pycontainer", "pycontainer._build"}
 # Lower rooms first; a module imports from rooms below its own. A new module finds its room here first.
 ROOMS = [
     {"_text"},
-    {"_types", "_errors", "_causes", "_log", "_names", "_host_image"},
+    {"_types", "_errors", "_causes", "_log", "_host_names", "_host_image"},
     {"_arguments", "_events", "_build.draft", "_build.frozen"},
     {"_build.source"},
     {"_build.glob", "_build.instructions", "_build.patterns", "_build.quote", "_build.values", "_build.words"},
@@ -29,7 +29,7 @@ ROOMS = [
     {"_failures", "_limits", "_mounts", "_seccomp", "_native", "_ports"},
     {"_security", "_result", "_build.context"},
     {"_image_config", "_progress"},
-    {"_stored", "_build.events", "_build.request"},
+    {"_image_facts", "_stored", "_build.events", "_build.request"},
     {"_enforced", "_image", "_spaces", "_streams", "_hub", "_build.cache", "_build.copies", "_build.scratch"},
     {"_spec", "_build.bases"},
     {"_outcome", "_lines", "_stats", "_registry", "_listening"},

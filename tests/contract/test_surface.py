@@ -16,7 +16,7 @@ import pycontainer as pc
 from pycontainer import aio
 
 # Classes that are made of parts (mixins) which nobody imports.
-PARTS = {pc.Container}
+PARTS = {pc.Container, pc.Image}
 SET_BY_ITS_CONSTRUCTOR = {"image", "id", "name", "labels", "args", "limits"}
 PAGE = Path(__file__).parent.parent.parent / "docs/api.md"
 BLOCK = re.compile(r"^```python signature\n(.*?)^```$", re.MULTILINE | re.DOTALL)

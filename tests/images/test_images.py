@@ -124,6 +124,7 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"User": "2147483648:99999999999"}, "User"),
     ({"User": "a:b:c"}, "User"),
     ({"WorkingDir": []}, "WorkingDir"),
+    ({"WorkingDir": "/a/../../b"}, "WorkingDir"),
     ({"StopSignal": "SIGNOTHING"}, "StopSignal"),
     ({"StopSignal": "65"}, "StopSignal"),
     ({"Cmd": ["a\0b"]}, "Cmd"),
@@ -134,8 +135,13 @@ def test_a_config_that_no_container_can_have_is_refused_by_its_field(layout: Lay
     for config, field in CONFIGS:
         layout.manifests.clear()
         layout.image("bad:1", [base], config)
-        with pytest.raises(pc.ImageError, match=field):
-            pc.Image.load(layout.path)
+        (image,) = pc.Image.load(layout.path)
+        for start in (pc.run, pc.Container):
+            with pytest.raises(pc.ImageError, match=field):
+                start(["true"], image=image)
+        # It stands in nobody's way: it is listed, and can be removed.
+        assert [one.reference for one in pc.Image.all()] == ["docker.io/library/bad:1"]
+        pc.Image.get("bad:1").remove()
 
 
 def test_labels_and_annotations_do_nothing(layout: Layout, base: bytes) -> None:

@@ -13,13 +13,13 @@ from pycontainer._text import TYPE_CHECKING
 if TYPE_CHECKING:
     from pycontainer._build.source import Word
     from pycontainer._build.stages import Plan, Stage
-    from pycontainer._progress import Watch
+    from pycontainer._progress import Follower
 
 
 class Bases:
     """The images of a plan, each fixed to its digest for the whole build."""
 
-    def __init__(self, platform: str, progress: Watch | None) -> None:
+    def __init__(self, platform: str, progress: Follower | None) -> None:
         self._platform, self._progress = platform, progress
         self._images: dict[tuple[str, str | None], Image] = {}
 

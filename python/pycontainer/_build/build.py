@@ -19,7 +19,7 @@ from pycontainer._build.running import Runs
 from pycontainer._build.stage import Cancelled, StageBuild
 from pycontainer._build.stages import make_plan
 from pycontainer._native import core
-from pycontainer._progress import Watch
+from pycontainer._progress import Follower
 from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _build(
     if progress is not None:
         for text, line in _warnings(plan):
             progress(event("warning", text, line=line))
-    watch = None if progress is None else Watch(progress, None if handle is None else handle.check)
+    watch = None if progress is None else Follower(progress, None if handle is None else handle.check)
     bases = Bases(platform, watch)
     plan = bases.gather(plan)
     work = Build(request, plan, bases, platform, progress)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
 from contextlib import ExitStack, suppress
 
-from pycontainer import _image_config as config_of, _stored as stored
+from pycontainer import _stored as stored
 from pycontainer._build.draft import Layer
 from pycontainer._container import Container
 from pycontainer._errors import Error
@@ -34,7 +35,8 @@ class StageImage(Image):
     def of(cls, layers: Sequence[Layer], env: Sequence[str] = ()) -> StageImage:
         """Make one of layers, the lowest first, and of what its ENV says."""
         made = cls._make("layers")
-        made._fill({"_stack": tuple(layers), "_says": config_of.of_config({"config": {"Env": list(env)}})})
+        config = json.dumps({"config": {"Env": list(env)}}).encode()
+        made._fill({"_stack": tuple(layers), "_config": config})
         return made
 
     def _roots(self) -> list[str]:
