@@ -221,9 +221,8 @@ def vm(session: nox.Session) -> None:
     """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and at the same time as a plain user with a group.
 
     --quick: those marked `vm`, wherever they lie, with six repetitions at most and one case of each, each test by one
-    of the two unless it names root or a user, half of them one day and half the next; else all of them by both, and
-    what else `tests` runs with a tenth. Other words are pytest's: a file's tests, by both, with all repetitions unless
-    --quick.
+    of the two unless it names root or a user; else all of them by both, and what else `tests` runs with a tenth. Other
+    words are pytest's: a file's tests, by both, with all repetitions unless --quick.
     """
     quick, words = options_of(session)
     if not IS_ROOT:

@@ -10,7 +10,7 @@ PACE = float(os.environ.get("PYCONTAINER_TEST_PACE", "1"))
 # The most repetitions, and the most cases of one test, where the session says so; 0: as many as there are.
 MOST = int(os.environ.get("PYCONTAINER_TEST_MOST", "0"))
 CASES = int(os.environ.get("PYCONTAINER_TEST_CASES", "0"))
-# Where runs divide the tests: the eighths that are this one's ("0", "1237"). "": all.
+# Where two runs divide the tests: the quarters that are this one's ("0", "123"). "": all.
 TURNS = os.environ.get("PYCONTAINER_TEST_TURNS", "")
 
 
@@ -34,8 +34,8 @@ def thinned(tests: list[str], most: int = CASES) -> set[str]:
 
 
 def is_ours(test: str, turns: str = TURNS) -> bool:
-    """Each test, with all its cases, is in one eighth by its name: the runs need not have collected the same ones."""
-    return not turns or str(zlib.crc32(test.partition("[")[0].encode()) % 8) in turns
+    """Each test, with all its cases, is in one quarter by its name: the runs need not have collected the same ones."""
+    return not turns or str(zlib.crc32(test.partition("[")[0].encode()) % 4) in turns
 
 
 def spread(cases: list[str], most: int) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
 import house
@@ -16,15 +15,9 @@ PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, wait
 # In the quick form nothing is repeated more often, and of each test one case is run: a kill takes 1 to 4 seconds there,
 # and CI has an hour for all.
 MOST, CASES = "6", "1"
-# There each test is run by one of the two, half of them on one day and half on the next; by both, and each day, what
-# names who runs it. Root has more of those, and fewer eighths.
-TURNS = {"root": ("1", "5"), "user": ("024", "367")}
+# There each test is run by one of the two; by both what names who runs it. Root has more of those, and fewer quarters.
+TURNS = {"root": "1", "user": "023"}
 LAST_WORDS = "ps -eo pid,ppid,user,stat,wchan:30,etime,args; dmesg | tail -n 40"
-
-
-def turns(who: str, day: date) -> str:
-    """The eighths of the tests that are this machine's on a day, as digits."""
-    return TURNS[who][day.toordinal() % 2]
 
 
 def seconds(quick: bool) -> int:
@@ -45,7 +38,7 @@ def script(stage: house.Stage, results: Path, who: str, parts: dict[str, list[st
     """All parts in one boot; a failure is the exit code, but the others take place too."""
     settings = {"PYCONTAINER_TEST_TMP": f"{stage.path}/tmp", "PYCONTAINER_TEST_PACE": PACE, **house.passed_on()}
     settings |= {"PYCONTAINER_TEST_MOST": MOST, "PYCONTAINER_TEST_CASES": CASES} if quick else {}
-    settings |= {"PYCONTAINER_TEST_TURNS": turns(who, date.today())} if quick and not named else {}
+    settings |= {"PYCONTAINER_TEST_TURNS": TURNS[who]} if quick and not named else {}
     # The store is on the disk of the stage: the guest's root is an overlay, which carries no layers.
     settings |= {"PYTHONDONTWRITEBYTECODE": "1", "PYCONTAINER_ROOT": f"{stage.path}/tmp/store"}
     begin = ["env"] if who == "root" else [str(stage.python), "tools/delegate.py", house.USER]
