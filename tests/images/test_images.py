@@ -17,6 +17,7 @@ import pytest
 import layouts
 import pycontainer as pc
 from layouts import Layout
+from pace import PACE
 
 
 def out(image: pc.Image, *args: str, **options: Any) -> str:
@@ -178,6 +179,7 @@ def test_links_in_place_of_these_files_lead_nowhere(layout: Layout, base: bytes,
     assert canary.read_text() == "untouched"
 
 
+@pytest.mark.vm  # without layers by descriptor
 def test_layers_lie_upon_each_other(layout: Layout, base: bytes) -> None:
     second = layouts.tar({"a/": None, "a/kept": b"2", "a/gone": b"2", "b/": None, "b/hidden": b"2", "c": b"2"})
     third = layouts.tar({"a/.wh.gone": b"", "b/": None, "b/.wh..wh..opq": b"", "b/new": b"3", "c/": None, "c/d": b"3"})
@@ -215,8 +217,9 @@ def test_files_are_opened_as_a_container_would_see_them(layout: Layout, base: by
             image.open(f"/l/{path}")
 
 
-def test_hundreds_of_layers(layout: Layout, base: bytes) -> None:
-    count = 200 if os.geteuid() == 0 else 60
+@pytest.mark.vm  # more than 84 are mounted in another way there (rust/keeper/overlay.rs)
+def test_many_layers(layout: Layout, base: bytes) -> None:
+    count = 200 if PACE == 1 else 100
     layout.image(
         "deep:1", [base, *(layouts.tar({f"n{number}": b"x", "last": b"%d" % number}) for number in range(count))]
     )
