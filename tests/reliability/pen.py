@@ -184,6 +184,23 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def contained(keeper: int) -> list[int]:
+    """Its children that are in a pid namespace of their own: first processes of containers, alive or not yet reaped.
+
+    A child that waits for version 1's attach (decision 011) is none: it may outlive by some milliseconds the container
+    for which it was made, where that one is killed before it joins its groups.
+    """
+    return [pid for pid in children(keeper) if len(status(pid).get("NSpid", "").split()) > 1]
+
+
+def childless(keeper: int, seconds: float = 1) -> bool:
+    """Has it no child of any kind, now or within that time."""
+    deadline = time.monotonic() + seconds
+    while children(keeper) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return not children(keeper)
+
+
 def start_time(pid: int) -> int | None:
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])

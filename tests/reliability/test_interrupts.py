@@ -46,8 +46,9 @@ for i in range(count):
     except KeyboardInterrupt:
         slowest = max(slowest, time.monotonic() - struck)
     # Nothing of it lives when the exception is here: the keeper has buried it.
-    assert pen.children(keeper[0]) == [], i
+    assert pen.contained(keeper[0]) == [], i
     assert _core.keeper_pid() == keeper
+assert pen.childless(keeper[0])
 assert len(os.listdir("/proc/self/fd")) <= fds + 2, os.listdir("/proc/self/fd")
 print(slowest)
 """
@@ -115,8 +116,9 @@ for i in range(count):
     except pc.TimeoutExpired as error:
         late = max(late, time.monotonic() - begin - timeout)
         assert error.result.reason == pc.Reason.TIMEOUT, error.result
-    assert pen.children(keeper[0]) == [], i
+    assert pen.contained(keeper[0]) == [], i
 assert _core.keeper_pid() == keeper
+assert pen.childless(keeper[0])
 print(late)
 """
 
