@@ -48,10 +48,18 @@ def mounts() -> frozenset[str]:
 
 
 def cgroups() -> frozenset[str]:
+    """Those of this user, who made them: as root and as a plain user the tests may run at one time."""
     found: set[str] = set()
     for directory, names, _ in os.walk("/sys/fs/cgroup"):
         found.update(f"{directory}/{name}" for name in names if name.startswith(GROUP_PREFIX))
-    return frozenset(found)
+    return frozenset(path for path in found if is_own(path))
+
+
+def is_own(path: str) -> bool:
+    try:
+        return os.stat(path).st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
 
 
 def contained() -> frozenset[str]:
@@ -108,7 +116,9 @@ def fds() -> frozenset[str]:
 
 
 def loops() -> frozenset[str]:
-    """Loop devices whose file is a writable layer: nameless, in a store."""
+    """Loop devices whose file is a writable layer: nameless, in a store. They are root's."""
+    if os.geteuid() != 0:
+        return frozenset()
     files = Path("/sys/block").glob("loop*/loop/backing_file")
     found = [path.read_text().strip() for path in files if path.exists()]
     return frozenset(f"loop device of {file}" for file in found if "/uppers/" in file)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import against_docker
+import apart
 import doc_examples
 import guests
 import junit
@@ -337,3 +338,13 @@ def test_two_runs_divide_the_tests_and_leave_none() -> None:
 
 def test_lines_of_several_guests_bear_their_names() -> None:
     assert vm.labelled(b"one\ntwo\nth", "root") == (b"root| one\nroot| two\n", b"th")
+
+
+@pytest.mark.requires("root")
+def test_a_run_apart_has_its_own_processes_and_its_lines_a_label(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    script = "echo $$; ls /proc | grep -c '^[0-9]*$'; (sleep 0.01 &) ; printf end; exit 3"
+    assert apart.main("who", ["sh", "-c", script]) == 3
+    first, processes, last = capfdbinary.readouterr().out.splitlines()
+    assert first == b"who| 2"
+    assert int(processes.removeprefix(b"who| ")) <= 5, "the machine's are not there"
+    assert last == b"who| end"
