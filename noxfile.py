@@ -26,7 +26,8 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
-# What CI runs; `reliability` and `vm` in their quick form there, which ./check asks for by PYCONTAINER_QUICK=1.
+# What CI runs; `reliability` and `vm` in their quick form there, which ./check asks for by PYCONTAINER_QUICK=1. It runs
+# those that only compile beside those that make containers.
 nox.options.sessions = ["lint", "rust", "cross", "tests", "docs", "reliability", "vm"]
 
 IS_ROOT = os.geteuid() == 0
@@ -98,7 +99,7 @@ def create_user(session: nox.Session) -> str:
 # ---- sessions ----------------------------------------------------------------------------------------------------
 
 
-@nox.session
+@nox.session(tags=["compiles"])
 def lint(session: nox.Session) -> None:
     """Format, clippy, ruff, types of both languages' sides of the boundary."""
     session.install("ruff>=0.14", "mypy>=1.18", "nox", *house.TEST_PACKAGES)
@@ -128,7 +129,7 @@ def lint_keeper(session: nox.Session) -> None:
     session.run("rustfmt", "--check", "--edition", "2024", "rust/keeper/main.rs", external=True)
 
 
-@nox.session
+@nox.session(tags=["contains"])
 def rust(session: nox.Session) -> None:
     """The Rust tests: by nextest where it is installed, else by cargo; then the examples in the documentation."""
     words = session.posargs
@@ -169,7 +170,7 @@ def cargo_test(session: nox.Session, name: str, *words: str) -> None:
         session.error(f"cargo test {' '.join(words)} failed")
 
 
-@nox.session
+@nox.session(tags=["compiles"])
 def cross(session: nox.Session) -> None:
     """cargo check for aarch64, and the helper under emulation; skipped where Debian's compiler is not to be had."""
     if platform.machine() != "x86_64":
@@ -182,7 +183,7 @@ def cross(session: nox.Session) -> None:
         session.skip(str(output).strip().splitlines()[-1])
 
 
-@nox.session
+@nox.session(tags=["contains"])
 def tests(session: nox.Session) -> None:
     """The Python tests, as root and as a plain user that the session creates; as a plain user only as that one."""
     quick, words = options_of(session)
@@ -230,7 +231,7 @@ def run_and_collect(session: nox.Session, stage: house.Stage, name: str, command
     return []
 
 
-@nox.session
+@nox.session(tags=["contains"])
 def vm(session: nox.Session) -> None:
     """The tests on Linux 6.1 with cgroup2 alone, emulated: as root, and at the same time as a plain user with a group.
 
@@ -283,7 +284,7 @@ def guest(
     return 0
 
 
-@nox.session
+@nox.session(tags=["contains"])
 def docs(session: nox.Session) -> None:
     """Run the Python examples of the pages and compare what they print; as root, and as the tests' plain user too."""
     system_packages(session, "services")
@@ -309,7 +310,7 @@ def run_pages(session: nox.Session, stage: house.Stage, as_user: list[str]) -> l
     return run_staged(session, stage, stage.name, command)
 
 
-@nox.session
+@nox.session(tags=["contains"])
 def reliability(session: nox.Session) -> None:
     """Thousands of runs, kills at random times, floods and bombs; prints its counts. --quick: a tenth of them.
 

@@ -16,18 +16,26 @@ for group in "$@"; do
     wanted="$wanted $names"
 done
 
-missing=
-for name in $wanted; do
-    dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed || missing="$missing $name"
-done
-missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
-[ -n "${missing% }" ] || exit 0
+look() {
+    missing=
+    for name in $wanted; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed || missing="$missing $name"
+    done
+    missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
+    [ -n "${missing% }" ] || exit 0
+}
+look
 
 if [ "$(id -u)" != 0 ]; then
     echo "missing system packages: $missing" >&2
     echo "    sudo apt-get install --no-install-recommends $missing" >&2
     exit 3
 fi
+
+# Two sessions may want something at one time.
+exec 9</var/lib/dpkg
+flock 9
+look
 
 # INITRD=No: the kernel is only booted by qemu, from this machine's own root; an initial RAM disk takes a minute to build.
 export DEBIAN_FRONTEND=noninteractive INITRD=No
