@@ -28,7 +28,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 # What CI runs; `reliability` and `vm` in their quick form there, which ./check asks for by PYCONTAINER_QUICK=1. It runs
 # those that only compile beside those that make containers.
-nox.options.sessions = ["lint", "rust", "cross", "tests", "docs", "reliability", "vm"]
+nox.options.sessions = ["lint", "rust", "cross", "fuzz", "tests", "docs", "reliability", "vm"]
 
 IS_ROOT = os.geteuid() == 0
 QUICK_BY_ENVIRONMENT = os.environ.get("PYCONTAINER_QUICK") == "1"
@@ -183,6 +183,19 @@ def cross(session: nox.Session) -> None:
         session.skip(str(output).strip().splitlines()[-1])
 
 
+@nox.session(tags=["compiles"])
+def fuzz(session: nox.Session) -> None:
+    """Coverage-guided fuzzing of what reads others' bytes; ten minutes a target, or with --quick ten seconds."""
+    quick, words = options_of(session)
+    if sys.version_info >= (3, 14):
+        session.skip("atheris has no wheel for this Python")
+    system_packages(session, "fuzz")
+    session.install("atheris>=2.3", "hypothesis>=6.150")
+    session.install("--force-reinstall", "--no-deps", str(wheel(session)))
+    seconds = ["--seconds", "10" if quick else "600"]
+    session.run("python", "tools/fuzz.py", *seconds, *words, env=cargo_environment())
+
+
 @nox.session(tags=["contains"])
 def tests(session: nox.Session) -> None:
     """The Python tests, as root and as a plain user that the session creates; as a plain user only as that one."""
@@ -250,10 +263,12 @@ def vm(session: nox.Session) -> None:
     stage = staged(session, house.Stage("vm", house.USER), python, wheel(session, "test-seams"))
     named = any(Path(word.partition("::")[0]).exists() for word in words)
     parts = guests.parts(quick, named, words)
-    # Compiles the tests here, where it takes a second, and finds a broken one before the boot.
+    # Collects the tests here, where it takes seconds: that compiles them, finds a broken one before the boot, and tells
+    # which files there is something in.
     with session.chdir(stage.checkout):
-        for part in parts.values():
-            session.run(str(stage.python), "-m", "pytest", "-q", "--collect-only", *part, external=True, silent=True)
+        for part, chosen in parts.items():
+            command = (str(stage.python), "-m", "pytest", "-q", "--collect-only", *chosen)
+            parts[part] = guests.narrowed(chosen, str(session.run(*command, external=True, silent=True)))
     with ThreadPoolExecutor() as both:  # each has a kernel of its own, so neither sees what the other one does
         codes = both.map(lambda who: guest(session, stage, who, parts, quick, named), ("root", "user"))
         if any(list(codes)):

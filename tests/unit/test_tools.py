@@ -336,6 +336,14 @@ def test_two_runs_divide_the_tests_and_leave_none() -> None:
     assert len({pace.is_ours(f"a.py::test[{case}]", "0") for case in range(20)}) == 1, "cases stay together"
 
 
+def test_an_emulated_machine_imports_only_the_files_with_its_tests() -> None:
+    collected = "tests/a/test_x.py::test_one[a::b]\ntests/a/test_x.py::test_two\ntests/test_y.py::T::test\n\n3/9 tests"
+    assert guests.narrowed(["-m", "vm", "tests", "--quick"], collected) == [
+        "-m", "vm", "tests/a/test_x.py", "tests/test_y.py", "--quick",
+    ]  # fmt: skip
+    assert guests.narrowed(["tests/test_y.py"], collected) == ["tests/test_y.py"]
+
+
 def test_lines_of_several_guests_bear_their_names() -> None:
     assert vm.labelled(b"one\ntwo\nth", "root") == (b"root| one\nroot| two\n", b"th")
 
