@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -83,6 +84,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if why := reason_to_skip(item):
             item.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What lives now, the tests themselves, lives until the end: the watch for leaks, which collects after each test,
+    took a quarter of a second each time to look through it, and seconds on an emulated kernel."""
+    gc.collect()
+    gc.freeze()
 
 
 def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
