@@ -6,6 +6,7 @@ mod blob;
 pub mod cancel;
 mod client;
 mod conf;
+pub mod fuzz;
 mod patience;
 mod pull;
 mod push;

@@ -98,6 +98,12 @@ impl Registries {
         Ok(found)
     }
 
+    /// Of one file's text.
+    pub fn parse(text: &str) -> std::result::Result<Registries, String> {
+        let mut found = Registries::default();
+        found.add(text).map(|()| found)
+    }
+
     fn add(&mut self, text: &str) -> std::result::Result<(), String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         if file.registries.is_some() {
