@@ -86,13 +86,13 @@ def staged(
     return stage
 
 
-def create_user(session: nox.Session) -> str:
-    """The plain user of the tests (kept afterwards), and an interpreter that he can start."""
-    if not house.user_exists():
-        session.run("useradd", "--create-home", "--shell", "/bin/sh", house.USER, external=True)
+def create_user(session: nox.Session, user: str = house.USER) -> str:
+    """A plain user of the tests (kept afterwards), and an interpreter that he can start."""
+    if not house.user_exists(user):
+        session.run("useradd", "--create-home", "--shell", "/bin/sh", user, external=True)
     python = house.python_for_user()
     if python is None:
-        session.error(f"no Python 3.11 or later that {house.USER} can start: apt-get install python3")
+        session.error(f"no Python 3.11 or later that {user} can start: apt-get install python3")
     return python
 
 
@@ -205,11 +205,11 @@ def tests(session: nox.Session) -> None:
     built = wheel(session, "test-seams")
     if IS_ROOT:
         root = staged(session, house.Stage("root"), sys.executable, built)
-        user = staged(session, house.Stage("user", house.USER), create_user(session), built)
-        runs = {
-            "root": (root, house.pytest_command(root, *words)),
-            "user": (user, house.as_user(house.pytest_command(user, *words), **house.passed_on())),
-        }
+        python = create_user(session)
+        create_user(session, house.OTHER_USER)
+        user = staged(session, house.Stage("user", house.OTHER_USER), python, built)
+        command = house.as_user(house.pytest_command(user, *words), house.OTHER_USER, **house.passed_on())
+        runs = {"root": (root, house.pytest_command(root, *words)), "user": (user, command)}
         # At one time: they wait more than they work. Neither sees the containers of the other.
         with ThreadPoolExecutor() as both:
             names = both.map(lambda who: run_apart(session, who, *runs[who]), runs)

@@ -168,7 +168,7 @@ def plain_user() -> str | None:
     """The account that tests of a plain user's side run as, started by root, with a Python that it can use."""
     import house
 
-    if not house.user_exists():
+    if not house.user_exists(house.USER):
         return f"there is no user {house.USER}"
     return None if house.python_for_user() else f"no Python here can be started by {house.USER}"
 

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 JUNIT = DIST / "junit"
 USER = "pycontainer-test"
+# Who runs the tests at the time when those of root do, which start containers as USER.
+OTHER_USER = "pycontainer-test-2"
 SOURCES = ("Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "LICENSE", "rust", "python", ".cargo")
 NOT_STAGED = shutil.ignore_patterns(
     ".git", ".nox", ".venv*", "target", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.so"
@@ -62,9 +64,9 @@ def as_user(command: list[str], user: str = USER, **environ: str) -> list[str]:
     return [*drop, "env", *(f"{name}={value}" for name, value in environ.items()), *command]
 
 
-def user_exists() -> bool:
+def user_exists(user: str) -> bool:
     try:
-        pwd.getpwnam(USER)
+        pwd.getpwnam(user)
     except KeyError:
         return False
     return True
