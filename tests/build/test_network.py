@@ -137,7 +137,7 @@ def test_a_base_comes_from_the_mirror_of_its_registry(online: Builder, registry:
     assert image.open("/m").read() == b"mirrored\n"
     assert pc.Image.get("registry.invalid/base:1").layers == image.layers[:-1]
     # What the mirror does not have is asked of the registry itself, which is nowhere.
-    with pytest.raises(pc.RegistryError, match="registry.invalid/none") as caught:
+    with pytest.raises(pc.RegistryError, match=r"registry\.invalid/none") as caught:
         online.build("FROM scratch AS other\nFROM registry.invalid/none:1\nRUN true")
     assert caught.value.__notes__ == ["Dockerfile:2: registry.invalid/none:1"]
     error = failing(lambda: online.build(f"FROM {registry.host}/team/none:1\nRUN true"))
