@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.leaks_by_design,
     pytest.mark.timeout(3600),
 ]
-KINDS = ["load", "build", "commit", "tag", "remove", "prune"]
+KINDS = ["load", "pull", "build", "run", "commit", "tag", "remove", "prune"]
 # The interpreter's own, which says nothing of a store; futex and the like differ from run to run.
 OTHERS = {
     "brk", "clock_nanosleep", "exit", "exit_group", "futex", "madvise", "mmap", "mprotect", "munmap", "restart_syscall",
@@ -41,7 +41,8 @@ def place(rootfs: Path, scratch: Path) -> Iterator[Path]:
                 if number:
                     _core.image_layers(str(made / "store"), digest)
         (made / "changing").touch()
-        yield made
+        with storing.registry(made, 60_000):
+            yield made
 
 
 class Case:
@@ -50,7 +51,7 @@ class Case:
     def __init__(self, place: Path, kind: str, seed: int) -> None:
         self.directory = tempfile.TemporaryDirectory(dir=place)
         self.store = Path(self.directory.name, "store")
-        if kind == "load":
+        if kind in ("load", "pull"):
             self.store.mkdir(0o700)
         else:
             subprocess.run(["cp", "-a", str(place / "store"), str(self.store)], check=True)
@@ -63,8 +64,9 @@ class Case:
     def go(self) -> None:
         out, err = self.child.communicate("\n", timeout=60)
         self.told.hear(out)
-        # Its keeper may have been killed in its stead: then a commit is an error of ours.
-        assert self.child.returncode in (0, -9) or (self.told.failed and self.told.flying == "commit"), out + err
+        # Its keeper may have been killed in its stead: then it is an error of ours.
+        has_keeper = self.told.flying in ("commit", "run")
+        assert self.child.returncode in (0, -9) or (self.told.failed and has_keeper), out + err
 
     def end(self) -> None:
         self.pen.__exit__(None, None, None)
