@@ -132,7 +132,8 @@ def some_layer(seed: int, *, devices: bool = True, targets: list[bytes] = TARGET
 def some_stack(seed: int) -> list[bytes]:
     """Up to four layers, the lowest first: each changes, replaces and removes what those below it have.
 
-    As docker writes them: each directory on the way to a change is in the layer, and only what is there is removed.
+    Mostly as docker writes them: each directory on the way to a change is in the layer, and only what is there is
+    removed. As other builders write them, some directories that are there below are in names alone.
     """
     chosen = random.Random(seed)
     names, merged, layers = [b"a", b"b", b"c"], {b"": DIRECTORY}, []
@@ -172,7 +173,11 @@ def change(layer: Layer, merged: dict[bytes, bytes], gone: list[bytes], *, is_lo
             if merged.get(place) != DIRECTORY:
                 return
     for place in paths[:-1]:
-        if place not in layer.kinds:
+        if place in layer.kinds:
+            continue
+        if merged.get(place) == DIRECTORY and not any(below(place, one) for one in gone) and chosen.random() < 0.3:
+            layer.kinds[place] = DIRECTORY
+        else:
             layer.add(DIRECTORY, place)
     if act == b"hide":
         layer.hide(path)

@@ -1,12 +1,9 @@
-"""build() on asyncio. A build is blocking native work and has threads of its own, so it is carried out in one too."""
+"""build() on asyncio."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-
+from pycontainer._aio_images import in_loop, in_thread
 from pycontainer._image import Image, builder
-from pycontainer._loop import to_the_end
 from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,37 +24,6 @@ async def build(
     Raises:
         As Image.build.
     """
-    loop, handle = asyncio.get_running_loop(), builder().Handle()
-    done: asyncio.Future[Image] = loop.create_future()
-    tell: Any = progress
-    if callable(progress):
-        call = progress
-
-        def tell(event: Any) -> None:
-            loop.call_soon_threadsafe(call, event)
-
-    def settle(image: Image | None, error: BaseException | None) -> None:
-        if error is not None:
-            done.set_exception(error)
-        elif image is not None:
-            done.set_result(image)
-
-    def work() -> None:
-        try:
-            image, error = Image._build(handle, context, progress=tell, **options), None
-        except BaseException as caught:  # of whatever kind, it is the caller's
-            image, error = None, caught
-        loop.call_soon_threadsafe(settle, image, error)
-
-    threading.Thread(target=work, name="build", daemon=True).start()
-    try:
-        return await asyncio.shield(done)
-    except asyncio.CancelledError:
-        handle.cancel()
-        await to_the_end(_ended(done))
-        raise
-
-
-async def _ended(done: asyncio.Future[Image]) -> None:
-    await asyncio.wait([done])
-    done.exception()  # it is nobody's any more
+    handle = builder().Handle()
+    tell: Any = in_loop(progress) if callable(progress) else progress
+    return await in_thread(lambda: Image._build(handle, context, progress=tell, **options), handle.cancel)

@@ -129,6 +129,23 @@ def signal_number(value: object, argument: str = "signal") -> int:
     return parse_int(value, argument, 1, 64)
 
 
+def image_signal(text: str) -> int:
+    """Read a signal as an image's config has it: SIGTERM, TERM, 15, SIGRTMIN+3, and old names of Linux's.
+
+    Raises:
+        ValueError: there is none of this name or number.
+    """
+    text = text.strip().upper()
+    if text.isdecimal() and text.isascii() and len(text) < 4:
+        return signal_number(int(text))
+    name = text.removeprefix("SIG")
+    base, sign, offset = name[:5], name[5:6], name[6:]
+    if base in ("RTMIN", "RTMAX") and sign == "+-"[base == "RTMAX"] and 0 < len(offset) < 3 and offset.isdecimal():
+        number = int(offset) if sign == "+" else -int(offset)
+        return parse_int(signal_number(base) + number, "signal", signals.SIGRTMIN, signals.SIGRTMAX)
+    return signal_number(f"SIG{name}")
+
+
 def text_mode(text: object, encoding: object, errors: object) -> bool:
     """Check `text`, `encoding` and `errors`; whether streams are str, as subprocess decides it."""
     wanted = text is not None and parse_bool(text, "text")

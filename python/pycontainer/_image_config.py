@@ -66,7 +66,7 @@ def says(text: bytes) -> Says:
         "env": tuple(env.items()),
         "cwd": _directory(config),
         "user": _checked("User", user, lambda: _arguments.user(user)) if user else None,
-        "stop_signal": _checked("StopSignal", signal, lambda: _signal(signal)) if signal else None,
+        "stop_signal": _checked("StopSignal", signal, lambda: _arguments.image_signal(signal)) if signal else None,
     }
     return _made(values)
 
@@ -128,18 +128,6 @@ def _directory(config: Mapping[str, Any]) -> Any:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-def _signal(text: str) -> int:
-    """SIGTERM, TERM, 15, SIGRTMIN+3."""
-    name = text.strip().upper().removeprefix("SIG")
-    base, plus, offset = name.partition("+")
-    if plus and base == "RTMIN" and offset.isdecimal():
-        return _arguments.signal_number(_arguments.signal_number("RTMIN") + int(offset))
-    base, minus, offset = name.partition("-")
-    if minus and base == "RTMAX" and offset.isdecimal():
-        return _arguments.signal_number(_arguments.signal_number("RTMAX") - int(offset))
-    return _arguments.signal_number(int(name) if name.isdecimal() else name)
 
 
 def _checked(name: str, value: str, read: Any) -> Any:

@@ -1,20 +1,21 @@
-"""Images that are built here, run by podman; skopeo copies them out of the store, and others in."""
+"""Images that are built here, run by podman and docker; skopeo copies them out of the store, and others in."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import tempfile
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import engines
 import pycontainer as pc
 from building import Builder
+from engines import ULIMITS, run
 from pace import patience
 
-pytestmark = pytest.mark.requires("root", "program:podman", "program:skopeo")
+pytestmark = pytest.mark.requires("root")
 
 TEXT = """FROM base:1
 ENV A="from the image" B=2
@@ -25,8 +26,6 @@ USER nobody
 ENTRYPOINT ["sh", "-c"]
 CMD ["id; pwd; env | sort; stat -c '%n %a %u %g %h' *; cat link"]
 """
-# A plain container of podman's: its own defaults ask for more than a limited machine gives.
-ULIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 # What each engine sets for itself.
 OWN = (b"container=", b"TERM=", b"SHLVL=", b"HOSTNAME=")
 
@@ -35,21 +34,13 @@ def said(output: bytes) -> list[bytes]:
     return [line for line in output.splitlines() if not line.startswith(OWN)]
 
 
-def run(*argv: str) -> bytes:
-    done = subprocess.run(argv, check=False, capture_output=True, timeout=patience(60))
-    assert done.returncode == 0, (argv, done.stderr)
-    return done.stdout
-
-
 @pytest.fixture
 def podman() -> Iterator[tuple[str, ...]]:
-    """podman, with a store of its own."""
-    with tempfile.TemporaryDirectory(prefix="podman-", dir="/var/tmp") as place:
-        command = ("podman", "--root", f"{place}/root", "--runroot", f"{place}/run", "--storage-driver", "vfs")
-        yield (*command, "--cgroup-manager", "cgroupfs", "--events-backend", "none")
-        subprocess.run([*command, "system", "reset", "--force"], check=False, capture_output=True)
+    with engines.podman() as words:
+        yield words
 
 
+@pytest.mark.requires("program:podman")
 @pytest.mark.parametrize("format", ["docker", "oci"])
 def test_podman_prints_the_same_bytes(builder: Builder, podman: tuple[str, ...], tmp_path: Path, format: str) -> None:
     builder.write(greeting="hello\n")
@@ -62,6 +53,31 @@ def test_podman_prints_the_same_bytes(builder: Builder, podman: tuple[str, ...],
     assert said(run(*podman, *words)) == said(ours)
 
 
+@pytest.mark.requires("program:dockerd")
+@pytest.mark.leaks_by_design
+def test_docker_prints_the_same_bytes_and_builds_what_we_run(builder: Builder, tmp_path: Path, scratch: Path) -> None:
+    builder.write(greeting="hello\n")
+    image = builder.build(TEXT, tag="corpus-run:1")
+    ours = pc.run(image=image, check=True, timeout=patience(20)).stdout
+    image.save(tmp_path / "image.tar", format="docker")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/Dockerfile").write_text(
+        'FROM corpus-run:1\nUSER root\nRUN rm link && echo docker > f\nCMD ["cat f; ls"]\n'
+    )
+    with engines.docker(scratch) as docker:
+        run(*docker, "load", "-i", str(tmp_path / "image.tar"))
+        words = ("run", "--rm", "--network", "none")
+        assert said(run(*docker, *words, "corpus-run:1")) == said(ours)
+        classic = {**os.environ, "DOCKER_BUILDKIT": "0"}
+        run(*docker, "build", "-q", "--network", "none", "-t", "theirs:1", str(tmp_path / "empty"), env=classic)
+        theirs = run(*docker, *words, "theirs:1")
+        run(*docker, "save", "-o", str(tmp_path / "theirs.tar"), "theirs:1")
+    (made,) = pc.Image.load(tmp_path / "theirs.tar")
+    assert made.layers[: len(image.layers)] == image.layers
+    assert pc.run(image=made, check=True, timeout=patience(20)).stdout == theirs
+
+
+@pytest.mark.requires("program:skopeo")
 def test_skopeo_copies_out_of_the_store_and_into_it(builder: Builder, tmp_path: Path) -> None:
     builder.write(greeting="hello\n")
     image = builder.build(TEXT, tag="corpus-run:1")

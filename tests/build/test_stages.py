@@ -6,6 +6,9 @@ import pytest
 
 import pycontainer as pc
 from building import Builder, failing
+from pycontainer import _core
+from pycontainer._build import values
+from pycontainer._build.source import Word
 
 pytestmark = pytest.mark.requires("userns")
 
@@ -93,3 +96,16 @@ def test_bases_that_are_not_there(builder: Builder, text: str, line: int, says: 
     error = failing(lambda: builder.build(text))
     assert error.line == line
     assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["amd64", "linux/amd64", "x86_64", "x86-64", "AMD64", "Linux/ARM64", "aarch64", "arm64/v8", "linux/arm64/v8",
+     "armhf", "armel", "arm", "linux/arm/v6", "linux/arm/v7", "i386", "linux/386", "windows/amd64", "linux/riscv64"],
+)  # fmt: skip
+def test_a_platform_is_read_as_the_store_reads_it(text: str) -> None:
+    """FROM --platform= and platform= choose the same image: two readers, one of which works without the extension."""
+    ours, stores = values.platform(Word(text)), _core.platform_parse(text)
+    # arm is its v7, and arm64 its v8.
+    plain = {"linux/arm/v7": "linux/arm", "linux/arm64/v8": "linux/arm64"}
+    assert plain.get(ours, ours) == plain.get(stores, stores)

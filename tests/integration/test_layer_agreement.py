@@ -3,7 +3,7 @@
 What is different by intent, and so is not generated or is looked at apart:
 - A name through a symbolic link: here and in umoci it leads where the link leads inside the root; GNU tar makes links
   last, and until then has a file in their place.
-- A directory that no entry describes: mode 0755 and root's here; with umoci, where a lower layer has it, that one's.
+- A directory that no entry describes, of a layer by itself: mode 0755 and root's. In a stack it is what it is below.
 - A full directory that a file replaces in one layer: an error here, removed by umoci, an error of GNU tar.
 - A hard link to a file of a lower layer: an error here and in docker's and containerd's overlay drivers; made by umoci.
 - `.wh.` alone, `.wh..`, `.wh...`, and names beneath a whiteout: errors here; umoci removes their directory.

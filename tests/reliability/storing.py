@@ -6,12 +6,18 @@ store's disk or the program itself was gone: nothing but that one's name may be 
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
+import itertools
 import json
 import os
 import random
 import stat
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import layouts
@@ -22,6 +28,7 @@ PROGRAM = """
 import json, os, random, sys
 import pycontainer as pc
 place, seed, count, wanted = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+os.environ["CONTAINERS_REGISTRIES_CONF"] = f"{place}/registries.conf"
 chance = random.Random(seed)
 def tell(*words):
     os.write(1, (json.dumps(words) + "\\n").encode())
@@ -32,13 +39,28 @@ def build(number):
         file.write(str(chance.random()))
     name = f"b{number}:1"
     return {name: pc.Image.build(f"{place}/context{number}", tag=name).digest}
+def pull(number):
+    name = f"p{number}:{chance.randrange(1, 5)}"
+    tell("names", name)
+    return {name: pc.Image.pull(name).digest}
+def run(number):
+    script = f"echo {chance.random()} > /made; mkdir -p /d; cp /own-* /d; rm /own-*"
+    made = pc.Dockerfile(based().reference).run(["sh", "-c", script]).run(["sh", "-c", "cat /made >> /made2; ls /d"])
+    return {f"r{number}:1": pc.Image.build(dockerfile=made, tag=f"r{number}:1").digest}
 def commit(number):
-    with pc.Container(["sh", "-c", f"echo {chance.random()} > /made"], image=there()) as container:
+    with pc.Container(["sh", "-c", f"echo {chance.random()} > /made"], image=based()) as container:
         container.wait()
         name = f"c{number}:1"
         return {name: container.commit(name).digest}
+def based():
+    found = [image for image in pc.Image.all() if image.reference.rpartition("/")[2][0] in "lp"]
+    return chance.choice(found or first())
 def there():
-    return chance.choice(pc.Image.all() or pc.Image.load(f"{place}/layout0"))
+    return chance.choice(pc.Image.all() or first())
+def first():
+    (image,) = pc.Image.load(f"{place}/layout0")
+    tell("has", "l0:1", image.digest)
+    return [image]
 def tag(number):
     image = there()
     image.tag(f"t{number}:1")
@@ -56,7 +78,7 @@ def prune(number):
     label = {"sort": str(number % 2)}
     tell("names", *[image.reference for image in pc.Image.all()])
     return {name: None for name in pc.Image.prune(labels=label)}
-WORK = {"load": load, "build": build, "commit": commit, "tag": tag, "remove": remove, "prune": prune}
+WORK = {work.__name__: work for work in (load, pull, build, run, commit, tag, remove, prune)}
 tell("ready")
 sys.stdin.readline()
 for step in range(count):
@@ -70,7 +92,7 @@ for step in range(count):
         sys.exit(3)
     tell("end", kind, done)
 """
-LETTERS = {"load": "l", "build": "b", "commit": "c", "tag": "t"}
+LETTERS = {"load": "l", "build": "b", "run": "r", "commit": "c", "tag": "t"}
 
 
 def full(name: str) -> str:
@@ -105,7 +127,9 @@ class Told:
                 if rest[0] in LETTERS:
                     self.open = {full(f"{LETTERS[rest[0]]}{rest[1]}:1"), full("l0:1")}
             elif word == "names":
-                self.open |= set(rest)
+                self.open |= set(map(full, rest))
+            elif word == "has":
+                self.names[full(rest[0])] = rest[1]
             elif word == "failed":
                 self.failed = rest[1]
             elif word == "end":
@@ -132,6 +156,71 @@ def material(place: Path, rootfs: Path, size: int = 200_000) -> Path:
         (context / "fixed").write_bytes(chance.randbytes(size // 4))
         (context / "Dockerfile").write_text("FROM scratch\nCOPY fixed /fixed\nCOPY changing /x/changing\nWORKDIR /y\n")
     return place
+
+
+@contextlib.contextmanager
+def registry(place: Path, size: int = 200_000) -> Iterator[None]:
+    """Serves `p0` to `p2` with the tags 1 to 4, each on the base of the layouts with layers of its own.
+
+    Where a program finds it as Docker Hub, by the registries.conf in `place`.
+    """
+    blobs = {f"sha256:{path.name}": path.read_bytes() for path in (place / "layout0/blobs/sha256").iterdir()}
+    (row,) = json.loads((place / "layout0/index.json").read_text())["manifests"]
+    manifest = json.loads(blobs[row["digest"]])
+    base, base_id = manifest["layers"][0], json.loads(blobs[manifest["config"]["digest"]])["rootfs"]["diff_ids"][0]
+    served = {f"blobs/{base['digest']}": blobs[base["digest"]]}
+    for number, tag in itertools.product(range(3), range(1, 5)):
+        chance = random.Random(10 * number + tag)
+        own = [layouts.tar({f"own-{n}": chance.randbytes(size), "a/b": b""}) for n in range(2)]
+        packed = [gzip.compress(data, 1, mtime=0) for data in own]
+        config = {
+            "architecture": "amd64", "os": "linux", "config": {"Labels": {"sort": str(number % 2)}},
+            "rootfs": {"type": "layers", "diff_ids": [base_id, *map(layouts.digest, own)]},
+        }  # fmt: skip
+        text = json.dumps(config).encode()
+        rows = [described(f"{layouts.LAYER}+gzip", data) for data in packed]
+        whole = {"schemaVersion": 2, "mediaType": layouts.MANIFEST, "config": described(layouts.CONFIG, text)}
+        served[f"manifests/p{number}:{tag}"] = json.dumps({**whole, "layers": [base, *rows]}).encode()
+        served |= {f"blobs/{layouts.digest(data)}": data for data in (text, *packed)}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            _, _, _, name, kind, what = (*self.path.split("/"), "", "", "", "", "")[:6]
+            body = served.get(f"{kind}/{name}:{what}" if kind == "manifests" else f"{kind}/{what}")
+            if body is None and kind == "manifests":  # by its digest
+                body = next((data for data in served.values() if layouts.digest(data) == what), None)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            if kind == "manifests" and body is not None:
+                self.send_header("Content-Type", layouts.MANIFEST)
+                self.send_header("Docker-Content-Digest", layouts.digest(body))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body or b"")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):  # who asked was killed
+                super().handle()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        text = f'[[registry]]\nprefix = "docker.io"\nlocation = "127.0.0.1:{server.server_port}"\n'
+        (place / "registries.conf").write_text(text)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
+def described(kind: str, data: bytes) -> dict[str, object]:
+    return {"mediaType": kind, "digest": layouts.digest(data), "size": len(data)}
 
 
 def pack(layout: Path, archive: Path) -> None:
@@ -189,7 +278,8 @@ def tree(root: Path) -> str:
             path = Path(above, name)
             seen = path.lstat()
             row = [str(path.relative_to(root)), oct(seen.st_mode), seen.st_uid, seen.st_gid, seen.st_mtime_ns]
-            whole.update(json.dumps(row if not path.is_dir() else row[:4]).encode())
+            has_time = not path.is_dir() and not stat.S_ISCHR(seen.st_mode)  # a whiteout's is nobody's
+            whole.update(json.dumps(row if has_time else row[:4]).encode())
             if stat.S_ISREG(seen.st_mode):
                 whole.update(path.read_bytes())
             elif stat.S_ISLNK(seen.st_mode):
@@ -217,7 +307,7 @@ def next_works(store: Path, place: Path) -> None:
 def leftovers(store: Path) -> list[str]:
     """What is neither complete nor a lock that every process needs."""
     rows = [f"partial/{path.name}" for path in (store / "partial").iterdir() if path.name != "work"]
-    for sort in ("layers", "archives"):
+    for sort in ("layers", "archives", "attributes"):
         place = store / sort
         rows += [f"{sort}/{path.name}" for path in place.iterdir() if "." in path.name] if place.exists() else []
     return rows

@@ -91,11 +91,12 @@ def test_a_power_cut_loses_no_more_than_the_operation_in_flight(
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         place = storing.material(Path(directory), rootfs)
         cuts = pace.repetitions(CUTS[pytestconfig.getoption("--quick")][disk.kind], quick=False)
-        for number in cuts:
-            told = one_cut(disk, place, number, names)
-            flying[told.flying or "between"] += 1
-            ended += told.ended
-            names = storing.listed(disk.store)
+        with storing.registry(place):
+            for number in cuts:
+                told = one_cut(disk, place, number, names)
+                flying[told.flying or "between"] += 1
+                ended += told.ended
+                names = storing.listed(disk.store)
     tell(f"{len(cuts)} cuts, {ended} operations before them, in flight: {dict(flying)}")
     assert ended
 

@@ -53,7 +53,8 @@ class Bases:
             except (ImageNotFound, InvalidReference) as error:
                 meant = plan.meant(reference)
                 raise at_word(Mistake(str(error), word, meant), stage.opening, plan.document.file) from error
-            except (RegistryError, AuthError):
+            except (RegistryError, AuthError) as error:
+                error.add_note(f"{plan.document.file}:{word.line}: {word}")
                 raise
             except (ImageError, ValueError) as error:
                 place = (word.line, word.column)

@@ -1,10 +1,15 @@
-"""Small languages inside a Dockerfile: durations, ports, signals, modes, platforms, sizes. Values, or a Mistake."""
+"""Small languages inside a Dockerfile: durations, ports, signals, modes, platforms, sizes. Values, or a Mistake.
+
+Durations and sizes are Go's and docker's here ("1m30s"; "64mb" has 1024-based units), which are other languages than
+those of this package's own arguments (_types.py). Platforms are read as core's platform_parse reads them, for which the
+extension would be needed; a test compares the two.
+"""
 
 from __future__ import annotations
 
 import re
-import signal as signals
 
+from pycontainer._arguments import image_signal
 from pycontainer._build.source import Mistake, Word, quoted
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -98,17 +103,11 @@ def ports(text: Word) -> list[str]:
 
 
 def check_signal(text: Word) -> None:
-    """Refuse what is no signal: a number from 1, or a name with or without SIG."""
-    name = text.upper().removeprefix("SIG")
-    real = re.fullmatch(r"RTMIN(\+([0-9]{1,2}))?|RTMAX(-([0-9]{1,2}))?", name)
-    if real:
-        known = int(real[2] or real[4] or 0) <= (15 if name.startswith("RTMIN") else 14)
-    elif re.fullmatch("[0-9]+", name):
-        known = name == text and len(name) < 4 and 0 < int(name) <= 64
-    else:
-        known = f"SIG{name}" in signals.Signals.__members__ or name in ("CLD", "IOT", "POLL", "STKFLT")
-    if not known:
-        raise Mistake(f"STOPSIGNAL is a signal, not {quoted(text)}", text, "as in SIGTERM, INT or 9")
+    """Refuse what a container could not be stopped with: by the reader of images' configs."""
+    try:
+        image_signal(text)
+    except ValueError:
+        raise Mistake(f"STOPSIGNAL is a signal, not {quoted(text)}", text, "as in SIGTERM, INT or 9") from None
 
 
 def check_mode(text: Word) -> None:

@@ -164,9 +164,11 @@ pub fn parse_platform(text: &str) -> Result<Platform> {
         [os, architecture, variant] => (os, architecture, Some(variant)),
         _ => return Err(bad()),
     };
-    let (architecture, variant) = match (architecture, variant) {
+    let architecture = architecture.to_lowercase();
+    let (architecture, variant) = match (&*architecture, variant) {
         ("x86_64" | "x86-64", variant) => ("amd64", variant),
         ("aarch64", variant) => ("arm64", variant),
+        ("i386", variant) => ("386", variant),
         ("armhf", None) => ("arm", Some("v7")),
         ("armel", None) => ("arm", Some("v6")),
         other => other,

@@ -3,10 +3,13 @@
 use super::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX};
 use super::digest::Digest;
 use super::found;
+use super::implied;
 use super::locks::Check;
 use super::reference::Reference;
 use super::steps::{self, Kept};
 use super::store::Store;
+use super::unpacked::{ATTRIBUTES, Unpacked};
+use super::whole;
 use crate::error::{Error, Result};
 use std::collections::HashSet;
 
@@ -48,6 +51,7 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
             freed.bytes += size;
         }
     }
+    remove_corrections(store, &wanted.corrections)?; // before what they lie on: whoever looks at the highest may trust the others
     let layers = store.layers()?;
     for digest in layers.complete() {
         if !wanted.layers.contains(&digest) && layers.remove_unused(&digest)? {
@@ -55,6 +59,14 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
         }
     }
     Ok(Some(freed))
+}
+
+/// What lies on stacks that no name has any more. It is made again where it is wanted, so it counts for nothing.
+fn remove_corrections(store: &Store, wanted: &HashSet<String>) -> Result<()> {
+    let corrections = Unpacked::open(store.path(), ATTRIBUTES)?;
+    corrections.sweep(None);
+    let unwanted = corrections.complete().into_iter().filter(|key| !wanted.contains(key));
+    unwanted.into_iter().try_for_each(|key| corrections.remove_unused(&key).map(drop))
 }
 
 /// What came of some work, with nobody's lock held any more. Where the disk was full, what the work had brought so far is no name's: it
@@ -88,6 +100,7 @@ fn collect_all(store: &Store) -> Result<()> {
 /// All unpacked layers on which nobody stands.
 fn drop_unpacked(store: &Store) -> Result<()> {
     let Some(_alone) = store.alone()? else { return Ok(()) };
+    remove_corrections(store, &HashSet::new())?;
     let layers = store.layers()?;
     layers.complete().iter().try_for_each(|digest| layers.remove_unused(digest).map(drop))
 }
@@ -97,6 +110,8 @@ struct Wanted {
     blobs: HashSet<Digest>,
     /// Diff ids, in hexadecimal.
     layers: HashSet<String>,
+    /// Of stacks of layers.
+    corrections: HashSet<String>,
 }
 
 impl Wanted {
@@ -115,6 +130,7 @@ impl Wanted {
                     && let Ok(config) = descriptor::config(&bytes)
                 {
                     self.layers.extend(config.diff_ids.iter().map(|id| id.hex().to_string()));
+                    self.corrections.insert(implied::key(whole::distinct(&config.diff_ids).into_iter()));
                 }
             }
             Err(_) => self.add_all(&bytes),

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod found;
 pub mod fuzz;
 pub mod garbage;
+mod implied;
 pub mod layers;
 pub mod load;
 pub mod locks;

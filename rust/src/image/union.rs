@@ -65,6 +65,11 @@ impl Merged {
         self.0.first().map(AsFd::as_fd)
     }
 
+    /// The highest first.
+    pub fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(AsFd::as_fd)
+    }
+
     pub fn look(&self, name: &[u8]) -> rustix::io::Result<Found> {
         let mut directories = Vec::new();
         for (index, dir) in self.0.iter().enumerate() {

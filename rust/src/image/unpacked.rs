@@ -23,11 +23,15 @@ pub struct Sort {
 /// Root file systems of archives, by the digest of the archive.
 pub const ARCHIVES: Sort = Sort { directory: "archives", version: "pycontainer-archive 1" };
 /// Layers of images, by their diff id.
-pub const LAYERS: Sort = Sort { directory: "layers", version: "pycontainer-layer 1" };
+pub const LAYERS: Sort = Sort { directory: "layers", version: "pycontainer-layer 2" };
+/// Directories as they are in a stack of layers, where the layers by themselves say otherwise (implied.rs).
+pub const ATTRIBUTES: Sort = Sort { directory: "attributes", version: "pycontainer-attributes 1" };
 
 const RECORD: &str = "complete";
+/// Beside a layer: names of directories, a NUL after each. Not there where all are described.
+const IMPLIED: &str = "implied";
 const ROOTFS: &str = "rootfs";
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 #[derive(Debug)]
 pub struct Unpacked {
@@ -80,6 +84,28 @@ impl Unpacked {
         let mut buffer = [0; 1024];
         let length = rustix::io::read(&file, &mut buffer).ok()?;
         String::from_utf8(buffer[..length].to_vec()).ok()
+    }
+
+    /// How many entries were unpacked.
+    pub fn entries(&self, digest: &str) -> Option<u64> {
+        self.record(digest)?.lines().find_map(|line| line.strip_prefix("entries ")?.parse().ok())
+    }
+
+    /// Whether a complete layer has directories that none of its entries describes.
+    pub fn has_implied(&self, digest: &str) -> bool {
+        rustix::fs::statat(&self.dir, format!("{digest}/{IMPLIED}"), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Those directories.
+    pub fn implied(&self, digest: &str) -> Result<Vec<Vec<u8>>> {
+        let path = self.path.join(digest).join(IMPLIED);
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|error| {
+                Error::setup_at("read a layer's record", path.display().to_string(), error.raw_os_error().unwrap_or(5))
+            })?,
+        };
+        Ok(text.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
     }
 
     fn first_lines(&self, digest: &str) -> String {
@@ -205,13 +231,24 @@ impl Unfinished<'_> {
         publish(self.store, vec![(self, digest, totals)])
     }
 
-    fn write_record(&self, digest: &str, totals: Totals) -> rustix::io::Result<()> {
+    fn write_record(&self, digest: &str, totals: &Totals) -> rustix::io::Result<()> {
         let text =
             format!("{}entries {}\nbytes {}\nend\n", self.store.first_lines(digest), totals.entries, totals.bytes);
+        if !totals.implied.is_empty() {
+            let names: Vec<u8> = totals.implied.iter().flat_map(|name| [name, &b"\0"[..]].concat()).collect();
+            self.write(IMPLIED, &names)?;
+        }
+        self.write(RECORD, text.as_bytes())
+    }
+
+    fn write(&self, name: &str, mut data: &[u8]) -> rustix::io::Result<()> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.dir, RECORD, flags, Mode::RUSR | Mode::WUSR)?;
-        if rustix::io::write(&file, text.as_bytes())? < text.len() {
-            return Err(Errno::NOSPC);
+        let file = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
+        while !data.is_empty() {
+            match rustix::io::write(&file, data)? {
+                0 => return Err(Errno::NOSPC),
+                written => data = &data[written..],
+            }
         }
         Ok(())
     }
@@ -243,7 +280,7 @@ pub fn publish(store: &Unpacked, ready: Vec<(Unfinished<'_>, &str, Totals)>) -> 
 fn publish_all(store: &Unpacked, ready: &[(Unfinished<'_>, &str, Totals)]) -> rustix::io::Result<()> {
     rustix::fs::syncfs(&store.dir)?;
     for (unfinished, digest, totals) in ready {
-        unfinished.write_record(digest, *totals)?;
+        unfinished.write_record(digest, totals)?;
     }
     rustix::fs::syncfs(&store.dir)?;
     for (unfinished, digest, _) in ready {

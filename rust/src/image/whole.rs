@@ -8,7 +8,7 @@ use super::layers;
 use super::locks::{Check, interrupted};
 use super::progress::Queue;
 use super::store::Store;
-use super::{descriptor, used};
+use super::{descriptor, implied, used};
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
 use std::collections::HashSet;
@@ -38,16 +38,26 @@ pub fn unpacked(
         return Ok(vec![empty]);
     }
     // A layer that comes twice is all there in its higher place, and an overlay takes no directory twice (ELOOP).
-    let mut higher = HashSet::new();
-    let mut layers: Vec<_> = layers.iter().rev().filter(|(_, id)| higher.insert(id.clone())).cloned().collect();
-    layers.reverse();
+    let layers: Vec<_> = distinct_by(layers, |(_, id)| id).into_iter().cloned().collect();
     let done: Vec<_> = layers.iter().map(|_| std::sync::atomic::AtomicU64::new(0)).collect();
     let progress = |index: usize, more: u64| {
         let total = done[index].fetch_add(more, std::sync::atomic::Ordering::Relaxed) + more;
         queue.put("unpacking", &layers[index].0.digest.to_string(), total, layers[index].0.size);
     };
     let stack = layers::unpack_layers(store, &layers, &progress, check)?;
-    Ok(layers::visible(&stack).to_vec())
+    implied::stacked(store, &layers, &stack, check)
+}
+
+/// The diff ids of a stack, each in its highest place.
+pub fn distinct(ids: &[Digest]) -> Vec<&Digest> {
+    distinct_by(ids, |id| id)
+}
+
+fn distinct_by<'a, T>(layers: &'a [T], id: impl Fn(&'a T) -> &'a Digest) -> Vec<&'a T> {
+    let mut higher = HashSet::new();
+    let mut found: Vec<_> = layers.iter().rev().filter(|layer| higher.insert(id(layer))).collect();
+    found.reverse();
+    found
 }
 
 /// Whether a container of this user stands on its highest layer.

@@ -42,7 +42,13 @@ impl Session<'_> {
         match answer.status {
             200 => self.said_digest(&answer),
             405 | 501 => Ok(None),
-            404 => Err(Error::ImageNotFound(format!("{}: the registry has no {version} of it", self.name()))),
+            404 => {
+                let sort = if version.contains(':') { "digest" } else { "tag" };
+                Err(Error::ImageNotFound(format!(
+                    "{}: the registry has no image with the {sort} {version}",
+                    self.name()
+                )))
+            }
             _ => Err(self.refusal(answer)),
         }
     }

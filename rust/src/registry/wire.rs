@@ -50,8 +50,13 @@ impl Fault {
         let text = match error {
             ureq::Error::Timeout(what) => format!("nothing comes ({what})"),
             ureq::Error::Io(io) if kind == Kind::Tls => format!("TLS: {io}"),
-            // Without "(os error 111)".
-            ureq::Error::Io(io) => io.to_string().split(" (os error").next().unwrap_or_default().to_string(),
+            ureq::Error::Io(_) if kind == Kind::Refused => "nobody listens there (connection refused)".into(),
+            // Without "(os error 111)", and with the host's name service in words of ours.
+            ureq::Error::Io(io) => {
+                let text = io.to_string();
+                let text = text.split(" (os error").next().unwrap_or_default();
+                text.replace("failed to lookup address information", "the host is not found")
+            }
             ureq::Error::Protocol(why) => format!("its answer is not HTTP: {why}"),
             other => other.to_string(),
         };

@@ -22,14 +22,18 @@ const SPACE_STEP: u64 = 64 << 20;
 /// How an overlay knows an opaque directory, and one that is mounted with `userxattr`.
 pub const OPAQUE: &str = "trusted.overlay.opaque";
 pub const OPAQUE_OF_USER: &str = "user.overlay.opaque";
+/// The most that a file has of them, and of one (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
+const ATTRIBUTE_MAX: usize = 64 << 10;
 /// Left free on the store's file system, or a twentieth of it where that is less.
 const RESERVE: u64 = 1 << 30;
 
 /// How much was unpacked, for the completion record.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Totals {
     pub entries: u64,
     pub bytes: u64,
+    /// Of a layer: the directories that no entry describes, "." for the root.
+    pub implied: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -226,7 +230,7 @@ impl Extractor<'_> {
         let parts = components(&entry.link).map_err(|_| Error::Layer("its target leads out of the root".into()))?;
         let (target, above) = parts.split_last().ok_or_else(|| Error::Layer("a hard link to the root".into()))?;
         let from = self.tree.directory(above, false)?;
-        let seen = self.tree.look(&from, target)?.ok_or_else(|| Error::Layer(self.no_target()))?;
+        let seen = self.tree.look(&from, target)?.ok_or_else(|| Error::Layer(self.no_target(&entry.link)))?;
         if FileType::from_raw_mode(seen.st_mode) == FileType::Directory {
             return Err(Error::Layer("a hard link to a directory".into()));
         }
@@ -238,10 +242,18 @@ impl Extractor<'_> {
         linked.map_err(|errno| refused("make a hard link", errno))
     }
 
-    /// docker and containerd unpack each layer by itself too, and refuse such links; umoci, which unpacks them over each other, does not.
-    fn no_target(&self) -> String {
-        let where_else = if self.manner.is_layer { ": layers are unpacked apart from each other" } else { "" };
-        format!("a hard link to what is not there{where_else}")
+    /// docker's overlay2 and podman's overlay unpack each layer by itself too, and refuse such links; who unpacks layers over each
+    /// other, as umoci, does not. Which file is meant would depend on the image, and a layer is unpacked once for all images.
+    fn no_target(&self, target: &[u8]) -> String {
+        let target = String::from_utf8_lossy(target);
+        if !self.manner.is_layer {
+            return format!("a hard link to {target:?}, which is not there");
+        }
+        format!(
+            "a hard link to {target:?}, which this layer does not have: a link to a file of a lower layer cannot be made, because layers are \
+             unpacked apart from each other; build the image so that the layer has the file itself, or flatten it \
+             (umoci unpack, then Image.from_directory)"
+        )
     }
 
     /// Only root may make devices; for a plain user they are left out. Every mount of an image is nodev: inside, none can be opened.
@@ -284,6 +296,9 @@ impl Extractor<'_> {
 
     fn finish(mut self) -> Result<Totals> {
         let privileged = self.manner.privileged;
+        if self.manner.is_layer {
+            self.totals.implied = self.tree.implied();
+        }
         self.tree.finish(|fd, meta, marks| {
             mark(fd, &marks, privileged)?;
             match meta {
@@ -321,7 +336,7 @@ fn mark(fd: BorrowedFd<'_>, marks: &Marks, privileged: bool) -> Result<()> {
     }
 }
 
-fn give(fd: BorrowedFd<'_>, meta: &Meta, is_file: bool, privileged: bool) -> Result<()> {
+pub fn give(fd: BorrowedFd<'_>, meta: &Meta, is_file: bool, privileged: bool) -> Result<()> {
     if privileged {
         let (uid, gid) = owner(meta)?;
         rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(|errno| refused("set an owner", errno))?;
@@ -342,9 +357,27 @@ fn give(fd: BorrowedFd<'_>, meta: &Meta, is_file: bool, privileged: bool) -> Res
 
 /// Attributes of users, but for those with which an overlay marks its own files; file capabilities where we may.
 /// What else there is (labels, ACLs, trusted.*) belongs to the machine that made the archive.
-fn is_taken(name: &[u8], with_capability: bool) -> bool {
+pub fn is_taken(name: &[u8], with_capability: bool) -> bool {
     let of_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && !name.contains(&0);
     of_user || with_capability && name == b"security.capability"
+}
+
+/// The attributes of an open file whose names are wanted, sorted.
+pub fn attributes(fd: BorrowedFd<'_>, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut names = vec![0; ATTRIBUTE_MAX];
+    let length = rustix::fs::flistxattr(fd, &mut names[..]).unwrap_or(0);
+    let mut found: Vec<_> = names[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty() && is_wanted(name))
+        .filter_map(|name| {
+            let mut value = vec![0; ATTRIBUTE_MAX];
+            let length = rustix::fs::fgetxattr(fd, name, &mut value[..]).ok()?;
+            value.truncate(length);
+            Some((name.to_vec(), value))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 /// -1 means "unchanged" to chown(2), and is nobody's id.

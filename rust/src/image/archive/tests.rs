@@ -100,7 +100,7 @@ fn a_tree_comes_out_with_modes_times_and_links() {
         ]),
         false,
     );
-    assert_eq!(done.unwrap(), extract::Totals { entries: 6, bytes: 5 });
+    assert_eq!(done.unwrap(), extract::Totals { entries: 6, bytes: 5, implied: Vec::new() });
     assert_eq!(std::fs::read(root.join("hard")).unwrap(), b"text");
     assert_eq!(std::fs::metadata(root.join("hard")).unwrap().nlink(), 2);
     assert!(root.join("a/through").exists(), "a link on the way leads inside the root");

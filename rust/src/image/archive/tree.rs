@@ -293,6 +293,13 @@ impl<M> Tree<M> {
         Ok(())
     }
 
+    /// The directories that nobody has described, by their paths; "." is the root.
+    pub fn implied(&self) -> Vec<Vec<u8>> {
+        let silent = |index: &usize| self.directories[*index].meta.is_none() && !self.directories[*index].is_gone;
+        let name = |index| if index == ROOT { b".".to_vec() } else { self.path(index) };
+        (0..self.directories.len()).filter(silent).map(name).collect()
+    }
+
     /// Gives each directory to `body`, the inner ones first: an outer one may forbid to enter it.
     pub fn finish(&mut self, mut body: impl FnMut(BorrowedFd<'_>, Option<M>, Marks) -> Result<()>) -> Result<()> {
         self.settle()?;

@@ -3,6 +3,7 @@
 use super::{failed, go_on};
 use crate::error::{Error, Result};
 use crate::image::archive::Meta;
+use crate::image::archive::extract::attributes;
 use crate::image::locks::Check;
 use crate::image::union::{Cursor, Found, Merged, Seen, join, last, parent};
 use crate::image::used::{self, Used};
@@ -16,8 +17,6 @@ use std::sync::Arc;
 
 /// A directory with more than this is not listed.
 const PATHS_MAX: usize = 4_000_000;
-/// Of one attribute; the kernel's own limit (XATTR_SIZE_MAX).
-const ATTRIBUTE_MAX: usize = 64 << 10;
 
 #[derive(Debug)]
 pub struct Tree {
@@ -198,21 +197,10 @@ impl Tree {
     /// The attributes that go along: file capabilities where they can be trusted, and of layers those of users.
     pub fn attributes(&self, fd: BorrowedFd<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
         let is_root = rustix::process::geteuid().is_root();
-        let mut names = vec![0u8; ATTRIBUTE_MAX];
-        let length = rustix::fs::flistxattr(fd, &mut names[..]).unwrap_or(0);
-        let mut found = Vec::new();
-        for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        attributes(fd, |name| {
             let of_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-            if !(of_user && !self.is_context() || is_root && name == b"security.capability") {
-                continue;
-            }
-            let mut value = vec![0u8; ATTRIBUTE_MAX];
-            if let Ok(length) = rustix::fs::fgetxattr(fd, name, &mut value[..]) {
-                found.push((name.to_vec(), value[..length].to_vec()));
-            }
-        }
-        found.sort();
-        found
+            of_user && !self.is_context() || is_root && name == b"security.capability"
+        })
     }
 }
 

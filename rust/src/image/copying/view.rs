@@ -147,7 +147,7 @@ impl View {
     }
 
     /// A directory that has to be there, with those above it. Those that are there come into the layer as they are, because a layer's
-    /// entry for a directory decides on its mode, and one that is only implied has 0755.
+    /// entry for a directory decides on its mode, and not every engine looks below for one that is only implied.
     pub fn ensure(&mut self, path: &[u8]) -> Result<()> {
         if self.nodes.get(path).is_some_and(|node| node.kind == EntryKind::Directory) {
             return Ok(());

@@ -1,10 +1,11 @@
 //! Layers that come as files by themselves, each a tar or a packed one: into the store as blobs, and from there as any others.
 
-use super::{name_store, unpack_layers, visible};
+use super::{name_store, unpack_layers};
 use crate::error::{Error, Result};
 use crate::image::archive::source::{check_ratio, decompress, interrupted};
 use crate::image::descriptor::Descriptor;
 use crate::image::digest::{Algorithm, Digest, Hasher};
+use crate::image::implied;
 use crate::image::locks::Check;
 use crate::image::store::Store;
 use std::fs::File;
@@ -27,7 +28,7 @@ fn through(store: &Store, files: &[PathBuf], check: Check<'_>) -> Result<Vec<Pat
         layers.push((blob, diff_id));
     }
     let stack = unpack_layers(store, &layers, &|_, _| {}, check)?;
-    Ok(visible(&stack).to_vec())
+    implied::stacked(store, &layers, &stack, check)
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {
