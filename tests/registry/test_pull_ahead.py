@@ -1,4 +1,4 @@
-"""Layers are unpacked while others are still fetched; what cannot be unpacked ends the pull, and leaves no name and no half of a tree."""
+"""Layers are unpacked while others are still fetched; what cannot be unpacked leaves no name and no half of a tree."""
 
 from __future__ import annotations
 
