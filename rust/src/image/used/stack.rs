@@ -213,3 +213,101 @@ pub fn release(layers: BorrowedFd<'_>, digest: &str) -> rustix::io::Result<Optio
     }
     Ok(Some(Free(held)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::AsFd;
+
+    struct Layers(PathBuf, Vec<PathBuf>);
+
+    impl Layers {
+        fn make(name: &str) -> Layers {
+            let top = std::env::temp_dir().join(format!("pycontainer-stack-{name}-{}", std::process::id()));
+            let paths: Vec<_> = (0..TALL).map(|number| top.join(format!("{number:064x}")).join("rootfs")).collect();
+            paths.iter().for_each(|path| fs::create_dir_all(path).unwrap());
+            Layers(top, paths)
+        }
+
+        fn dir(&self) -> OwnedFd {
+            fs::File::open(&self.0).unwrap().into()
+        }
+    }
+
+    impl Drop for Layers {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn only_a_tall_stack_of_one_store_has_a_place() {
+        let layers = Layers::make("place");
+        assert!(Place::of(&layers.1).is_some());
+        assert!(Place::of(&layers.1[1..]).is_none());
+        let mut others = layers.1.clone();
+        others[1] = "/elsewhere".into();
+        assert!(Place::of(&others).is_none());
+        others[1] = layers.0.join("empty/rootfs");
+        assert!(Place::of(&others).is_none());
+    }
+
+    #[test]
+    fn a_record_is_held_and_let_go() {
+        let layers = Layers::make("held");
+        let (place, dir) = (Place::of(&layers.1).unwrap(), layers.dir());
+        let digest = format!("{:064x}", 2);
+        assert!(place.open(None, &layers.1).is_none());
+        place.write();
+        let (held, known) = place.open(None, &layers.1).unwrap();
+        assert_eq!(known.seen.len(), TALL);
+        assert!(is_taken(dir.as_fd(), &digest));
+        assert!(release(dir.as_fd(), &digest).unwrap().is_none());
+        assert!(!is_taken(dir.as_fd(), &"f".repeat(64)));
+        drop(held);
+        assert!(known.held().is_none());
+        assert!(!is_taken(dir.as_fd(), &digest));
+        assert!(release(dir.as_fd(), &digest).unwrap().is_some());
+        assert!(!place.record().exists());
+    }
+
+    #[test]
+    fn what_was_seen_of_another_record_or_before_a_change_is_not_believed() {
+        let layers = Layers::make("seen");
+        let place = Place::of(&layers.1).unwrap();
+        place.write();
+        let (_, known) = place.open(None, &layers.1).unwrap();
+        fs::remove_dir(&layers.1[1]).unwrap();
+        // Nothing has changed beside the layers: so far it is believed.
+        assert!(place.open(Some(&known), &layers.1).is_some());
+        fs::remove_dir(layers.1[1].parent().unwrap()).unwrap();
+        assert!(place.open(Some(&known), &layers.1).is_none());
+    }
+
+    #[test]
+    fn nobody_takes_the_name_of_another_record() {
+        let layers = Layers::make("name");
+        let (place, dir) = (Place::of(&layers.1).unwrap(), layers.dir());
+        place.write();
+        let old = rustix::fs::open(place.record(), READ, Mode::empty()).unwrap();
+        fs::remove_file(place.record()).unwrap();
+        place.write();
+        let (_held, _) = place.open(None, &layers.1).unwrap();
+        assert!(take_away(dir.as_fd(), place.record(), &old).unwrap());
+        assert!(place.record().exists());
+    }
+
+    #[test]
+    fn half_a_record_says_nothing_and_makes_room() {
+        let layers = Layers::make("half");
+        let place = Place::of(&layers.1).unwrap();
+        place.write();
+        let whole = fs::read(place.record()).unwrap();
+        fs::write(place.record(), &whole[..HEAD + 70]).unwrap();
+        assert!(place.open(None, &layers.1).is_none());
+        assert!(!place.record().exists());
+        place.write();
+        assert!(place.open(None, &layers.1).is_some());
+    }
+}
