@@ -21,6 +21,7 @@ mod carry;
 mod command;
 mod connections;
 mod container;
+mod content;
 mod evidence;
 mod exec;
 mod flows;

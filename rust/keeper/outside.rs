@@ -60,8 +60,9 @@ impl Slots {
         upper.and_then(|fd| fs::dup_above(fd, 3).ok()).map_or(-1, Fd::release)
     }
 
-    pub fn all(&self) -> impl Iterator<Item = i32> + Clone + '_ {
-        self.places.iter().filter(|fd| **fd != FREE).map(|fd| if *fd >= 0 { *fd } else { LENT - *fd })
+    /// What PID 1 mounts. What is lent is below an overlay, which has mounts of its own of it.
+    pub fn own(&self) -> impl Iterator<Item = i32> + Clone + '_ {
+        self.places.iter().copied().filter(|fd| *fd >= 0)
     }
 }
 

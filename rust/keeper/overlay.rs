@@ -89,7 +89,13 @@ fn by_descriptor(overlay: &Overlay<'_>) -> Result<Fd> {
     finish(&context, overlay)
 }
 
+/// What the host's module parameters would decide otherwise. A renamed directory or a changed mode that is no more than a reference to
+/// another layer is nothing that a diff or a layer can carry; and references in a layer are followed by nobody else who reads it. With
+/// `userxattr` the kernel takes no other words for them.
+const SAID: [(&CStr, &CStr); 2] = [(c"redirect_dir", c"nofollow"), (c"metacopy", c"off")];
+
 fn finish(context: &Fd, overlay: &Overlay<'_>) -> Result<Fd> {
+    SAID.iter().try_for_each(|(key, value)| mount::fsconfig_string(context.raw(), key, value))?;
     for (bit, name) in [(options::USERXATTR, c"userxattr"), (options::VOLATILE, c"volatile")] {
         if overlay.options & bit != 0 {
             mount::fsconfig_flag(context.raw(), name)?;
@@ -167,6 +173,9 @@ fn by_mount(overlay: &Overlay<'_>, scratch: i32, lowerdir: &[u8]) -> Result<Fd> 
     }
     for (bit, name) in [(options::USERXATTR, &b",userxattr"[..]), (options::VOLATILE, b",volatile")] {
         put(if overlay.options & bit != 0 { name } else { b"" })?;
+    }
+    for (key, value) in SAID {
+        [&b","[..], key.to_bytes(), b"=", value.to_bytes()].into_iter().try_for_each(&mut put)?;
     }
     put(b"\0")?;
     fs::mkdirat(scratch, c"made", 0o755)?;

@@ -154,7 +154,7 @@ fn put_exit(report: &mut impl Write, is_pid2: u8, status: i32, started: u64, end
 /// Closes what this copy of the keeper got besides the plan's descriptors: other containers' sockets above all.
 fn keep_only_ours(inside: &Inside<'_>) -> crate::sys::Result<()> {
     let fds = &inside.plan.fds;
-    keep_only(fds.all[..fds.count].iter().copied().chain(inside.slots.all()).chain([inside.control.raw()]))
+    keep_only(fds.all[..fds.count].iter().copied().chain(inside.slots.own()).chain([inside.control.raw()]))
 }
 
 pub fn keep_only(wanted: impl Iterator<Item = i32> + Clone) -> crate::sys::Result<()> {
@@ -208,7 +208,7 @@ fn close_spent(inside: &Inside<'_>, state: &inside::State<'_>) {
             fs::close(fds.all[i]);
         }
     }
-    inside.slots.all().filter(|fd| *fd != state.root).for_each(fs::close);
+    inside.slots.own().filter(|fd| *fd != state.root).for_each(fs::close);
 }
 
 /// Reaps until the command ends, or the keeper does. Everything else inside dies with this process.

@@ -143,7 +143,10 @@ def test_progress_is_told_in_the_calling_thread(plain: Served, tmp_path: Path, s
         threads.add(threading.get_ident())
 
     _core.image_pull(store, name, None, None, look)
-    assert {seen[layer][-1] for layer in picture.layers} == {"done"}
+    for layer in picture.layers:
+        fetched = seen[layer].index("done")
+        assert "unpacking" not in seen[layer][:fetched]
+        assert set(seen[layer][fetched + 1 :]) == {"unpacking"}
     assert threads == {threading.get_ident()}
 
     def stop(*_: object) -> None:

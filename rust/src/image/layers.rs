@@ -3,6 +3,7 @@
 //! A layer is unpacked by itself, whatever lies below it, so that all images share it: whiteouts are made as an overlay reads them, and a
 //! hard link to a file of a lower layer is an error.
 
+mod ahead;
 mod files;
 mod pipe;
 mod stream;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+pub use ahead::Ahead;
 pub use files::unpack_files;
 
 /// Between two questions whether to go on.
@@ -187,29 +189,40 @@ impl<'a> Work<'a> {
     }
 
     fn unpack(&self, index: usize) -> Result<Outcome<'a>> {
-        let (blob, diff_id) = &self.layers[index];
-        let digest = diff_id.hex();
-        let Some(lock) = self.unpacked.try_lock(digest)? else { return Ok(Outcome::Busy) };
-        if self.unpacked.is_complete(digest) {
-            return Ok(Outcome::There);
-        }
-        self.unpacked.sweep(Some(&lock));
-        let found = self.store.blob(&blob.digest, Some(blob.size))?;
-        let file = found
-            .ok_or_else(|| {
-                Error::Image(format!("layer {} is not in the store: pull or load the image again", blob.digest))
-            })?
-            .file;
-        let unfinished = self.unpacked.unfinished(digest)?;
-        let root = unfinished.root().map_err(|errno| Error::from(("open a directory of the store", errno)));
         let told = |bytes| (self.progress)(index, bytes);
-        let done = root.and_then(|root| stream::unpack(blob, diff_id, file, root, self.privileged, &self.stop, &told));
-        match done {
-            Ok(totals) => Ok(Outcome::Ready(unfinished, totals, lock)),
-            Err(error) => {
-                unfinished.discard();
-                Err(error)
-            }
+        let (blob, diff_id) = &self.layers[index];
+        unpack_one(self.store, self.unpacked, (blob, diff_id), self.privileged, &self.stop, &told)
+    }
+}
+
+/// One layer, whose blob is in the store, into a directory that nobody else sees.
+fn unpack_one<'a>(
+    store: &Store,
+    unpacked: &'a Unpacked,
+    (blob, diff_id): (&Descriptor, &Digest),
+    privileged: bool,
+    stop: &AtomicBool,
+    told: stream::Told<'_>,
+) -> Result<Outcome<'a>> {
+    let digest = diff_id.hex();
+    let Some(lock) = unpacked.try_lock(digest)? else { return Ok(Outcome::Busy) };
+    if unpacked.is_complete(digest) {
+        return Ok(Outcome::There);
+    }
+    unpacked.sweep(Some(&lock));
+    let found = store.blob(&blob.digest, Some(blob.size))?;
+    let file = found
+        .ok_or_else(|| {
+            Error::Image(format!("layer {} is not in the store: pull or load the image again", blob.digest))
+        })?
+        .file;
+    let unfinished = unpacked.unfinished(digest)?;
+    let root = unfinished.root().map_err(|errno| Error::from(("open a directory of the store", errno)));
+    match root.and_then(|root| stream::unpack(blob, diff_id, file, root, privileged, stop, told)) {
+        Ok(totals) => Ok(Outcome::Ready(unfinished, totals, lock)),
+        Err(error) => {
+            unfinished.discard();
+            Err(error)
         }
     }
 }

@@ -158,6 +158,11 @@ impl Unpacked {
         self.names().into_iter().filter(|name| is_digest(name) && self.is_complete(name)).collect()
     }
 
+    /// Whether a container stands on it.
+    pub fn is_used(&self, digest: &str) -> bool {
+        used::is_taken(self.dir.as_fd(), digest, &self.rootfs(digest))
+    }
+
     /// False where a container stands on it, or somebody is at it.
     pub fn remove_unused(&self, digest: &str) -> Result<bool> {
         let fail = |errno| failed("remove what was unpacked", errno);
@@ -173,6 +178,7 @@ impl Unpacked {
         if !used::is_free(&root) {
             return Ok(false);
         }
+        let Some(_free) = used::release(self.dir.as_fd(), digest).map_err(fail)? else { return Ok(false) };
         // Set aside first: whatever the moment of a crash, no half of a tree under its name.
         let aside = unfinished_name(digest)?;
         rustix::fs::renameat_with(&self.dir, digest, &self.dir, &aside, RenameFlags::NOREPLACE).map_err(fail)?;

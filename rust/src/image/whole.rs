@@ -1,14 +1,15 @@
 //! An image as a whole: the directories of its layers, whether anybody stands on them, whether all of it is what its digests say.
 
 use super::archive::Source;
+use super::descriptor;
 use super::descriptor::{Descriptor, Document, MANIFEST_MAX};
 use super::digest::{Digest, Hasher};
 use super::found::Found;
+use super::implied;
 use super::layers;
 use super::locks::{Check, interrupted};
 use super::progress::Queue;
 use super::store::Store;
-use super::{descriptor, implied, used};
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
 use std::collections::HashSet;
@@ -64,7 +65,7 @@ fn distinct_by<'a, T>(layers: &'a [T], id: impl Fn(&'a T) -> &'a Digest) -> Vec<
 pub fn in_use(store: &Store, image: &Found) -> Result<bool> {
     let unpacked = store.layers()?;
     let Some(top) = image.config.diff_ids.last() else { return Ok(false) };
-    Ok(used::is_taken(&unpacked.rootfs(top.hex())))
+    Ok(unpacked.is_used(top.hex()))
 }
 
 /// Everything is there and is what its digest says: documents, blobs, and the tars in the blobs.

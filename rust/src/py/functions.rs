@@ -2,6 +2,7 @@
 
 use super::child::Outcome;
 use super::errors::raise;
+use crate::image::used;
 use crate::image::{archive, layers};
 use crate::security::seccomp::{self, Action, Arch, ArgCmp, Op, Rule, Rules};
 use crate::spawn::{engine, run};
@@ -117,6 +118,7 @@ pub fn fork_after_parent() {
 #[pyfunction]
 pub fn fork_after_child() {
     engine::forget_in_forked_copy();
+    used::forget_in_forked_copy();
     gate::after_fork_in_child();
 }
 

@@ -6,6 +6,7 @@ use super::progress::watched;
 use crate::error::Error;
 use crate::image::digest::Digest;
 use crate::image::found;
+use crate::image::layers::Ahead;
 use crate::image::progress::Queue;
 use crate::image::reference::Reference;
 use crate::image::store::Store;
@@ -58,9 +59,11 @@ pub fn image_pull(
     watched(py, events, &queue, |check| {
         let store = Store::open(&store)?;
         let _at_work = store.at_work()?;
+        let unpacked = store.layers()?;
+        let ahead = Ahead::new(&store, &unpacked, &queue);
         let (store, reference, given, progress) = (&store, &reference, &given, &queue);
-        let pull = Pull { store, reference, platform, given, patience, progress, on_layer: &|_, _| Ok(()) };
-        registry::pull(&pull, check).map(|pulled| pulled.descriptor.digest.to_string())
+        let pull = Pull { store, reference, platform, given, patience, progress, ahead: &ahead };
+        ahead.beside(|| registry::pull(&pull, check)).map(|pulled| pulled.descriptor.digest.to_string())
     })
 }
 

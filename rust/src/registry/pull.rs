@@ -1,4 +1,4 @@
-//! An image from a registry into the store: documents, then blobs, four at a time, then its name.
+//! An image from a registry into the store: documents, then blobs, four at a time and unpacked as they come, then its name.
 //!
 //! What gets the name is always the manifest of one platform, all of whose blobs are here: so whoever reads the store as an OCI layout finds
 //! nothing missing. Where the registry has an index under the name, the index lies in the store beside it, and an annotation of the entry
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::image::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, Manifest, Platform};
 use crate::image::digest::Digest;
 use crate::image::found::{self, CHOSEN_FROM};
+use crate::image::layers::Ahead;
 use crate::image::locks::Check;
 use crate::image::progress::Queue;
 use crate::image::reference::Reference;
@@ -35,8 +36,8 @@ pub struct Pull<'a> {
     pub given: &'a Given,
     pub patience: Patience,
     pub progress: &'a Queue,
-    /// In the thread that fetched it, when a layer is whole in the store (or was there): its place in the manifest, and what it is.
-    pub on_layer: &'a (dyn Fn(usize, &Descriptor) -> Result<()> + Sync),
+    /// Unpacks each layer once it is whole in the store, while others still come.
+    pub ahead: &'a Ahead<'a>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +92,7 @@ impl Pull<'_> {
         let endpoints = Registries::load()?.sources(self.reference)?;
         let mut last = Error::ImageNotFound(self.reference.to_string());
         for endpoint in endpoints {
+            self.ahead.start_anew(&|| cancel.is_set())?;
             let session = Session::new(endpoint, self.given, self.patience, cancel);
             match self.at(&session, wanted, here) {
                 Ok(pulled) => return Ok(pulled),
@@ -139,7 +141,9 @@ impl Pull<'_> {
                 self.reference.familiar()
             )));
         }
-        self.layers(session, &manifest.layers)?;
+        self.layers(session, &manifest.layers, &config.diff_ids)?;
+        // Before it has a name: one that cannot be unpacked gets none.
+        self.ahead.complete(&|| session.cancel().is_set())?;
         let mut annotations = std::collections::BTreeMap::new();
         if digest != chosen.digest {
             annotations.insert(CHOSEN_FROM.to_string(), digest.to_string());
@@ -208,7 +212,7 @@ impl Pull<'_> {
         descriptor::config(&bytes.ok_or_else(|| session.failure("its config is gone from the store"))?)
     }
 
-    fn layers(&self, session: &Session<'_>, layers: &[Descriptor]) -> Result<()> {
+    fn layers(&self, session: &Session<'_>, layers: &[Descriptor], diff_ids: &[Digest]) -> Result<()> {
         let mut seen = HashSet::new();
         let wanted: Vec<&Descriptor> = layers.iter().filter(|layer| seen.insert(&layer.digest)).collect();
         for layer in &wanted {
@@ -222,8 +226,8 @@ impl Pull<'_> {
         let work = || {
             while let Some(layer) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let done = self.blob(session, layer).and_then(|()| {
-                    let places = layers.iter().enumerate().filter(|(_, other)| other.digest == layer.digest);
-                    places.into_iter().try_for_each(|(place, layer)| (self.on_layer)(place, layer))
+                    let mut places = layers.iter().zip(diff_ids).filter(|(other, _)| other.digest == layer.digest);
+                    places.try_for_each(|(layer, diff_id)| self.ahead.came(layer, diff_id))
                 });
                 if let Err(error) = done {
                     fail(error);

@@ -10,13 +10,13 @@ use super::limits;
 use super::plan::{self, Descriptors, NEVER};
 use super::ports::Published;
 use super::seams;
-use super::sources::{device, look, look_at, mount_source, os, standard_nodes};
+use super::sources::{device, look, mount_source, os, seen_as, standard_nodes};
 use super::spaces;
 use super::spec::{Content, Root, Spec};
 use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
-use crate::image::used::{self, Used};
+use crate::image::used::{self, Standing};
 use crate::mount::layout::{self, Facts, LAYER_SKELETON, Layout, RootSource, Sources, Upper};
 use crate::security::ids::Range;
 use crate::security::maps::Maps;
@@ -45,7 +45,7 @@ pub struct Prepared {
     files: Option<OwnedFd>,
     skeleton: OnceCell<Arc<OwnedFd>>,
     /// Layers of an image that nobody removes as long as this is here.
-    _used: Vec<Used>,
+    _used: Option<Standing>,
     namespaces: Vec<(OwnedFd, u64)>,
     pub ports: Published,
     /// What holds `limits.disk` where the layer is on the disk.
@@ -60,7 +60,7 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
     let facts = identities::facts(engine, spec);
     let (degraded, bound) = limits::degraded(engine, spec)?;
     let used = layers(spec)?;
-    let (root, skeleton) = root(engine, spec, &used)?;
+    let (root, skeleton) = root(engine, spec, used.as_ref())?;
     let (files, offsets) = files(spec)?;
     let sources = Sources {
         root,
@@ -89,14 +89,14 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
     })
 }
 
-fn layers(spec: &Spec) -> Result<Vec<Used>> {
+fn layers(spec: &Spec) -> Result<Option<Standing>> {
     match &spec.root {
-        Root::Layers(layers) => layers.iter().map(|path| used::take(path)).collect(),
-        _ => Ok(Vec::new()),
+        Root::Layers(layers) => used::take_stack(layers).map(Some),
+        _ => Ok(None),
     }
 }
 
-fn root(engine: &Engine, spec: &Spec, used: &[Used]) -> Result<(RootSource, Option<Arc<OwnedFd>>)> {
+fn root(engine: &Engine, spec: &Spec, used: Option<&Standing>) -> Result<(RootSource, Option<Arc<OwnedFd>>)> {
     match &spec.root {
         Root::Directory(path) => {
             let source = look(path, "image")?;
@@ -107,8 +107,9 @@ fn root(engine: &Engine, spec: &Spec, used: &[Used]) -> Result<(RootSource, Opti
             Ok((RootSource::Directory(source), None))
         }
         Root::Layers(layers) => {
-            let sources = layers.iter().zip(used).map(|(path, used)| look_at(path, used.as_fd()));
-            Ok((RootSource::Layers(sources.collect::<Result<_>>()?), None))
+            let seen = used.map(|used| &used.seen[..]).unwrap_or_default();
+            let sources = layers.iter().zip(seen).map(|(path, seen)| seen_as(path, seen));
+            Ok((RootSource::Layers(sources.collect()), None))
         }
         Root::View => Ok((RootSource::View, None)),
         Root::Host { directories, writable: false } => {

@@ -5,7 +5,6 @@ use super::spec::{Mount, MountKind};
 use crate::error::{Error, Result};
 use crate::mount::list::Source;
 use crate::sys::constants::*;
-use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -29,10 +28,9 @@ pub fn look(path: &Path, what: &str) -> Result<Source> {
     })
 }
 
-/// What is open already, under the name by which the keeper finds it.
-pub fn look_at(path: &Path, open: BorrowedFd<'_>) -> Result<Source> {
-    let seen = rustix::fs::fstat(open).map_err(|errno| os("look at the image", path, &errno.into()))?;
-    Ok(Source {
+/// A directory that was looked at already, under the name by which the keeper finds it.
+pub fn seen_as(path: &Path, seen: &rustix::fs::Stat) -> Source {
+    Source {
         path: path.as_os_str().as_bytes().to_vec(),
         dev: device_number(seen.st_dev),
         ino: seen.st_ino,
@@ -40,7 +38,7 @@ pub fn look_at(path: &Path, open: BorrowedFd<'_>) -> Result<Source> {
         gid: seen.st_gid,
         mode: seen.st_mode,
         is_directory: true,
-    })
+    }
 }
 
 /// statx's (major, minor) in one number, as the keeper compares it.
