@@ -87,7 +87,7 @@ def test_what_cannot_be_unpacked_gets_no_name(
     name = f"{registry.host}/a/b:1"
     with pytest.raises(error):
         _core.image_pull(store, name)
-    assert _core.image_find(store, name) is None
+    assert _core.image_find(str(store), name) is None
     assert left(store) == []
     # The same name, right now.
     server.takes(Registry(picture))
@@ -113,4 +113,4 @@ def test_an_interrupted_pull_leaves_no_half_of_a_layer(
         _core.image_pull(store, f"{registry.host}/a/b:1", None, None, look)
     assert left(store) == []
     assert unpacked(store) == []
-    assert _core.image_find(store, f"{registry.host}/a/b:1") is None
+    assert _core.image_find(str(store), f"{registry.host}/a/b:1") is None
