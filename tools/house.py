@@ -157,5 +157,5 @@ def collect(stage: Stage, name: str) -> None:
 
 def passed_on() -> dict[str, str]:
     """The variables that change what a test run means."""
-    names = ("CI", "PYCONTAINER_STRICT_SKIPS")
+    names = ("CI", "PYCONTAINER_STRICT_SKIPS", "PYCONTAINER_TEST_DRIVER")
     return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,6 +1,6 @@
 //! The steps of the new root, inside the container's namespaces, as container root. Each resolves its path beneath that root.
 
-use crate::beneath::{directories, own_directory, parent_of, resolve};
+use crate::beneath::{directories, is_of_the_root, own_directory, parent_of, resolve};
 use crate::outside::Slots;
 use crate::pid1::Failed;
 use crate::plan::Plan;
@@ -12,7 +12,6 @@ use crate::users::{self, Identity, Unknown};
 use crate::wire::{Reader, create, flag, inside as op, late, phase, role, step};
 use core::ffi::CStr;
 
-const OVERLAY_MAGIC: i64 = 0x794c_7630;
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const SAFE: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
@@ -329,7 +328,7 @@ fn write(from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) -> Resul
         _ => state.identity(plan).map(|who| (who.uid, who.gid)).map_err(|(_, errno)| errno)?,
     };
     let (parent, name) = parent_of(state.root, path, &mut [0; 4096])?;
-    if !matches!(fs::fstatfs(parent.raw())?.kind, OVERLAY_MAGIC | TMPFS_MAGIC) {
+    if !is_of_the_root(parent.raw(), state.root)? && fs::fstatfs(parent.raw())?.kind != TMPFS_MAGIC {
         return Err(Errno::LOOP); // where a link of the image's leads out of what is the container's own (CVE-2025-52881)
     }
     let flags = O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY;
@@ -357,7 +356,7 @@ fn provide(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
 
 fn provided(path: &CStr, content: &[u8], root: i32) -> Result<()> {
     let (parent, name) = parent_of(root, path, &mut [0; 4096])?;
-    if fs::fstatfs(parent.raw())?.kind != OVERLAY_MAGIC {
+    if !is_of_the_root(parent.raw(), root)? {
         return Err(Errno::LOOP); // as above
     }
     // A link there leads to where another system keeps such a file; it is replaced, not followed.

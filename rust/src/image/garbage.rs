@@ -48,6 +48,7 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
             freed.bytes += size;
         }
     }
+    drop_unions(store)?; // they are other names of the layers' files
     let layers = store.layers()?;
     for digest in layers.complete() {
         if !wanted.layers.contains(&digest) && layers.remove_unused(&digest)? {
@@ -88,8 +89,15 @@ fn collect_all(store: &Store) -> Result<()> {
 /// All unpacked layers on which nobody stands.
 fn drop_unpacked(store: &Store) -> Result<()> {
     let Some(_alone) = store.alone()? else { return Ok(()) };
+    drop_unions(store)?;
     let layers = store.layers()?;
     layers.complete().iter().try_for_each(|digest| layers.remove_unused(digest).map(drop))
+}
+
+/// Those on which nobody stands; they are made again when they are wanted.
+fn drop_unions(store: &Store) -> Result<()> {
+    let Some(unions) = store.unions()? else { return Ok(()) };
+    unions.complete().iter().try_for_each(|digest| unions.remove_unused(digest).map(drop))
 }
 
 #[derive(Default)]

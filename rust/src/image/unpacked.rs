@@ -24,6 +24,8 @@ pub struct Sort {
 pub const ARCHIVES: Sort = Sort { directory: "archives", version: "pycontainer-archive 1" };
 /// Layers of images, by their diff id.
 pub const LAYERS: Sort = Sort { directory: "layers", version: "pycontainer-layer 1" };
+/// All layers of an image in one tree, by a digest of which they are.
+pub const UNIONS: Sort = Sort { directory: "unions", version: "pycontainer-union 1" };
 
 const RECORD: &str = "complete";
 const ROOTFS: &str = "rootfs";
@@ -80,6 +82,15 @@ impl Unpacked {
         let mut buffer = [0; 1024];
         let length = rustix::io::read(&file, &mut buffer).ok()?;
         String::from_utf8(buffer[..length].to_vec()).ok()
+    }
+
+    /// Bytes of all files that are complete, as their records say.
+    pub fn used(&self) -> u64 {
+        let of = |digest: &String| {
+            let record = self.record(digest)?;
+            record.lines().find_map(|line| line.strip_prefix("bytes ")).and_then(|bytes| bytes.parse::<u64>().ok())
+        };
+        self.complete().iter().filter_map(of).sum()
     }
 
     fn first_lines(&self, digest: &str) -> String {

@@ -1,7 +1,9 @@
 //! Looks at the host for one plan: sources, files, ranges, what this machine can hold. Refuses before anything is made.
 
 use super::check;
+use super::copy;
 use super::disk::Bound;
+use super::driver::{self, Driver};
 use super::engine::Engine;
 use super::explain;
 use super::identities;
@@ -15,6 +17,7 @@ use super::spaces;
 use super::spec::{Content, Root, Spec};
 use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
+use crate::image::locks::Check;
 use crate::image::skeleton;
 use crate::image::used::{self, Used};
 use crate::mount::layout::{self, Facts, LAYER_SKELETON, Layout, RootSource, Sources, Upper};
@@ -51,16 +54,23 @@ pub struct Prepared {
     /// What holds `limits.disk` where the layer is on the disk.
     pub bound: Option<Bound>,
     layer: OnceCell<Layer>,
+    /// Of a copy of the image, `Sources::unread`.
+    unread: OnceCell<Vec<Vec<u8>>>,
     layout: OnceCell<Layout>,
 }
 
-pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
+pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepared> {
     check::all(engine, spec)?;
+    let copies = driver::of(engine, spec)?.driver == Driver::Vfs;
     let maps = identities::maps(engine, spec)?;
     let facts = identities::facts(engine, spec);
-    let (degraded, bound) = limits::degraded(engine, spec)?;
-    let used = layers(spec)?;
-    let (root, skeleton) = root(engine, spec, &used)?;
+    let (degraded, bound) = limits::degraded(engine, spec, copies)?;
+    let mut used = layers(spec)?;
+    let (root, skeleton) = match &spec.root {
+        Root::Layers(layers) if copies => (copy::union(layers, &mut used, check)?, None),
+        _ => root(engine, spec, &used)?,
+    };
+    let copy = if copies { copy::of(engine, spec, &root)? } else { None };
     let (files, offsets) = files(spec)?;
     let sources = Sources {
         root,
@@ -70,6 +80,8 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         shared: spaces::shared(spec)?,
         files: offsets,
         upper: Upper::Memory(limits::upper_size(spec)),
+        copy,
+        unread: Vec::new(),
     };
     Ok(Prepared {
         group_limits: limits::of_groups(engine, spec),
@@ -85,6 +97,7 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         ports: Published::open(spec)?,
         bound,
         layer: OnceCell::new(),
+        unread: OnceCell::new(),
         layout: OnceCell::new(),
     })
 }
@@ -207,7 +220,13 @@ impl Prepared {
     }
 
     /// Makes the writable layer on the disk, where it was asked for (or memory cannot hold it: K23).
-    pub fn make_upper(&self, engine: &Engine, spec: &Spec, name: &str, ids: &Maps) -> Result<()> {
+    pub fn make_upper(&self, engine: &Engine, spec: &Spec, (name, ids): (&str, &Maps), check: Check<'_>) -> Result<()> {
+        let bytes = self.bound.filter(|_| !seams::skips("disk")).map(|bound| bound.bytes);
+        if let Some(copy) = &self.sources.copy {
+            let (layer, unread) = copy::make(engine, copy, &self.sources.root, (name, ids), bytes, check)?;
+            let _ = (self.layer.set(layer), self.unread.set(unread));
+            return Ok(());
+        }
         let too_old = engine.facts.rootless && engine.kernel < (6, 6);
         if spec.root != Root::View && (spec.upper_on_disk || too_old || seams::skips("upper")) {
             let _ = self.layer.set(Layer::make(engine, &self.sources.root, name, ids.root().0, self.bound)?);
@@ -292,6 +311,7 @@ impl Prepared {
         let mut sources = self.sources.clone();
         if let Some(layer) = self.layer.get() {
             sources.upper = layer.source();
+            sources.unread = self.unread.get().cloned().unwrap_or_default();
         } else if seams::skips("disk") {
             sources.upper = Upper::Memory(0);
         }
@@ -322,6 +342,10 @@ impl Prepared {
 
     pub fn upper_is_on_disk(&self) -> bool {
         self.layer.get().is_some()
+    }
+
+    pub fn root_is_copied(&self) -> bool {
+        self.sources.copy.is_some()
     }
 
     pub fn facts(&self) -> &Facts {

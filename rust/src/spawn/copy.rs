@@ -1,0 +1,120 @@
+//! The root file system of one container as a copy of its image, in the directory of its writable layer (upper.rs), where no overlay
+//! shows it. Beside it lies a note of when it was complete: what changes later is the container's doing (rust/keeper/agent).
+
+use super::engine::Engine;
+use super::layer::Layer;
+use super::sources::look_at;
+use super::spec::{Spec, UserSpace};
+use super::{causes, driver, explain, upper};
+use crate::error::{Error, Result};
+use crate::image::copied::{self, Manner};
+use crate::image::locks::Check;
+use crate::image::union::Merged;
+use crate::image::unions;
+use crate::image::used::Used;
+use crate::mount::layout::{Copy, RootSource};
+use crate::runtime;
+use crate::security::maps::{Lines, Maps, outside};
+use crate::wire::copied as note;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Nobody's on every Linux (overflowuid): what the container's map has no line for.
+const NOBODY: u32 = 65534;
+
+/// Layers as the one tree that is copied, which nobody removes as long as `used` is held.
+pub fn union(layers: &[PathBuf], used: &mut Vec<Used>, check: Check<'_>) -> Result<RootSource> {
+    let store = runtime::store(rustix::process::geteuid().as_raw());
+    let (path, union) = unions::tree(&store, layers, check).map_err(|error| no_room(error, &store))?;
+    let source = look_at(&path, union.as_fd())?;
+    used.push(union);
+    Ok(RootSource::Layers(vec![source]))
+}
+
+fn no_room(error: Error, place: &Path) -> Error {
+    match error {
+        Error::NoSpace { path: None } => Error::NoSpace { path: Some(place.display().to_string()) },
+        other => other,
+    }
+}
+
+fn original(root: &RootSource) -> Option<&Path> {
+    let source = match root {
+        RootSource::Directory(source) => source,
+        RootSource::Layers(layers) => layers.first()?,
+        RootSource::Host { .. } | RootSource::View => return None,
+    };
+    Some(Path::new(OsStr::from_bytes(&source.path)))
+}
+
+/// How the copy of an image is made and compared.
+pub fn of(engine: &Engine, spec: &Spec, root: &RootSource) -> Result<Option<Copy>> {
+    let Some(place) = original(root) else { return Ok(None) };
+    let seen_as_it_is = !engine.is_root() || spec.user_space == UserSpace::Host;
+    let mapped = seen_as_it_is || driver::can_be_idmapped(engine, place);
+    if !mapped && matches!(spec.user_space, UserSpace::Map(_)) {
+        return Err(explain::unsupported("user_namespace", &causes::NO_IDMAP));
+    }
+    Ok(Some(Copy { mapped }))
+}
+
+/// The copy, and its files that are still empty (`Sources::unread`).
+pub fn make(
+    engine: &Engine,
+    copy: &Copy,
+    root: &RootSource,
+    (name, ids): (&str, &Maps),
+    bytes: Option<u64>,
+    check: Check<'_>,
+) -> Result<(Layer, Vec<Vec<u8>>)> {
+    let store = engine.uppers()?;
+    let from = original(root).unwrap_or(Path::new("/nonexistent"));
+    let mut unread = Vec::new();
+    let fill = |path: &Path| {
+        unread = fill(engine, copy, from, path, ids, check)?;
+        Ok(())
+    };
+    let made = upper::make(&store, name, bytes, fill).map_err(|error| no_room(error, &store))?;
+    Ok((Layer::Directory(made), unread))
+}
+
+fn fill(engine: &Engine, copy: &Copy, from: &Path, path: &Path, ids: &Maps, check: Check<'_>) -> Result<Vec<Vec<u8>>> {
+    let at = |error: std::io::Error| {
+        Error::setup_at("copy the image", path.display().to_string(), error.raw_os_error().unwrap_or(libc::EIO))
+    };
+    let (rootfs, from) = (path.join(named(note::ROOT)), [PathBuf::from(from)]);
+    std::fs::create_dir(&rootfs).map_err(at)?;
+    let to = OwnedFd::from(std::fs::File::open(&rootfs).map_err(at)?);
+    let shift = |lines: &Lines, id: u32| if lines.is_empty() { id } else { outside(lines, id).unwrap_or(NOBODY) };
+    let (uid, gid) = (|id| shift(&ids.uid, id), |id| shift(&ids.gid, id));
+    let privileged = engine.is_root();
+    let made = copied::make(Merged::open(&from)?, to, &Manner::Copied { uid: &uid, gid: &gid, privileged }, check)?;
+    // Of whoever compares the two: how far the owners lie apart where the original cannot be seen with the container's.
+    let apart = if copy.mapped { 0 } else { ids.root().0 };
+    std::fs::write(path.join(named(note::NOTE)), apart.to_le_bytes()).map_err(at)?;
+    let noted = std::fs::metadata(path.join(named(note::NOTE))).map_err(at)?;
+    until_later(path, (noted.ctime(), noted.ctime_nsec())).map_err(at)?;
+    Ok(made.unread)
+}
+
+fn named(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
+}
+
+/// The clock of a file system stands still for some milliseconds: what the container changes has to bear a later time than the note.
+fn until_later(path: &Path, than: (i64, i64)) -> std::io::Result<()> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?; // as it is; its ctime moves
+        let now = std::fs::metadata(path)?;
+        if (now.ctime(), now.ctime_nsec()) > than {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(()) // a clock that was set back: nothing to wait for
+}

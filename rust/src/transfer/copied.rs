@@ -1,0 +1,38 @@
+//! A root that is a copy of its image: which of its files are still what they were. By the kernel's own clock: every change of an inode
+//! moves its ctime, which nobody can set, beyond that of the note that was written when the copy was complete.
+
+use crate::sys::constants::*;
+use crate::sys::fs::{self, Statx};
+use crate::wire::copied;
+
+/// When a copy was complete, and how far its owners lie from those of the original.
+#[derive(Clone, Copy)]
+pub struct Copied {
+    at: (i64, u32),
+    apart: u32,
+}
+
+impl Copied {
+    /// Of the directory with a container's own files; None where that is an overlay's.
+    pub fn of(root: i32) -> Option<Copied> {
+        let note = fs::openat(root, copied::NOTE_BESIDE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0).ok()?;
+        let mut apart = [0; 4];
+        if fs::read_full(note.raw(), &mut apart).ok()? < apart.len() {
+            return None;
+        }
+        Some(Copied { at: fs::fstat(note.raw()).ok()?.ctime(), apart: u32::from_le_bytes(apart) })
+    }
+
+    /// The original as it would look with the owners of the copy.
+    pub fn seen(&self, was: &mut Statx) {
+        (was.uid, was.gid) = (was.uid.wrapping_add(self.apart), was.gid.wrapping_add(self.apart));
+    }
+
+    /// Whether the container may have changed it. Where a file system moves no ctime for a new name, another file under it mostly shows.
+    /// Times of content are not asked: two file systems keep them in different grains.
+    pub fn is_touched(&self, seen: &Statx, was: &Statx) -> bool {
+        let same = (seen.mode, seen.uid, seen.gid) == (was.mode, was.uid, was.gid);
+        let same_size = seen.kind() == S_IFDIR || seen.size == was.size;
+        seen.ctime() > self.at || !same || !same_size
+    }
+}
