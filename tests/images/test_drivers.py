@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 import layouts
 import pycontainer as pc
 import worlds
-from pace import patience
+from pace import patience, repetitions
 from programs.stores import in_store, mounted
 
 VARIABLE = "PYCONTAINER_STORAGE_DRIVER"
@@ -240,6 +241,7 @@ def test_without_an_overlay_images_are_copied(three: pc.Image, monkeypatch: pyte
     monkeypatch.delenv(VARIABLE, raising=False)
     code = """
 import os
+import random
 image = pc.Image.get("three:1")
 done = pc.run(["cat", "/opt/top"], image=image)
 tell([done.stdout.decode(), done.enforced["upper"].by])
@@ -373,6 +375,34 @@ tell(pc.run(["echo", "once more"], image=image).stdout.decode())
     assert (left, after) == ([], "once more\n")
 
 
+@pytest.mark.requires("root", "loop", "program:mkfs.btrfs", "program:mkfs.xfs")
+@pytest.mark.parametrize("kind", ["btrfs", "xfs", "ext4"])
+def test_copies_share_blocks_where_the_file_system_can(
+    kind: str, layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "vfs")
+    layout.image("big:1", [base, layouts.tar({"big": os.urandom(32 << 20)})])
+    code = """
+image = pc.Image.load(sys.argv[2])[0]
+def used():
+    os.sync()
+    seen = os.statvfs(root)
+    return (seen.f_blocks - seen.f_bfree) * seen.f_frsize
+pc.run(["true"], image=image)  # layers and their union are there
+before = used()
+with pc.Container(["sleep", "100"], image=image) as one, pc.Container(["sleep", "100"], image=image) as other:
+    tell(used() - before)
+    one.write_bytes("/big", b"changed")
+    tell([len(other.read_bytes("/big")), [line.path for line in other.diff()], [line.path for line in one.diff()]])
+tell(pc.doctor().to_dict()["storage"]["by"])
+"""
+    with mounted(kind, 400, scratch) as place:
+        more, kept, by = in_store(place, code, place, layout.path)
+    assert kept == [32 << 20, [], ["/big"]]
+    assert by.startswith(f"vfs on {kind}, ")
+    assert (more > 64 << 20) if kind == "ext4" else (more < 16 << 20), more
+
+
 @pytest.mark.requires("root", "loop", "program:mkfs.xfs", "project-quota:xfs")
 def test_a_copy_is_bounded_by_a_project_quota(
     layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
@@ -446,3 +476,59 @@ def test_many_at_once_share_one_union(three: pc.Image, store: Path, monkeypatch:
     children = [subprocess.Popen(worlds.python(code), stdout=subprocess.PIPE) for _ in range(4)]
     assert [child.communicate()[0] for child in children] == [b"top\n"] * len(children)
     assert len(list((store / "unions").iterdir())) == 1
+
+
+# ---- any stack of layers -------------------------------------------------------------------------------------------
+
+
+def random_layer(chosen: random.Random) -> bytes:
+    """What any layer may say of a few names: directories, files, links, whiteouts, opaque directories."""
+    kinds: dict[str, str] = {"t": "directory"}
+    made: dict[str, layouts.Content] = {"t/": None}
+    for _ in range(chosen.randrange(1, 14)):
+        path = "t/" + "/".join(chosen.choice("abc") for _ in range(chosen.randrange(1, 4)))
+        above = [path[:at] for at, letter in enumerate(path) if letter == "/"]
+        if path in kinds or any(kinds.get(one, "directory") != "directory" for one in above):
+            continue
+        kinds |= dict.fromkeys(above, "directory")
+        parent, _, name = path.rpartition("/")
+        kind = chosen.choice(["directory", "file", "file", "link", "hardlink", "whiteout", "opaque"])
+        files = [one for one, what in kinds.items() if what == "file"]
+        mode, owner = chosen.choice([0o755, 0o644, 0o4711, 0o1777]), chosen.choice([0, 7, 1000])
+        if kind == "directory":
+            made[path] = member(path, tarfile.DIRTYPE, mode=mode | 0o700, uid=owner, mtime=chosen.randrange(1 << 30))
+        elif kind == "link":
+            made[path] = chosen.choice(["a", "../b", "/t/c", "nowhere"])
+        elif kind == "hardlink" and files:
+            made[path] = member(path, tarfile.LNKTYPE, linkname=chosen.choice(files))
+        elif kind == "whiteout":
+            made[f"{parent}/.wh.{name}"] = b""
+        elif kind == "opaque":
+            made[f"{path}/.wh..wh..opq"] = b""
+            kind = "directory"
+        else:
+            kind, made[path] = "file", random.Random(path).randbytes(chosen.randrange(3)) + bytes(owner % 3)
+        kinds[path] = kind
+    return layouts.tar(made)
+
+
+LISTED = """cd /t && find . | sort | while read -r name; do
+stat -c '%A %u %g %Y %N' "$name"; test -f "$name" && ! test -L "$name" && md5sum < "$name"; done; exit 0"""
+
+
+def test_any_stack_of_layers_is_the_same_on_every_driver(
+    request: pytest.FixtureRequest, layout: layouts.Layout, base: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in repetitions(60, request.config.getoption("--quick")):
+        chosen = random.Random(seed)
+        name = f"random:{seed}"
+        layout.image(name, [base, *(random_layer(chosen) for _ in range(chosen.randrange(2, 6)))])
+        (image,) = [one for one in pc.Image.load(layout.path) if one.reference == f"docker.io/library/{name}"]
+        seen = {}
+        for driver in DRIVERS:
+            monkeypatch.setenv(VARIABLE, driver)
+            with pc.Container(["sh", "-c", LISTED], image=image) as made:
+                made.wait(timeout=patience(20))
+                seen[driver] = (made.logs(), made.diff())
+        assert seen["vfs"] == seen["overlay"], f"seed {seed}"
+        assert seen["vfs"][1] == []

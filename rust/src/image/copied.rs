@@ -228,6 +228,9 @@ impl Work<'_, '_> {
             Err(Errno::ACCESS) if !rustix::process::geteuid().is_root() => None,
             other => Some(other.map_err(fail)?),
         };
+        // What was opened, whatever was looked at: a directory of the caller's may change meanwhile.
+        let opened = from.as_ref().map(rustix::fs::fstat).transpose().map_err(fail)?;
+        let seen = opened.as_ref().unwrap_or(seen);
         match &from {
             Some(from) => {
                 let went_on = file::content(from.as_fd(), to.as_fd(), seen.st_size as u64, self.check).map_err(fail)?;

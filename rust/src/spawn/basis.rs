@@ -31,7 +31,7 @@ impl Basis {
             rootless: !engine.is_root(),
             one_id_pids: live.prepared.one_id_pids(engine, spec),
             upper_in_memory: !live.prepared.upper_is_on_disk(),
-            copied: live.prepared.root_is_copied(),
+            copied: live.prepared.copied().is_some(),
             seats: engine.place.seats(),
         }
     }

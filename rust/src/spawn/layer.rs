@@ -54,6 +54,14 @@ impl Layer {
         }
     }
 
+    /// Bytes that its quota counted when it was made.
+    pub fn ground(&self) -> u64 {
+        match self {
+            Layer::Directory(directory) => directory.ground(),
+            Layer::LoopFile(_) => 0,
+        }
+    }
+
     /// `dying`: its container may still be at it for a moment.
     pub fn remove(self, engine: &Engine, dying: bool) {
         match self {

@@ -161,7 +161,7 @@ fn refuse_too_many(spec: &Spec, prepared: &Prepared, layout: &Layout) -> Result<
     // Beside the layers of its image, for which there is room at any rate.
     const MOST: usize = wire::SLOTS / 4;
     let layers = match &spec.root {
-        Root::Layers(layers) if !prepared.root_is_copied() => layers.len(),
+        Root::Layers(layers) if prepared.copied().is_none() => layers.len(),
         _ => 0,
     };
     let (asked, count) = (spec.mounts.len(), layout.slots - layers);

@@ -54,8 +54,9 @@ pub struct Prepared {
     /// What holds `limits.disk` where the layer is on the disk.
     pub bound: Option<Bound>,
     layer: OnceCell<Layer>,
-    /// Of a copy of the image, `Sources::unread`.
+    /// Of a copy of the image, `Sources::unread`, and what a quota counted before the start.
     unread: OnceCell<Vec<Vec<u8>>>,
+    ground: OnceCell<u64>,
     layout: OnceCell<Layout>,
 }
 
@@ -98,6 +99,7 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
         bound,
         layer: OnceCell::new(),
         unread: OnceCell::new(),
+        ground: OnceCell::new(),
         layout: OnceCell::new(),
     })
 }
@@ -224,7 +226,7 @@ impl Prepared {
         let bytes = self.bound.filter(|_| !seams::skips("disk")).map(|bound| bound.bytes);
         if let Some(copy) = &self.sources.copy {
             let (layer, unread) = copy::make(engine, copy, &self.sources.root, (name, ids), bytes, check)?;
-            let _ = (self.layer.set(layer), self.unread.set(unread));
+            let _ = (self.ground.set(layer.ground()), self.layer.set(layer), self.unread.set(unread));
             return Ok(());
         }
         let too_old = engine.facts.rootless && engine.kernel < (6, 6);
@@ -344,8 +346,9 @@ impl Prepared {
         self.layer.get().is_some()
     }
 
-    pub fn root_is_copied(&self) -> bool {
-        self.sources.copy.is_some()
+    /// Of a root that is a copy, how many bytes that had of what bounds it.
+    pub fn copied(&self) -> Option<u64> {
+        self.sources.copy.map(|_| self.ground.get().copied().unwrap_or(0))
     }
 
     pub fn facts(&self) -> &Facts {

@@ -120,6 +120,11 @@ impl UpperDirectory {
         self.project.as_mut().map(|project| project.limit(bytes))
     }
 
+    /// Bytes that its quota counted when it was limited first; 0 without one.
+    pub fn ground(&self) -> u64 {
+        self.project.as_ref().map_or(0, Project::ground)
+    }
+
     /// A container that is still dying may write what was just removed.
     /// Returns the name of one that is still there.
     pub fn remove(mut self, dying: bool) -> Option<OsString> {
