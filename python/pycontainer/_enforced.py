@@ -155,7 +155,7 @@ def _masks(uncovered: list[str], asked: dict[str, Any]) -> Guarantee:
 
 
 _COPIED = (
-    "the storage driver here is vfs, which neither shares layers nor bounds what is written",
+    "the storage driver here copies, and bounds nothing of what is written",
     'pycontainer.doctor()["storage"] says why; upper="disk" takes it as it is',
 )
 
@@ -164,7 +164,7 @@ def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
     if (of := _view(asked)) is not None:
         return Guarantee("upper", "missing", "", f"the mount namespace is {of}: what is written is written there")
     if seen["copied"]:
-        by = "a copy of the image in the store (vfs)"
+        by = "a copy of the image in the store"
         if asked["upper"] == "disk":
             return Guarantee("upper", "held", by)
         return Guarantee("upper", "degraded", by, *_COPIED)

@@ -192,6 +192,9 @@ pub mod copied {
     pub const NOTE: &CStr = c"copied";
     /// The same, from the root.
     pub const NOTE_BESIDE: &CStr = c"../copied";
+    /// How many ids a container has, and who the others are on every Linux (overflowuid).
+    pub const IDS: u32 = 65536;
+    pub const NOBODY: u32 = 65534;
     /// In place of a slot.
     pub const NO_LOWER: super::Slot = super::Slot::MAX;
 }

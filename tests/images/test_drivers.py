@@ -190,7 +190,7 @@ def test_a_run_says_that_its_root_is_a_copy(driver: str, three: pc.Image) -> Non
     kept = pc.run(["id"], image=three, upper="disk").enforced
     assert (rows["root"].state, kept["upper"].state) == ("held", "held")
     if driver == "vfs":
-        assert (rows["upper"].state, rows["upper"].by) == ("degraded", "a copy of the image in the store (vfs)")
+        assert (rows["upper"].state, rows["upper"].by) == ("degraded", "a copy of the image in the store")
     else:
         assert rows["upper"].state == "held" or rows["upper"].fix == "Linux 6.6"
 
@@ -250,7 +250,7 @@ tell(pc.doctor().to_dict()["storage"])
     monkeypatch.setenv("PYCONTAINER_SEAM", "overlay")
     store = Path(os.environ["PYCONTAINER_ROOT"])
     said, row = in_store(store, code, store)
-    assert said == ["top", "a copy of the image in the store (vfs)"]
+    assert said == ["top", "a copy of the image in the store"]
     assert row["state"] == "degraded"
     assert "this kernel has no overlay file system" in row["why"]
 
@@ -263,7 +263,7 @@ def test_the_kernels_own_word_on_overlay(three: pc.Image, store: Path, monkeypat
     inject = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=fsopen:error=ENODEV:when=1"]
     words = [*inject, *worlds.python(f"import pycontainer as pc\n{code}")]
     done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=patience(60))
-    assert done.stdout == "a copy of the image in the store (vfs)\n"
+    assert done.stdout == "a copy of the image in the store\n"
 
 
 @pytest.mark.requires("root")
@@ -401,6 +401,56 @@ tell(pc.doctor().to_dict()["storage"]["by"])
     assert kept == [32 << 20, [], ["/big"]]
     assert by.startswith(f"vfs on {kind}, ")
     assert (more > 64 << 20) if kind == "ext4" else (more < 16 << 20), more
+
+
+@pytest.mark.requires("root", "loop", "program:mkfs.btrfs")
+def test_snapshots_of_a_btrfs(
+    three: pc.Image, layout: layouts.Layout, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a container may leave in one is removed: deep trees, and subvolumes in subvolumes."""
+    monkeypatch.setenv(VARIABLE, "overlay")
+    with pc.Container(["sh", "-c", CHANGES + LOOK], image=three, hostname="h") as made:
+        made.wait(timeout=patience(20))
+        wanted = [made.logs().decode(), [[line.kind, line.path] for line in made.diff()]]
+    code = """
+import subprocess
+image = pc.Image.load(sys.argv[2])[0]
+def btrfs(*words):
+    return subprocess.run(["btrfs", "subvolume", *words], check=True, capture_output=True, text=True).stdout
+with pc.Container(["sh", "-c", sys.argv[3]], image=image, hostname="h") as made:
+    made.wait()
+    tell([made.logs().decode(), [[line.kind, line.path] for line in made.diff()]])
+    committed = made.commit("made:1")
+deep = "/deep" + "/d" * 200
+with pc.Container(["sh", "-c", f"cat /opt/moved; mkdir -p {deep}; sleep 100"], image=committed) as made:
+    while not made.logs():
+        pass
+    tell(len(btrfs("list", root).splitlines()))
+    (upper,) = [os.path.join(root, "uppers", name, "upper") for name in os.listdir(root + "/uppers")]
+    at = upper
+    for _ in range(5):
+        at += "/sub"
+        btrfs("create", at)
+        os.makedirs(at + "/d" * 80)
+    tell(made.exec(["sh", "-c", f"ls -d {deep} | wc -l"]).stdout.decode())
+tell(os.listdir(root + "/uppers"))
+committed.remove()
+image.remove()
+tell(btrfs("list", root))
+"""
+    script = CHANGES + LOOK
+    monkeypatch.setenv(VARIABLE, "btrfs")
+    with mounted("btrfs", 400, scratch) as place:
+        first, volumes, deep, left, after = in_store(place, code, place, layout.path, script)
+    assert first == wanted
+    assert (volumes, deep.strip()) == (3, "1")  # of both images one, and the container's
+    assert (left, after) == ([], "")
+
+
+def test_snapshots_are_of_a_btrfs(image: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "btrfs")
+    with pytest.raises(pc.NotSupported, match=f"{VARIABLE}: btrfs: the store .* does not lie on one"):
+        pc.run(["true"], image=image)
 
 
 @pytest.mark.requires("root", "loop", "program:mkfs.xfs", "project-quota:xfs")

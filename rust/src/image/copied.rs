@@ -3,6 +3,7 @@
 //! Reads by union.rs, writes beneath one descriptor, in a directory that nobody else writes to. Decides nothing of who wants it.
 
 mod file;
+mod shift;
 
 use super::locks::{Check, interrupted};
 use super::union::{Cursor, Found, Merged, join, last, parent};
@@ -21,9 +22,28 @@ const OBJECTS_MAX: usize = 4_000_000;
 pub enum Manner<'a> {
     /// Other names of the same inodes: a tree that nobody writes to.
     Linked,
-    /// Files of their own. What an owner becomes, of users and of groups; a plain user gives nobody anything.
-    Copied { uid: &'a dyn Fn(u32) -> u32, gid: &'a dyn Fn(u32) -> u32, privileged: bool },
+    /// Files of their own; a plain user gives nobody anything.
+    Copied { owners: Owners<'a>, privileged: bool },
 }
+
+/// What an owner becomes, of users and of groups.
+pub struct Owners<'a> {
+    pub uid: &'a dyn Fn(u32) -> u32,
+    pub gid: &'a dyn Fn(u32) -> u32,
+}
+
+impl Owners<'_> {
+    fn of(&self, seen: &Stat) -> (Uid, Gid) {
+        (Uid::from_raw((self.uid)(seen.st_uid)), Gid::from_raw((self.gid)(seen.st_gid)))
+    }
+
+    /// Who the container's root is: its file capabilities are his.
+    fn root(&self) -> u32 {
+        (self.uid)(0)
+    }
+}
+
+pub use shift::shift;
 
 /// What was made, and the files that only somebody with more power can read: empty so far, of a plain user (mode 0000).
 #[derive(Debug, Default)]
@@ -149,9 +169,7 @@ impl Work<'_, '_> {
 
     fn owner(&self, seen: &Stat) -> Option<(Uid, Gid)> {
         match self.manner {
-            Manner::Copied { uid, gid, privileged: true } => {
-                Some((Uid::from_raw(uid(seen.st_uid)), Gid::from_raw(gid(seen.st_gid))))
-            }
+            Manner::Copied { owners, privileged: true } => Some(owners.of(seen)),
             Manner::Linked if rustix::process::geteuid().is_root() => {
                 Some((Uid::from_raw(seen.st_uid), Gid::from_raw(seen.st_gid)))
             }
@@ -256,9 +274,8 @@ impl Work<'_, '_> {
         done.map_err(fail)
     }
 
-    /// Who the container's root is: its file capabilities are his.
     fn root(&self) -> u32 {
-        if let Manner::Copied { uid, .. } = self.manner { uid(0) } else { 0 }
+        if let Manner::Copied { owners, .. } = self.manner { owners.root() } else { 0 }
     }
 
     /// Devices are for root to make; a plain user's layers have none. Every mount of an image is nodev.

@@ -96,8 +96,10 @@ fn drop_unpacked(store: &Store) -> Result<()> {
 
 /// Those on which nobody stands; they are made again when they are wanted.
 fn drop_unions(store: &Store) -> Result<()> {
-    let Some(unions) = store.unions()? else { return Ok(()) };
-    unions.complete().iter().try_for_each(|digest| unions.remove_unused(digest).map(drop))
+    for unions in store.unions()? {
+        unions.complete().iter().try_for_each(|digest| unions.remove_unused(digest).map(drop))?;
+    }
+    Ok(())
 }
 
 #[derive(Default)]

@@ -8,7 +8,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use super::unpacked::{LAYERS, UNIONS, Unpacked};
+use super::unpacked::{LAYERS, SUBVOLUMES, UNIONS, Unpacked};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::runtime::make_private_directory;
@@ -90,9 +90,10 @@ impl Store {
         Unpacked::open(&self.path, LAYERS)
     }
 
-    /// None where no container has needed one.
-    pub fn unions(&self) -> Result<Option<Unpacked>> {
-        self.path.join(UNIONS.directory).exists().then(|| Unpacked::open(&self.path, UNIONS)).transpose()
+    /// Those that a container has needed, of both sorts.
+    pub fn unions(&self) -> Result<Vec<Unpacked>> {
+        let there = [UNIONS, SUBVOLUMES].into_iter().filter(|sort| self.path.join(sort.directory).exists());
+        there.map(|sort| Unpacked::open(&self.path, sort)).collect()
     }
 
     /// Held by who brings what has no name yet: nothing is taken for garbage meanwhile.

@@ -6,18 +6,19 @@ use super::copied::{self, Manner};
 use super::digest::Digest;
 use super::locks::Check;
 use super::union::Merged;
-use super::unpacked::{UNIONS, Unpacked};
+use super::unpacked::{SUBVOLUMES, UNIONS, Unpacked};
 use super::used::{self, Used};
 use crate::error::{Error, Result};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Of layers in this store, the lowest first; one alone is its own union.
-pub fn tree(store: &Path, layers: &[PathBuf], check: Check<'_>) -> Result<(PathBuf, Used)> {
-    if let [only] = layers {
+/// Of layers in this store, the lowest first; one alone is its own union. `snapshots`: a subvolume of the store's btrfs, of copies that
+/// share their blocks with the layers, since no file has names in two of them.
+pub fn tree(store: &Path, layers: &[PathBuf], snapshots: bool, check: Check<'_>) -> Result<(PathBuf, Used)> {
+    if let ([only], false) = (layers, snapshots) {
         return Ok((only.clone(), used::take(only)?));
     }
-    let unions = Unpacked::open(store, UNIONS)?;
+    let unions = Unpacked::open(store, if snapshots { SUBVOLUMES } else { UNIONS })?;
     // Layers lie under their digests.
     let names: Vec<&[u8]> = layers.iter().map(|layer| layer.as_os_str().as_bytes()).collect();
     let key = Digest::of(&names.join(&b'\n'));
@@ -33,6 +34,7 @@ pub fn tree(store: &Path, layers: &[PathBuf], check: Check<'_>) -> Result<(PathB
     }
     unions.sweep(Some(&lock));
     let unfinished = unions.unfinished(key.hex())?;
+    let unfinished = if snapshots { unfinished.into_subvolume()? } else { unfinished };
     let root = unfinished.root().map_err(|errno| Error::setup("make a directory in the store", errno.raw_os_error()));
     let made = root.and_then(|root| copied::make(Merged::open(layers)?, root, &Manner::Linked, check));
     match made {

@@ -6,11 +6,12 @@ use super::remove::remove_tree;
 use super::used;
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
+use crate::sys::disk;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What is unpacked, and the version of how: raised when a tree would come out otherwise, so that it is unpacked again.
@@ -26,6 +27,8 @@ pub const ARCHIVES: Sort = Sort { directory: "archives", version: "pycontainer-a
 pub const LAYERS: Sort = Sort { directory: "layers", version: "pycontainer-layer 1" };
 /// All layers of an image in one tree, by a digest of which they are.
 pub const UNIONS: Sort = Sort { directory: "unions", version: "pycontainer-union 1" };
+/// The same as subvolumes of a btrfs, of which there are snapshots.
+pub const SUBVOLUMES: Sort = Sort { directory: "subvolumes", version: "pycontainer-subvolume 1" };
 
 const RECORD: &str = "complete";
 const ROOTFS: &str = "rootfs";
@@ -134,6 +137,14 @@ impl Unpacked {
     }
 
     fn remove(&self, name: &str) -> rustix::io::Result<()> {
+        if self.sort.directory == SUBVOLUMES.directory {
+            // By itself: nothing is moved out of it.
+            let inner = rustix::fs::openat(&self.dir, name, DIRECTORY, Mode::empty())?;
+            match remove_tree(inner.as_fd(), c"rootfs") {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
         remove_tree(self.dir.as_fd(), &CString::new(name).unwrap_or_default())
     }
 
@@ -206,6 +217,15 @@ fn leftover_of(name: &str) -> Option<&str> {
 impl Unfinished<'_> {
     pub fn root(&self) -> rustix::io::Result<OwnedFd> {
         rustix::fs::openat(&self.dir, ROOTFS, DIRECTORY, Mode::empty())
+    }
+
+    /// Its root as a subvolume of its own, of a btrfs.
+    pub fn into_subvolume(self) -> Result<Self> {
+        rustix::fs::unlinkat(&self.dir, ROOTFS, AtFlags::REMOVEDIR)
+            .map_err(|errno| failed("remove a directory", errno))?;
+        let made = disk::make_subvolume(self.dir.as_raw_fd(), c"rootfs");
+        made.map_err(|errno| failed("make a subvolume", Errno::from_raw_os_error(errno.0)))?;
+        Ok(self)
     }
 
     pub fn discard(self) {

@@ -56,6 +56,8 @@ pub struct Sources {
 pub struct Copy {
     /// What it was copied from can be seen with the container's owners.
     pub mapped: bool,
+    /// It is made as a snapshot of a subvolume.
+    pub snapshot: bool,
 }
 
 /// Where the writable layer lies.

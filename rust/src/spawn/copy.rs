@@ -1,13 +1,14 @@
 //! The root file system of one container as a copy of its image, in the directory of its writable layer (upper.rs), where no overlay
 //! shows it. Beside it lies a note of when it was complete: what changes later is the container's doing (rust/keeper/agent).
 
+use super::driver::{self, Driver};
 use super::engine::Engine;
 use super::layer::Layer;
 use super::sources::look_at;
 use super::spec::{Spec, UserSpace};
-use super::{causes, driver, explain, upper};
+use super::{causes, explain, upper};
 use crate::error::{Error, Result};
-use crate::image::copied::{self, Manner};
+use crate::image::copied::{self, Manner, Owners};
 use crate::image::locks::Check;
 use crate::image::union::Merged;
 use crate::image::unions;
@@ -15,21 +16,20 @@ use crate::image::used::Used;
 use crate::mount::layout::{Copy, RootSource};
 use crate::runtime;
 use crate::security::maps::{Lines, Maps, outside};
+use crate::sys::disk;
 use crate::wire::copied as note;
 use std::ffi::{CStr, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Nobody's on every Linux (overflowuid): what the container's map has no line for.
-const NOBODY: u32 = 65534;
-
 /// Layers as the one tree that is copied, which nobody removes as long as `used` is held.
-pub fn union(layers: &[PathBuf], used: &mut Vec<Used>, check: Check<'_>) -> Result<RootSource> {
+pub fn union(driver: Driver, layers: &[PathBuf], used: &mut Vec<Used>, check: Check<'_>) -> Result<RootSource> {
     let store = runtime::store(rustix::process::geteuid().as_raw());
-    let (path, union) = unions::tree(&store, layers, check).map_err(|error| no_room(error, &store))?;
+    let (path, union) =
+        unions::tree(&store, layers, driver == Driver::Btrfs, check).map_err(|error| no_room(error, &store))?;
     let source = look_at(&path, union.as_fd())?;
     used.push(union);
     Ok(RootSource::Layers(vec![source]))
@@ -52,14 +52,16 @@ fn original(root: &RootSource) -> Option<&Path> {
 }
 
 /// How the copy of an image is made and compared.
-pub fn of(engine: &Engine, spec: &Spec, root: &RootSource) -> Result<Option<Copy>> {
+pub fn of(driver: Driver, engine: &Engine, spec: &Spec, root: &RootSource) -> Result<Option<Copy>> {
     let Some(place) = original(root) else { return Ok(None) };
     let seen_as_it_is = !engine.is_root() || spec.user_space == UserSpace::Host;
     let mapped = seen_as_it_is || driver::can_be_idmapped(engine, place);
     if !mapped && matches!(spec.user_space, UserSpace::Map(_)) {
         return Err(explain::unsupported("user_namespace", &causes::NO_IDMAP));
     }
-    Ok(Some(Copy { mapped }))
+    // A directory of the caller's, or an archive, is no subvolume of ours.
+    let snapshot = driver == Driver::Btrfs && matches!(root, RootSource::Layers(_));
+    Ok(Some(Copy { mapped, snapshot }))
 }
 
 /// The copy, and its files that are still empty (`Sources::unread`).
@@ -86,19 +88,30 @@ fn fill(engine: &Engine, copy: &Copy, from: &Path, path: &Path, ids: &Maps, chec
     let at = |error: std::io::Error| {
         Error::setup_at("copy the image", path.display().to_string(), error.raw_os_error().unwrap_or(libc::EIO))
     };
-    let (rootfs, from) = (path.join(named(note::ROOT)), [PathBuf::from(from)]);
-    std::fs::create_dir(&rootfs).map_err(at)?;
-    let to = OwnedFd::from(std::fs::File::open(&rootfs).map_err(at)?);
-    let shift = |lines: &Lines, id: u32| if lines.is_empty() { id } else { outside(lines, id).unwrap_or(NOBODY) };
+    let rootfs = path.join(named(note::ROOT));
+    // What the container's map has no line for is nobody's.
+    let shift = |lines: &Lines, id: u32| if lines.is_empty() { id } else { outside(lines, id).unwrap_or(note::NOBODY) };
     let (uid, gid) = (|id| shift(&ids.uid, id), |id| shift(&ids.gid, id));
-    let privileged = engine.is_root();
-    let made = copied::make(Merged::open(&from)?, to, &Manner::Copied { uid: &uid, gid: &gid, privileged }, check)?;
+    let (owners, privileged) = (Owners { uid: &uid, gid: &gid }, engine.is_root());
+    let open = |path: &Path| std::fs::File::open(path).map(OwnedFd::from).map_err(at);
+    let unread = if copy.snapshot {
+        let made = disk::snapshot(open(from)?.as_raw_fd(), open(path)?.as_raw_fd(), note::ROOT);
+        made.map_err(|errno| at(std::io::Error::from_raw_os_error(errno.0)))?;
+        if privileged && !(ids.uid.is_empty() && ids.gid.is_empty()) {
+            copied::shift(open(&rootfs)?.as_fd(), &owners, check)?;
+        }
+        Vec::new()
+    } else {
+        std::fs::create_dir(&rootfs).map_err(at)?;
+        let from = Merged::open(&[PathBuf::from(from)])?;
+        copied::make(from, open(&rootfs)?, &Manner::Copied { owners, privileged }, check)?.unread
+    };
     // Of whoever compares the two: how far the owners lie apart where the original cannot be seen with the container's.
     let apart = if copy.mapped { 0 } else { ids.root().0 };
     std::fs::write(path.join(named(note::NOTE)), apart.to_le_bytes()).map_err(at)?;
     let noted = std::fs::metadata(path.join(named(note::NOTE))).map_err(at)?;
     until_later(path, (noted.ctime(), noted.ctime_nsec())).map_err(at)?;
-    Ok(made.unread)
+    Ok(unread)
 }
 
 fn named(name: &CStr) -> &OsStr {

@@ -11,14 +11,16 @@ use std::path::{Path, PathBuf};
 
 pub const VARIABLE: &str = "PYCONTAINER_STORAGE_DRIVER";
 /// In the order in which the ladder takes them.
-const NAMES: [(&str, Driver); 2] = [("overlay", Driver::Overlay), ("vfs", Driver::Vfs)];
+const NAMES: [(&str, Driver); 3] = [("overlay", Driver::Overlay), ("btrfs", Driver::Btrfs), ("vfs", Driver::Vfs)];
 /// Of other engines, and known to this one as what it does not have.
-const NOT_HAD: [&str; 2] = ["fuse-overlayfs", "btrfs"];
+const NOT_HAD: [&str; 1] = ["fuse-overlayfs"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     /// Layers below a writable one, by the kernel.
     Overlay,
+    /// A snapshot of them for each container, where the store lies on btrfs.
+    Btrfs,
     /// A copy of them for each container.
     Vfs,
 }
@@ -45,7 +47,7 @@ fn asked() -> Result<Option<Choice>> {
     }
     if NOT_HAD.contains(&&*said) {
         let cause = format!("there is no driver {said}: docs/storage.md tells what stands in for it");
-        return Err(Error::unsupported(VARIABLE, cause, "leave it unset, or overlay, or vfs"));
+        return Err(Error::unsupported(VARIABLE, cause, "leave it unset, or overlay, btrfs or vfs"));
     }
     let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).chain(NOT_HAD).collect();
     Err(Error::Value(format!("{VARIABLE}: {said:?} is none of {}", names.join(", "))))
@@ -61,9 +63,30 @@ pub fn of(engine: &Engine, spec: &Spec) -> Result<Choice> {
         Root::Host { .. } | Root::View => return Ok(overlay("there is no image")),
     };
     if let Some(asked) = asked {
-        return Ok(asked);
+        return checked(asked);
     }
     Ok(ladder(engine, place, spec.user_space != UserSpace::Host))
+}
+
+/// A snapshot is one of a btrfs.
+fn checked(asked: Choice) -> Result<Choice> {
+    let (store, there) = store();
+    if asked.driver != Driver::Btrfs || is_btrfs(&there) {
+        return Ok(asked);
+    }
+    let cause = format!("btrfs: the store {} does not lie on one", store.display());
+    Err(Error::unsupported(VARIABLE, cause, "leave it unset, or a store on btrfs (PYCONTAINER_ROOT)"))
+}
+
+fn is_btrfs(place: &Path) -> bool {
+    kind(place).is_ok_and(|(name, _)| name == "btrfs")
+}
+
+/// Where the store is or would be, and what of that is there.
+fn store() -> (PathBuf, PathBuf) {
+    let path = runtime::store(rustix::process::geteuid().as_raw());
+    let there = path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).into();
+    (path, there)
 }
 
 fn overlay(why: &str) -> Choice {
@@ -72,7 +95,10 @@ fn overlay(why: &str) -> Choice {
 
 /// The best for what lies in `place`. `mapped`: its owners have to be seen as the container's.
 pub fn ladder(engine: &Engine, place: &Path, mapped: bool) -> Choice {
-    let vfs = |why: String| Choice { driver: Driver::Vfs, why };
+    let vfs = |why: String| {
+        let driver = if is_btrfs(&store().1) { Driver::Btrfs } else { Driver::Vfs };
+        Choice { driver, why }
+    };
     if let Some(why) = engine.overlay_missing.get_or_init(|| overlay_missing(engine)) {
         return vfs(why.clone());
     }
@@ -86,7 +112,7 @@ pub fn ladder(engine: &Engine, place: &Path, mapped: bool) -> Choice {
 
 fn of_store(engine: &Engine, there: &Path) -> Result<Choice> {
     match asked()? {
-        Some(asked) => Ok(asked),
+        Some(asked) => checked(asked),
         None if engine.is_root() && !can_be_idmapped(engine, there) => {
             Ok(Choice { driver: Driver::Vfs, why: format!("{}: {}", there.display(), causes::NO_IDMAP.why) })
         }
@@ -152,8 +178,7 @@ pub struct Report {
 }
 
 pub fn report(engine: &Engine) -> Report {
-    let path = runtime::store(rustix::process::geteuid().as_raw());
-    let there = path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-    let kind = kind(there).map_or_else(|magic| format!("{magic:#x}"), |(name, _)| name.into());
-    Report { kind, choice: of_store(engine, there), used: crate::image::store::used(&path), path }
+    let (path, there) = store();
+    let kind = kind(&there).map_or_else(|magic| format!("{magic:#x}"), |(name, _)| name.into());
+    Report { kind, choice: of_store(engine, &there), used: crate::image::store::used(&path), path }
 }

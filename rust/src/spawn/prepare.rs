@@ -62,16 +62,17 @@ pub struct Prepared {
 
 pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepared> {
     check::all(engine, spec)?;
-    let copies = driver::of(engine, spec)?.driver == Driver::Vfs;
+    let driver = driver::of(engine, spec)?.driver;
+    let copies = driver != Driver::Overlay;
     let maps = identities::maps(engine, spec)?;
     let facts = identities::facts(engine, spec);
     let (degraded, bound) = limits::degraded(engine, spec, copies)?;
     let mut used = layers(spec)?;
     let (root, skeleton) = match &spec.root {
-        Root::Layers(layers) if copies => (copy::union(layers, &mut used, check)?, None),
+        Root::Layers(layers) if copies => (copy::union(driver, layers, &mut used, check)?, None),
         _ => root(engine, spec, &used)?,
     };
-    let copy = if copies { copy::of(engine, spec, &root)? } else { None };
+    let copy = if copies { copy::of(driver, engine, spec, &root)? } else { None };
     let (files, offsets) = files(spec)?;
     let sources = Sources {
         root,

@@ -25,7 +25,12 @@ impl Copied {
 
     /// The original as it would look with the owners of the copy.
     pub fn seen(&self, was: &mut Statx) {
-        (was.uid, was.gid) = (was.uid.wrapping_add(self.apart), was.gid.wrapping_add(self.apart));
+        let shifted = |id: u32| match self.apart {
+            0 => id,
+            apart if id < copied::IDS => id.wrapping_add(apart),
+            _ => copied::NOBODY,
+        };
+        (was.uid, was.gid) = (shifted(was.uid), shifted(was.gid));
     }
 
     /// Whether the container may have changed it. Where a file system moves no ctime for a new name, another file under it mostly shows.

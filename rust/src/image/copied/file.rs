@@ -75,6 +75,20 @@ pub fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, root: Option<u32>) -
     Ok(())
 }
 
+/// A file's capabilities as those of the container's root; None where it has none.
+pub fn capability(path: &[u8], root: u32) -> rustix::io::Result<Option<Vec<u8>>> {
+    let mut value = Vec::with_capacity(64);
+    match rustix::fs::lgetxattr(path, CAPABILITY, rustix::buffer::spare_capacity(&mut value)) {
+        Ok(_) => Ok(Some(of_root(&value, root))),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+pub fn give_capability(path: &[u8], value: &[u8]) -> rustix::io::Result<()> {
+    rustix::fs::lsetxattr(path, CAPABILITY, value, XattrFlags::empty())
+}
+
 const CAPABILITY: &[u8] = b"security.capability";
 
 fn travels(name: &[u8]) -> bool {
