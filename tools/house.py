@@ -152,7 +152,7 @@ def pytest_command(stage: Stage, *words: str) -> list[str]:
 
 @contextlib.contextmanager
 def scratch_of(driver: str) -> Iterator[None]:
-    """Where the tests of a storage driver put their stores: for btrfs on a loop device, for others where it is anyway."""
+    """Where the tests of a storage driver put their stores: btrfs has a loop device, others what there is."""
     if driver != "btrfs":
         yield
         return

@@ -1,80 +1,27 @@
-"""Storage drivers: the same containers on each, how one is picked, and what is left of copies."""
+"""Storage drivers: the same containers on each, and how one is picked."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
 
 import layouts
 import pycontainer as pc
 import worlds
+from drivers import CHANGES, DRIVERS, LOOK, VARIABLE, member, uppers
 from pace import patience, repetitions
-from programs.stores import in_store, mounted
+from programs.stores import in_store
 
-VARIABLE = "PYCONTAINER_STORAGE_DRIVER"
-DRIVERS = ["overlay", "vfs"]
 IS_ROOT = os.geteuid() == 0
-
-
-def member(name: str, kind: bytes = tarfile.REGTYPE, **fields: Any) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.mode = kind, 0o755 if kind == tarfile.DIRTYPE else 0o644
-    for field, value in fields.items():
-        setattr(info, field, value)
-    return info
-
-
-UPPER = layouts.tar({
-    "bin/.wh.true": b"",  # of the layer below
-    "opt/": None, "opt/a": b"a", "opt/b": b"b", "opt/gone/": None, "opt/gone/x": b"x",
-    "opt/old/": None, "opt/old/x": b"x", "opt/link": "a",
-    "opt/hard": member("opt/hard", tarfile.LNKTYPE, linkname="opt/b"),
-    "opt/suid": member("opt/suid", mode=0o4755, uid=7, gid=8),
-    "opt/dir": member("opt/dir", tarfile.DIRTYPE, mode=0o750, uid=1000, gid=1000),
-    "opt/attributes": member("opt/attributes", pax_headers={"SCHILY.xattr.user.x": "value"}),
-    "opt/fifo": member("opt/fifo", tarfile.FIFOTYPE, mode=0o600),
-})  # fmt: skip
-TOP = layouts.tar({"opt/top": b"top", "opt/old/": None, "opt/old/.wh..wh..opq": b"", "opt/old/new": b"new"})
-
-
-@pytest.fixture(params=DRIVERS)
-def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv(VARIABLE, request.param)
-    return str(request.param)
-
-
-@pytest.fixture
-def three(layout: layouts.Layout, base: bytes) -> pc.Image:
-    """An image of three layers, with something of everything in it."""
-    layout.image("three:1", [base, UPPER, TOP])
-    return pc.Image.load(layout.path)[0]
-
-
-@pytest.fixture
-def leaves_no_copy(store: Path) -> Iterator[None]:
-    yield
-    assert uppers(store) == []
-
-
-def uppers(store: Path) -> list[str]:
-    return os.listdir(store / "uppers") if (store / "uppers").exists() else []
-
-
-LOOK = """cd /opt; ls -lnR . | grep -v ^total; cat a b top old/new link; test -e /bin/true && echo WRONG
-test b -ef hard && echo same; id -u; cat /etc/hostname"""
 
 
 def look(image: pc.Image) -> str:
@@ -94,11 +41,6 @@ def test_a_container_sees_the_same_on_every_driver(three: pc.Image, monkeypatch:
     assert lines[-3:] == ["abtopnewasame", "0", "h"]
     if IS_ROOT:
         assert any(line.startswith("-rwsr-xr-x") and line.split()[2:4] == ["7", "8"] for line in lines)
-
-
-CHANGES = """cd /opt; echo more >> a; chmod 600 attributes; mkdir /d; echo y > /d/f; ln attributes c; mv top moved
-rm -r gone old; mkdir old; echo o > old/o; rm link; ln -s b link; mkdir dir/in; rm -f suid; : > empty
-find / -xdev -newer /bin/busybox -exec touch -h -d @1700000000 {} + 2> /dev/null; """
 
 
 @pytest.mark.usefixtures("leaves_no_copy")
@@ -300,232 +242,6 @@ tell(pc.doctor().to_dict()["storage"])
     assert seen == "ab\n7 8 4755\n9 9 755\n"
     assert "cannot be idmapped" in row["why"]
     assert row["by"].startswith("vfs on overlay, ")
-
-
-# ---- what copies leave -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("moment", ["while it is copied", "while it runs"])
-def test_a_killed_host_leaves_no_copy(
-    moment: str, layout: layouts.Layout, base: bytes, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, "vfs")
-    many = layouts.tar({f"many/{n}": bytes(100) for n in range(4000)})
-    layout.image("many:1", [base, many])
-    pc.Image.load(layout.path)
-    code = "import pycontainer as pc\npc.run(['sleep', '1000'], image=pc.Image.get('many:1'))"
-    child = subprocess.Popen(worlds.python(code))
-    deadline = time.monotonic() + patience(20)
-    wanted = {"while it is copied": "upper", "while it runs": "copied"}[moment]
-    while not list(store.glob(f"uppers/*/{wanted}")):
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    while uppers(store):
-        in_store(store, "pc.run(['true'], image=pc.Image.get('many:1'))", store)
-        assert time.monotonic() < deadline
-
-
-@pytest.mark.usefixtures("leaves_no_copy")
-def test_a_signal_ends_a_copy(
-    layout: layouts.Layout, base: bytes, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, "vfs")
-    layout.image("many:1", [base, layouts.tar({f"many/{n}": b"" for n in range(6000)})])
-    image = pc.Image.load(layout.path)[0]
-    pc.run(["true"], image=image)  # it is unpacked, and a union of it is there
-
-    class Stop(Exception):
-        pass
-
-    def stop(*_: object) -> None:
-        raise Stop
-
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(Stop):
-            pc.run(["sleep", "1000"], image=image)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@pytest.mark.requires("root", "loop", "program:mkfs.ext4")
-def test_no_room_for_a_copy(
-    layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, "vfs")
-    big = layouts.tar({"big": os.urandom(40 << 20)})
-    layout.image("big:1", [base, big])
-    code = """
-image = pc.Image.load(sys.argv[2])[0]
-try:
-    with pc.Container(["sleep", "100"], image=image), pc.Container(["sleep", "100"], image=image):
-        tell("both run")
-except pc.NoSpaceError as error:
-    tell(str(error))
-tell(os.listdir(root + "/uppers"))
-tell(pc.run(["echo", "once more"], image=image).stdout.decode())
-"""
-    with mounted("ext4", 150, scratch) as place:
-        said, left, after = in_store(place, code, place, layout.path)
-    assert str(place) in said
-    assert (left, after) == ([], "once more\n")
-
-
-@pytest.mark.requires("root", "loop", "program:mkfs.btrfs", "program:mkfs.xfs")
-@pytest.mark.parametrize("kind", ["btrfs", "xfs", "ext4"])
-def test_copies_share_blocks_where_the_file_system_can(
-    kind: str, layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, "vfs")
-    layout.image("big:1", [base, layouts.tar({"big": os.urandom(32 << 20)})])
-    code = """
-image = pc.Image.load(sys.argv[2])[0]
-def used():
-    os.sync()
-    seen = os.statvfs(root)
-    return (seen.f_blocks - seen.f_bfree) * seen.f_frsize
-pc.run(["true"], image=image)  # layers and their union are there
-before = used()
-with pc.Container(["sleep", "100"], image=image) as one, pc.Container(["sleep", "100"], image=image) as other:
-    tell(used() - before)
-    one.write_bytes("/big", b"changed")
-    tell([len(other.read_bytes("/big")), [line.path for line in other.diff()], [line.path for line in one.diff()]])
-tell(pc.doctor().to_dict()["storage"]["by"])
-"""
-    with mounted(kind, 400, scratch) as place:
-        more, kept, by = in_store(place, code, place, layout.path)
-    assert kept == [32 << 20, [], ["/big"]]
-    assert by.startswith(f"vfs on {kind}, ")
-    assert (more > 64 << 20) if kind == "ext4" else (more < 16 << 20), more
-
-
-@pytest.mark.requires("root", "loop", "program:mkfs.btrfs")
-def test_snapshots_of_a_btrfs(
-    three: pc.Image, layout: layouts.Layout, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a container may leave in one is removed: deep trees, and subvolumes in subvolumes."""
-    monkeypatch.setenv(VARIABLE, "overlay")
-    with pc.Container(["sh", "-c", CHANGES + LOOK], image=three, hostname="h") as made:
-        made.wait(timeout=patience(20))
-        wanted = [made.logs().decode(), [[line.kind, line.path] for line in made.diff()]]
-    code = """
-import subprocess
-image = pc.Image.load(sys.argv[2])[0]
-def btrfs(*words):
-    return subprocess.run(["btrfs", "subvolume", *words], check=True, capture_output=True, text=True).stdout
-with pc.Container(["sh", "-c", sys.argv[3]], image=image, hostname="h") as made:
-    made.wait()
-    tell([made.logs().decode(), [[line.kind, line.path] for line in made.diff()]])
-    committed = made.commit("made:1")
-deep = "/deep" + "/d" * 200
-with pc.Container(["sh", "-c", f"cat /opt/moved; mkdir -p {deep}; sleep 100"], image=committed) as made:
-    while not made.logs():
-        pass
-    tell(len(btrfs("list", root).splitlines()))
-    (upper,) = [os.path.join(root, "uppers", name, "upper") for name in os.listdir(root + "/uppers")]
-    at = upper
-    for _ in range(5):
-        at += "/sub"
-        btrfs("create", at)
-        os.makedirs(at + "/d" * 80)
-    tell(made.exec(["sh", "-c", f"ls -d {deep} | wc -l"]).stdout.decode())
-tell(os.listdir(root + "/uppers"))
-committed.remove()
-image.remove()
-tell(btrfs("list", root))
-"""
-    script = CHANGES + LOOK
-    monkeypatch.setenv(VARIABLE, "btrfs")
-    with mounted("btrfs", 400, scratch) as place:
-        first, volumes, deep, left, after = in_store(place, code, place, layout.path, script)
-    assert first == wanted
-    assert (volumes, deep.strip()) == (3, "1")  # of both images one, and the container's
-    assert (left, after) == ([], "")
-
-
-def test_snapshots_are_of_a_btrfs(image: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "btrfs")
-    with pytest.raises(pc.NotSupported, match=f"{VARIABLE}: btrfs: the store .* does not lie on one"):
-        pc.run(["true"], image=image)
-
-
-@pytest.mark.requires("root", "loop", "program:mkfs.xfs", "project-quota:xfs")
-def test_a_copy_is_bounded_by_a_project_quota(
-    layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beyond what the image itself takes."""
-    monkeypatch.setenv(VARIABLE, "vfs")
-    layout.image("app:1", [base, layouts.tar({"big": os.urandom(4 << 20)})])
-    code = """
-image = pc.Image.load(sys.argv[1 + 1])[0]
-write = "dd if=/dev/zero of=/{} bs=64k count=24 2>&-"
-script = f"{write.format('one')} && echo yes; {write.format('two')} || echo no"
-r = pc.run(["sh", "-c", script], image=image, limits=Limits(disk="2MiB"))
-tell(facts(r))
-"""
-    with mounted("xfs-quota", 400, scratch) as place:
-        (found,) = in_store(place, code, place, layout.path)
-    assert (found["out"], found["state"], found["by"]) == ("yes\nno\n", "held", "project quota")
-
-
-def test_what_a_copy_may_take_is_bounded_or_refused(image: pc.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "vfs")
-    done = pc.run(["true"], image=image, limits=pc.Limits(disk="1MiB"), degrade=["disk"])
-    if done.enforced["disk"].state == "missing":
-        with pytest.raises(pc.NotSupported, match=r"^disk: "):
-            pc.run(["true"], image=image, limits=pc.Limits(disk="1MiB"))
-
-
-def test_unions_of_layers_go_when_nobody_stands_on_them(
-    three: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, "vfs")
-    unions: Callable[[], list[str]] = lambda: [path.name for path in (store / "unions").iterdir()]  # noqa: E731
-    with pc.Container(["sleep", "100"], image=three) as made:
-        assert len(unions()) == 1
-        pc.Image.prune()
-        assert len(unions()) == 1
-        assert made.exec(["cat", "/opt/top"], text=True).stdout == "top"
-    three.remove()
-    assert unions() == []
-    assert list((store / "layers").iterdir()) == []
-
-
-@pytest.mark.requires("user")
-def test_files_that_their_owner_may_not_read(
-    layout: layouts.Layout, base: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As /etc/shadow of some distributions: root inside reads it, and the copy has it."""
-    monkeypatch.setenv(VARIABLE, "vfs")
-    layout.image("app:1", [base, closed("etc/shadow", b"secret")])
-    image = pc.Image.load(layout.path)[0]
-    with pc.Container(["sh", "-c", "cat /etc/shadow; ls -l /etc/shadow; sleep 100"], image=image) as made:
-        assert made.exec(["cat", "/etc/shadow"], text=True).stdout == "secret"
-        assert [line.path for line in made.diff()] == []
-        assert made.exec(["ls", "-ln", "/etc/shadow"], text=True).stdout.startswith("----------")
-
-
-def closed(name: str, content: bytes) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        tar.addfile(member(name, mode=0, size=len(content)), io.BytesIO(content))
-    return out.getvalue()
-
-
-def test_many_at_once_share_one_union(three: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "vfs")
-    look(three)
-    shutil.rmtree(store / "unions")
-    code = (
-        "import pycontainer as pc\nprint(pc.run(['cat', '/opt/top'], image=pc.Image.get('three:1'), text=True).stdout)"
-    )
-    children = [subprocess.Popen(worlds.python(code), stdout=subprocess.PIPE) for _ in range(4)]
-    assert [child.communicate()[0] for child in children] == [b"top\n"] * len(children)
-    assert len(list((store / "unions").iterdir())) == 1
 
 
 # ---- any stack of layers -------------------------------------------------------------------------------------------
