@@ -33,10 +33,10 @@ impl Copied {
         (was.uid, was.gid) = (shifted(was.uid), shifted(was.gid));
     }
 
-    /// Whether the container may have changed it. Where a file system moves no ctime for a new name, another file under it mostly shows.
-    /// Times of content are not asked: two file systems keep them in different grains.
+    /// Whether the container may have changed it. Where a file system moves no ctime for a new name, or the machine's clock was set back,
+    /// what else can be seen mostly shows it. Times of content by the second: two file systems keep them in different grains.
     pub fn is_touched(&self, seen: &Statx, was: &Statx) -> bool {
-        let same = (seen.mode, seen.uid, seen.gid) == (was.mode, was.uid, was.gid);
+        let same = (seen.mode, seen.uid, seen.gid, seen.mtime().0) == (was.mode, was.uid, was.gid, was.mtime().0);
         let same_size = seen.kind() == S_IFDIR || seen.size == was.size;
         seen.ctime() > self.at || !same || !same_size
     }
