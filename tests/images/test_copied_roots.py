@@ -128,7 +128,7 @@ def test_snapshots_of_a_btrfs(
     monkeypatch.setenv(VARIABLE, "overlay")
     with pc.Container(["sh", "-c", CHANGES + LOOK], image=three, hostname="h") as made:
         made.wait(timeout=patience(20))
-        wanted = [made.logs().decode(), [[line.kind, line.path] for line in made.diff()]]
+        wanted = [files(made.logs().decode()), [[line.kind, line.path] for line in made.diff()]]
     code = """
 import subprocess
 image = pc.Image.load(sys.argv[2])[0]
@@ -159,9 +159,14 @@ tell(btrfs("list", root))
     monkeypatch.setenv(VARIABLE, "btrfs")
     with mounted("btrfs", 400, scratch) as place:
         first, volumes, deep, left, after = in_store(place, code, place, layout.path, script)
-    assert first == wanted
+    assert [files(first[0]), first[1]] == wanted
     assert (volumes, deep.strip()) == (3, "1")  # of both images one, and the container's
     assert (left, after) == ([], "")
+
+
+def files(listing: str) -> list[str]:
+    """Without directories, whose names and sizes file systems count in ways of their own."""
+    return [line for line in listing.splitlines() if not line.startswith("d")]
 
 
 def test_snapshots_are_of_a_btrfs(image: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +240,7 @@ def closed(name: str, content: bytes) -> bytes:
 
 def test_many_at_once_share_one_union(three: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "vfs")
-    pc.run(["true"], image=three)
+    pc.run(["id"], image=three)
     shutil.rmtree(store / "unions")
     code = (
         "import pycontainer as pc\nprint(pc.run(['cat', '/opt/top'], image=pc.Image.get('three:1'), text=True).stdout)"
