@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 # With this one all containers on images are made: `nox -s drivers` runs what has to do with images once for each.
 if DRIVER := os.environ.get("PYCONTAINER_TEST_DRIVER", ""):
     os.environ["PYCONTAINER_STORAGE_DRIVER"] = DRIVER
+    if DRIVER == "btrfs":  # also the store of tests that have none of their own; each user's
+        os.environ.setdefault("PYCONTAINER_ROOT", f"{requirements.scratch()}/store-{os.geteuid()}")
 AT_ONCE = 4  # containers that a test in this interpreter has at one time; those with more run in another
 # One core of an emulated kernel is twenty times slower than what hypothesis takes for normal.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
