@@ -175,6 +175,7 @@ def test_snapshots_are_of_a_btrfs(image: pc.Image, store: Path, monkeypatch: pyt
         pc.run(["true"], image=image)
 
 
+@pytest.mark.vm
 @pytest.mark.requires("root", "loop", "program:mkfs.xfs", "project-quota:xfs")
 def test_a_copy_is_bounded_by_a_project_quota(
     layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch

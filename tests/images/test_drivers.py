@@ -43,6 +43,7 @@ def test_a_container_sees_the_same_on_every_driver(three: pc.Image, monkeypatch:
         assert any(line.startswith("-rwsr-xr-x") and line.split()[2:4] == ["7", "8"] for line in lines)
 
 
+@pytest.mark.vm
 @pytest.mark.usefixtures("leaves_no_copy")
 def test_what_changed_is_told_alike_and_committed_alike(three: pc.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     told, trees, exported = {}, {}, {}
