@@ -169,6 +169,7 @@ def files(listing: str) -> list[str]:
     return [line for line in listing.splitlines() if not line.startswith("d")]
 
 
+@pytest.mark.requires("no-btrfs")
 def test_snapshots_are_of_a_btrfs(image: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "btrfs")
     with pytest.raises(pc.NotSupported, match=f"{VARIABLE}: btrfs: the store .* does not lie on one"):

@@ -76,8 +76,8 @@ impl Build<'_> {
             RootSource::Host { .. } | RootSource::View => None,
         };
         let idmap = if copy.mapped { self.range() } else { idmap::NONE };
-        let cached = copy.mapped && self.facts.cached_layers;
-        let view = View { idmap, recursive: false, cached, ..View::PLAIN };
+        // Not kept: of a subvolume that is gone the next one takes over the number of the device, and each one's root is inode 256.
+        let view = View { idmap, recursive: false, ..View::PLAIN };
         let lower = original.map(|source| self.outside.tree(source, view));
         let attributes = self.image_attributes();
         let root = self.outside.copied(path, upper, lower, attributes);
