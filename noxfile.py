@@ -34,6 +34,15 @@ IS_ROOT = os.geteuid() == 0
 QUICK_BY_ENVIRONMENT = os.environ.get("PYCONTAINER_QUICK") == "1"
 MATURIN = "maturin>=1.16,<2"
 TYPED = ("noxfile.py", "tools", "benchmarks")
+DRIVERS = ("overlay", "vfs", "btrfs")
+DRIVER_TESTS = (
+    "tests/images", "tests/build", "tests/integration/test_commit.py", "tests/integration/test_export.py",
+    "tests/integration/test_container_diff.py", "tests/integration/test_copies.py",
+    "tests/integration/test_container_files.py", "tests/integration/test_container_files_refusals.py",
+    "tests/integration/test_image.py", "tests/hostile/test_layers.py", "tests/hostile/test_layer_store.py",
+    "tests/hostile/test_layer_removal.py", "tests/hostile/test_commit_races.py",
+    "tests/hostile/test_container_files_races.py", "tests/hostile/test_overlay_attributes.py",
+)  # fmt: skip
 RELIABILITY_PYTEST = ("-s", "--timeout=3600")
 
 
@@ -242,6 +251,29 @@ def run_and_collect(session: nox.Session, stage: house.Stage, name: str, command
     finally:
         house.collect(stage, name)
     return []
+
+
+@nox.session(default=False)
+def drivers(session: nox.Session) -> None:
+    """What has to do with images, on each storage driver, as root and as the tests' plain user. Words are pytest's."""
+    quick, words = options_of(session)
+    words = [*(words or DRIVER_TESTS), *(["--quick"] if quick else [])]
+    system_packages(session, "tests")
+    built = wheel(session, "test-seams")
+    stages = [(staged(session, house.Stage("drivers"), sys.executable, built), False)] if IS_ROOT else []
+    python = create_user(session) if IS_ROOT else sys.executable
+    owned = house.Stage("drivers-user", house.USER if IS_ROOT else None)
+    stages.append((staged(session, owned, python, built), IS_ROOT))
+    failed = []
+    for driver in DRIVERS if IS_ROOT else DRIVERS[:2]:
+        os.environ["PYCONTAINER_TEST_DRIVER"] = driver
+        with house.scratch_of(driver):
+            for stage, as_other in stages:
+                command = house.pytest_command(stage, *words)
+                command = house.as_user(command, **house.passed_on()) if as_other else command
+                failed += run_staged(session, stage, f"drivers-{driver}-{stage.name}", command)
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
 
 
 @nox.session(tags=["contains"])

@@ -25,6 +25,11 @@ from programs.compiled import compiled
 from pycontainer import Image
 
 HERE = Path(__file__).parent
+# With this one all containers on images are made: `nox -s drivers` runs what has to do with images once for each.
+if DRIVER := os.environ.get("PYCONTAINER_TEST_DRIVER", ""):
+    os.environ["PYCONTAINER_STORAGE_DRIVER"] = DRIVER
+    if DRIVER == "btrfs":  # also the store of tests that have none of their own; each user's
+        os.environ.setdefault("PYCONTAINER_ROOT", f"{requirements.scratch()}/store-{os.geteuid()}")
 AT_ONCE = 4  # containers that a test in this interpreter has at one time; those with more run in another
 # One core of an emulated kernel is twenty times slower than what hypothesis takes for normal.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -53,7 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     strict = "an unlisted skip fails" if STRICT else "skips are free"
-    return f"run: {requirements.kind()}, Linux {os.uname().release}, {strict}"
+    driver = f", driver {DRIVER}" if DRIVER else ""
+    return f"run: {requirements.kind()}, Linux {os.uname().release}{driver}, {strict}"
 
 
 # ---- requirements and skips --------------------------------------------------------------------------------------

@@ -34,6 +34,17 @@ SYS_LANDLOCK_CREATE_RULESET = 444
 # ---- words without an argument -----------------------------------------------------------------------------------
 
 
+def layer_size() -> str | None:
+    """Whether the driver under test holds a writable layer in memory to its size (tests/conftest.py)."""
+    driver = os.environ.get("PYCONTAINER_STORAGE_DRIVER", "overlay")
+    return None if driver == "overlay" else f"{driver} bounds a copy by a project quota alone"
+
+
+def no_btrfs() -> str | None:
+    kind = subprocess.run(["stat", "-f", "-c", "%T", scratch()], check=True, capture_output=True, text=True).stdout
+    return "stores of the tests lie on one" if kind.strip() == "btrfs" else None
+
+
 def root() -> str | None:
     return None if os.geteuid() == 0 else "runs as a plain user"
 
@@ -374,7 +385,7 @@ PLAIN: dict[str, Callable[[], str | None]] = {
     "cgroup2": cgroup2, "hybrid": hybrid, "delegated": delegated, "subuid": subuid, "idmap": idmap, "ids": ids,
     "landlock": landlock, "ptrace": ptrace, "loop": loop, "swap": swap, "docker": docker, "seams": seams,
     "tmpfs-upper": tmpfs_upper, "one-id": one_id, "plain-user": plain_user, "disk": disk, "no-swap": no_swap,
-    "pen": pen, "emulated": emulated, "postgresql": postgresql,
+    "pen": pen, "layer-size": layer_size, "no-btrfs": no_btrfs, "emulated": emulated, "postgresql": postgresql,
     "seccomp.json": lambda: existing("/usr/share/containers/seccomp.json"),
 }  # fmt: skip
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {

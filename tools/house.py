@@ -5,12 +5,15 @@ Knows nothing of nox: paths, hashes, copies, and the words of command lines; wha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,6 +152,29 @@ def pytest_command(stage: Stage, *words: str) -> list[str]:
     return [str(stage.python), "-m", "pytest", junit, "-o", f"junit_suite_name={stage.name}", *words]
 
 
+@contextlib.contextmanager
+def scratch_of(driver: str) -> Iterator[None]:
+    """Where the tests of a storage driver put their stores: btrfs has a loop device, others what there is."""
+    if driver != "btrfs":
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="pycontainer-btrfs-", dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        image, point = Path(directory, "image"), Path(directory, "mounted")
+        point.mkdir()
+        with image.open("wb") as file:
+            file.truncate(8 << 30)
+        subprocess.run(["mkfs.btrfs", "-q", "-f", str(image)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(point)], check=True)
+        point.chmod(0o1777)
+        os.environ["PYCONTAINER_TEST_TMP"] = str(point)
+        try:
+            yield
+        finally:
+            del os.environ["PYCONTAINER_TEST_TMP"]
+            subprocess.run(["umount", "-l", str(point)], check=True)
+
+
 def collect(stage: Stage, name: str) -> None:
     """Bring the run's JUnit file to the others, also after a failure."""
     found = stage.results / "junit.xml"
@@ -159,5 +185,5 @@ def collect(stage: Stage, name: str) -> None:
 
 def passed_on() -> dict[str, str]:
     """The variables that change what a test run means."""
-    names = ("CI", "PYCONTAINER_STRICT_SKIPS")
+    names = ("CI", "PYCONTAINER_STRICT_SKIPS", "PYCONTAINER_TEST_DRIVER", "PYCONTAINER_TEST_TMP")
     return {name: os.environ[name] for name in names if name in os.environ}

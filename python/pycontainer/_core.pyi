@@ -17,7 +17,7 @@ __all__ = [
     "keeper_pid", "launch", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
     "read_bytes", "reference_parse", "registry_catalog", "registry_home", "registry_place", "registry_tags", "run",
     "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_lock", "step_read", "step_write",
-    "store_hold", "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
+    "storage", "store_hold", "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -273,6 +273,9 @@ def group_support() -> list[tuple[str, str, str, str, str]]:
 
 def probe_host() -> dict[str, Any]:
     """Return the answers of the kernel that need no container; `pycontainer._doctor` makes rows of them."""
+
+def storage() -> tuple[str, str, int, str | None, str] | None:
+    """Return (path of the store, kind of its file system, bytes of its images, driver or None, why); None without an engine."""
 
 def disk_bound() -> tuple[str | None, str, str]:
     """Return (what would bound a writable layer on the disk, why nothing would, the cure), tried for real."""

@@ -32,6 +32,8 @@ OF_GROUPS = (
     "kill", "freeze", "pressure",
 )  # fmt: skip
 PATIENCE = 20  # seconds; a broken machine must not hang its diagnosis
+_DRIVER = "PYCONTAINER_STORAGE_DRIVER"
+_CURES_OF_COPIES = f"a kernel with overlay, a store on ext4, xfs or btrfs (PYCONTAINER_ROOT), and no {_DRIVER}"
 _ERRNO_WORDS = {1: "EPERM", 13: "EACCES", 38: "ENOSYS"}
 
 
@@ -111,6 +113,7 @@ def _rows() -> Iterator[Guarantee]:
     yield _keeper(plain, facts)
     yield _subuid(plain, facts)
     yield _idmapped_mounts(plain, facts)
+    yield _storage(plain)
     for name, probe in _PROBES.items():
         yield _missing(name, plain.cause) if plain.cause else probe(name)
     yield from _of_groups(plain, native)
@@ -119,7 +122,7 @@ def _rows() -> Iterator[Guarantee]:
 
 
 def _all_names() -> tuple[str, ...]:
-    machine = ("system_calls", "keeper", "subuid", "idmapped_mounts")
+    machine = ("system_calls", "keeper", "subuid", "idmapped_mounts", "storage")
     return (*OF_A_RUN, *machine, *_PROBES, *OF_GROUPS, "cgroup", "cap_sys_resource")
 
 
@@ -242,6 +245,20 @@ def _idmapped_mounts(plain: _Trial, facts: dict[str, Any]) -> Guarantee:
         trial = _Trial(_true(), mounts=[Mount.bind(source, "/mnt/doctor", owner=65534)])
         where = os.path.dirname(source)
     return _row(name, trial.result is not None, f"mount_setattr on {where}", trial.cause or ("", ""))
+
+
+def _storage(plain: _Trial) -> Guarantee:
+    """Where images lie, and how a container gets them; a driver that copies is degraded, whoever picked it."""
+    found = core().storage()
+    if found is None:
+        return _missing("storage", plain.cause or ("no container starts here", ""))
+    path, kind, used, driver, why = found
+    if driver is None:
+        return _missing("storage", (why, f"unset {_DRIVER}"))
+    by = f"{driver} on {kind}, {os.fspath(path)}, {used} bytes of images"
+    if driver == "overlay":
+        return Guarantee("storage", "held", by)
+    return Guarantee("storage", "degraded", by, f"each container copies its image: {why}", _CURES_OF_COPIES)
 
 
 # ---- one probe per promise that needs a container of its own ----------------------------------------------------

@@ -154,9 +154,20 @@ def _masks(uncovered: list[str], asked: dict[str, Any]) -> Guarantee:
     return _row("masked_paths", not uncovered, "mounts", f"not covered: {', '.join(uncovered)}")
 
 
+_COPIED = (
+    "the storage driver here copies, and bounds nothing of what is written",
+    'pycontainer.doctor()["storage"] says why; upper="disk" takes it as it is',
+)
+
+
 def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
     if (of := _view(asked)) is not None:
         return Guarantee("upper", "missing", "", f"the mount namespace is {of}: what is written is written there")
+    if seen["copied"]:
+        by = "a copy of the image in the store"
+        if asked["upper"] == "disk":
+            return Guarantee("upper", "held", by)
+        return Guarantee("upper", "degraded", by, *_COPIED)
     if seen["upper_in_memory"]:
         return Guarantee("upper", "held", "tmpfs")
     if seen["disk_bound"] == "loop file":

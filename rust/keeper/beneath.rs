@@ -73,3 +73,9 @@ pub fn parent_of<'a>(root: i32, path: &'a CStr, buffer: &mut [u8; 4096]) -> Resu
     let directory = CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::NAMETOOLONG)?;
     Ok((directories(root, directory, 0o755)?, name))
 }
+
+/// The container's own: an overlay, or the mount of a root that is a copy.
+pub fn is_of_the_root(directory: i32, root: i32) -> Result<bool> {
+    const OVERLAY_MAGIC: i64 = 0x794c_7630;
+    Ok(fs::fstatfs(directory)?.kind == OVERLAY_MAGIC || fs::fstat(directory)?.mount_id == fs::fstat(root)?.mount_id)
+}

@@ -1,6 +1,6 @@
 //! What is written beneath the new root: sysctls, files of the caller's and of the engine's own, directories, links. Mounts nothing.
 
-use crate::beneath::{directories, parent_of, resolve};
+use crate::beneath::{directories, is_of_the_root, parent_of, resolve};
 use crate::inside::State;
 use crate::plan::Plan;
 use crate::sys::constants::*;
@@ -9,7 +9,6 @@ use crate::sys::{Errno, Result};
 use crate::wire::Reader;
 use core::ffi::CStr;
 
-const OVERLAY_MAGIC: i64 = 0x794c_7630;
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// Written through our own procfs, so that no mount of the image's can stand in the way (CVE-2025-52881).
@@ -31,7 +30,7 @@ pub fn write(from: &mut Reader<'_>, plan: &Plan<'_>, state: &mut State<'_>) -> R
         _ => state.identity(plan).map(|who| (who.uid, who.gid)).map_err(|(_, errno)| errno)?,
     };
     let (parent, name) = parent_of(state.root, path, &mut [0; 4096])?;
-    if !matches!(fs::fstatfs(parent.raw())?.kind, OVERLAY_MAGIC | TMPFS_MAGIC) {
+    if !is_of_the_root(parent.raw(), state.root)? && fs::fstatfs(parent.raw())?.kind != TMPFS_MAGIC {
         return Err(Errno::LOOP); // where a link of the image's leads out of what is the container's own (CVE-2025-52881)
     }
     let flags = O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY;
@@ -59,7 +58,7 @@ pub fn provide(from: &mut Reader<'_>, state: &State<'_>) -> Result<()> {
 
 fn provided(path: &CStr, content: &[u8], root: i32) -> Result<()> {
     let (parent, name) = parent_of(root, path, &mut [0; 4096])?;
-    if fs::fstatfs(parent.raw())?.kind != OVERLAY_MAGIC {
+    if !is_of_the_root(parent.raw(), root)? {
         return Err(Errno::LOOP); // as above
     }
     // A link there leads to where another system keeps such a file; it is replaced, not followed.

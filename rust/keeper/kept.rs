@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::sys::constants::*;
 use crate::sys::fs;
 use crate::sys::{Errno, Result, memory};
-use crate::wire::{Reader, Slot, flag, inside as op};
+use crate::wire::{Reader, Slot, copied, flag, inside as op};
 use core::ffi::CStr;
 
 /// Live ones, and as many that have ended.
@@ -37,6 +37,19 @@ impl Layers {
         let mut name = [0; NAME_MAX];
         name.get_mut(..said.len())?.copy_from_slice(said);
         Some(Layers { lower: (lowers == 1).then_some(lower), upper, name })
+    }
+
+    /// What holds the writable layer.
+    pub fn directory(&self) -> Slot {
+        self.upper
+    }
+
+    /// Of a root that is a copy.
+    pub fn copied(upper: Slot, lower: Option<Slot>) -> Option<Layers> {
+        let mut name = [0; NAME_MAX];
+        let root = copied::ROOT.to_bytes();
+        name.get_mut(..root.len())?.copy_from_slice(root);
+        Some(Layers { lower, upper, name })
     }
 }
 

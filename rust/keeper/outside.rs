@@ -8,7 +8,7 @@ use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{Errno, Result};
-use crate::wire::{Decimal, Reader, SLOTS, Slot, flag, idmap, mapped, outside as op};
+use crate::wire::{self, Decimal, Reader, SLOTS, Slot, flag, idmap, mapped, outside as op};
 use core::ffi::CStr;
 
 const FREE: i32 = -1;
@@ -117,6 +117,11 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
             let made = dev(from)?;
             slots.put(slot, made)
         }
+        op::COPIED => {
+            let made = copied(from, slots)?;
+            slots.put(slot, made)
+        }
+        op::FILL => fill(slots.get(slot)?, from, slots),
         op::DIRECTORY => {
             let path = from.text().ok_or(Errno::PROTO)?;
             slots.upper = Some(slot as usize);
@@ -131,6 +136,32 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
             slots.upper = Some(slot as usize);
         }
     })
+}
+
+/// A root that lies there as it is, beside what it was copied from.
+fn copied(from: &mut Reader<'_>, slots: &mut Slots) -> Result<Fd> {
+    let (path, upper) = from.text().zip(from.u16()).ok_or(Errno::PROTO)?;
+    let (lower, attributes) = from.u16().zip(from.u64()).ok_or(Errno::PROTO)?;
+    let directory = fs::openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?;
+    let clone = mount::open_tree_clone(directory.raw(), c"", false)?;
+    mount::mount_setattr(clone.raw(), false, &MountAttr { set: attributes, ..MountAttr::default() })?;
+    slots.layers = Layers::copied(upper, (lower != wire::copied::NO_LOWER).then_some(lower));
+    Ok(clone)
+}
+
+/// What a plain user may not read, and is root of here. It was no container's doing: the note of when all was copied is of now.
+fn fill(root: i32, from: &mut Reader<'_>, slots: &Slots) -> Result<()> {
+    const AT_ONCE: usize = 1 << 30;
+    let (lower, path) = from.u16().zip(from.text()).ok_or(Errno::PROTO)?;
+    let straight = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+    let open = |dir, flags| fs::openat2(dir, path, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0, straight);
+    let (original, copy) = (open(slots.get(lower)?, O_RDONLY)?, open(root, O_WRONLY)?);
+    let mut at = 0;
+    while fs::sendfile(copy.raw(), original.raw(), &mut at, AT_ONCE)? > 0 {}
+    fs::set_mtime(copy.raw(), None, fs::fstat(original.raw())?.mtime())?;
+    let directory = slots.layers.as_ref().map(Layers::directory).ok_or(Errno::PROTO)?;
+    let note = fs::openat(slots.get(directory)?, wire::copied::NOTE, O_WRONLY | O_NOFOLLOW, 0)?;
+    fs::set_mtime(note.raw(), None, (0, 0))
 }
 
 /// A convenience: without it what was changed cannot be told, and the rest goes on.

@@ -38,7 +38,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::copies::{Tree, layer_copy, layer_directory};
     #[pymodule_export]
-    use crate::py::doctor::{causes_, disk_bound, probe_host};
+    use crate::py::doctor::{causes_, disk_bound, probe_host, storage};
     #[pymodule_export]
     use crate::py::files::{copy_in, copy_out, diff, read_bytes, write_bytes};
     #[pymodule_export]

@@ -19,7 +19,7 @@ pub fn remove(parent: i32, name: &CStr) -> Result<()> {
     loop {
         // Opened anew each time: a descriptor that has been read to its end tells nothing of what came later.
         let top = open(parent, name)?;
-        let mut walk = Walk { top: top.raw(), lifted, gone };
+        let mut walk = Walk { open: [top.raw(); LEVELS + 1], lifted, gone };
         let emptied = walk.empty(top.raw(), LEVELS);
         match fs::unlinkat(parent, name, AT_REMOVEDIR) {
             Err(Errno::NOTEMPTY) if walk.gone > gone => (lifted, gone) = (walk.lifted, walk.gone),
@@ -29,7 +29,8 @@ pub fn remove(parent: i32, name: &CStr) -> Result<()> {
 }
 
 struct Walk {
-    top: i32,
+    /// The directories that are being walked, from the top on.
+    open: [i32; LEVELS + 1],
     /// How many directories were lifted, and entries removed or lifted.
     lifted: u64,
     gone: u64,
@@ -40,6 +41,7 @@ impl Walk {
     fn empty(&mut self, dir: i32, levels: usize) -> Result<()> {
         let mut buffer = [0u8; 2048];
         let mut result = Ok(());
+        self.open[LEVELS - levels] = dir;
         loop {
             let length = fs::getdents64(dir, &mut buffer)?;
             if length == 0 {
@@ -67,14 +69,28 @@ impl Walk {
         }
         let child = open(dir, entry.name)?;
         let emptied = self.empty(child.raw(), levels - 1);
-        told(with_write_access(dir, || fs::unlinkat(dir, entry.name, AT_REMOVEDIR)), emptied)
+        let removed = with_write_access(dir, || fs::unlinkat(dir, entry.name, AT_REMOVEDIR));
+        // What is in a subvolume of a btrfs is lifted to no other one; but that itself is.
+        if removed == Err(Errno::NOTEMPTY) && emptied == Err(Errno::XDEV) && self.lift(dir, entry.name).is_ok() {
+            return Ok(());
+        }
+        told(removed, emptied)
     }
 
+    /// To the outermost directory that takes it.
     fn lift(&mut self, dir: i32, name: &CStr) -> Result<()> {
         self.lifted += 1;
         let target = numbered(LIFTED, self.lifted);
         let target = CStr::from_bytes_until_nul(&target).map_err(|_| Errno::PROTO)?;
-        with_write_access(dir, || fs::renameat2(dir, name, self.top, target))
+        let mut result = Err(Errno::XDEV);
+        for place in self.open.into_iter().take_while(|place| *place != dir) {
+            let rename = || with_write_access(dir, || fs::renameat2(dir, name, place, target));
+            result = with_write_access(place, rename);
+            if result != Err(Errno::XDEV) {
+                break;
+            }
+        }
+        result
     }
 }
 

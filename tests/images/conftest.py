@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import drivers
 import layouts
 import pycontainer as pc
 
@@ -44,3 +46,22 @@ def layout(store: Path) -> layouts.Layout:
 def image(store: Path, shared_place: Path) -> pc.Image:
     """`base:1`, loaded."""
     return pc.Image.load(shared_place / "layout")[0]
+
+
+@pytest.fixture(params=drivers.DRIVERS)
+def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(drivers.VARIABLE, request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def three(layout: layouts.Layout, base: bytes) -> pc.Image:
+    """An image of three layers, with something of everything in it."""
+    layout.image("three:1", [base, drivers.UPPER, drivers.TOP])
+    return pc.Image.load(layout.path)[0]
+
+
+@pytest.fixture
+def leaves_no_copy(store: Path) -> Iterator[None]:
+    yield
+    assert drivers.uppers(store) == []

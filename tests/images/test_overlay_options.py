@@ -18,7 +18,8 @@ MANY = 90
 
 
 @pytest.fixture(params=[1, MANY])
-def image(layout: Layout, base: bytes, request: pytest.FixtureRequest) -> pc.Image:
+def image(layout: Layout, base: bytes, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> pc.Image:
+    monkeypatch.setenv("PYCONTAINER_STORAGE_DRIVER", "overlay")
     more = [layouts.tar({f"n{number}": b"x"}) for number in range(request.param)]
     layout.image("options:1", [base, layouts.tar({"d/": None, "d/f": b"x", "f": b"content"}), *more])
     (loaded,) = pc.Image.load(layout.path)

@@ -32,10 +32,14 @@ def test_a_layer_holds_the_changes_and_nothing_else(base: Image, store: Path, tm
     with ran(base, CHANGES, mounts=mounts) as made:
         image = made.commit("changed")
     tar = top(store, image)
+    # To an overlay a directory in place of another one is opaque; of a copy it is told what is gone from it.
+    copies = os.environ.get("PYCONTAINER_STORAGE_DRIVER", "") in ("vfs", "btrfs")
+    hides = ["f data/replaced/.wh.old"] if copies else []
+    opaque = [] if hides else ["f data/replaced/.wh..wh..opq"]
     assert kinds(tar) == [
         "d data", "d data/deep", "d data/deep/er", "f data/deep/er/x", "f data/dir", "p data/fifo", "f data/file",
         "f data/.wh.gone", "h data/hard", "l data/link", "f data/mode", "d data/replaced",
-        "f data/replaced/.wh..wh..opq", "f data/replaced/new", "f data/replaced/same",
+        *opaque, "f data/replaced/new", *hides, "f data/replaced/same",
     ]  # fmt: skip
     found = members(tar)
     assert (found["data/mode"].mode, found["data/deep"].mode) == (0o4711, 0o1777)

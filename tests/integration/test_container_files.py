@@ -73,6 +73,7 @@ def test_bytes_go_in_and_come_back(state: str, rootfs: Path) -> None:
         assert made.state == {"stopped": "RUNNING"}.get(state, state.upper())
 
 
+@pytest.mark.requires("layer-size")
 @pytest.mark.parametrize("state", STATES)
 def test_a_tree_comes_back_as_it_was(state: str, rootfs: Path, tmp_path: Path) -> None:
     source = tree(tmp_path / "source")
@@ -149,6 +150,7 @@ def test_a_paused_container_has_its_files(rootfs: Path) -> None:
         assert made.exec(["cat", "/tmp/file"]).stdout == b"x"
 
 
+@pytest.mark.requires("layer-size")
 def test_what_comes_in_is_the_container_root_s(rootfs: Path, tmp_path: Path) -> None:
     tree(tmp_path / "source")
     with Container(SLEEP, image=rootfs, user=1000, limits=Limits(disk="64MiB")) as made:

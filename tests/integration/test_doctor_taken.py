@@ -114,6 +114,21 @@ def test_a_kernel_without_overlay() -> None:
     assert row["fix"] == "modprobe overlay"
 
 
+@takes("storage")
+def test_a_driver_that_copies_and_one_that_nobody_knows() -> None:
+    def said(driver: str) -> dict[str, Any]:
+        variable = {"PYCONTAINER_STORAGE_DRIVER": driver}
+        row: dict[str, Any] = worlds.report(worlds.python(worlds.DOCTOR), env={**os.environ, **variable})["storage"]
+        return row
+
+    assert said("overlay")["state"] == "held"
+    copies = said("vfs")
+    assert (copies["state"], copies["by"][:7]) == ("degraded", "vfs on ")
+    assert "PYCONTAINER_STORAGE_DRIVER says so" in copies["why"]
+    assert said("aufs")["state"] == "missing"
+    assert said("fuse-overlayfs")["why"].startswith("PYCONTAINER_STORAGE_DRIVER: there is no driver fuse-overlayfs")
+
+
 @takes("namespace:uts", cause="namespaces_full")
 @pytest.mark.requires("root")
 def test_no_room_for_one_more_namespace() -> None:

@@ -20,6 +20,8 @@ from typing import Any
 KINDS = {
     "ext4": (["mkfs.ext4", "-q", "-F"], "loop"),
     "ext4-quota": (["mkfs.ext4", "-q", "-F", "-O", "project,quota", "-E", "quotatype=prjquota"], "loop,prjquota"),
+    "btrfs": (["mkfs.btrfs", "-q", "-f"], "loop"),
+    "xfs": (["mkfs.xfs", "-q", "-f"], "loop"),
     "xfs-quota": (["mkfs.xfs", "-q", "-f"], "loop,prjquota"),
 }
 PRELUDE = """

@@ -1,10 +1,11 @@
-//! The writable layer against the layer below, name by name. Opens directories only, and follows nothing: what the container changes
+//! The writable layer against the layer below, name by name; or a root that is a copy against what it was copied from. Opens directories only, and follows nothing: what the container changes
 //! meanwhile leads nowhere.
 
 use super::{LOWER, Socket, UPPER};
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd, Statx};
 use crate::sys::{Errno, Result, memory};
+use crate::transfer::copied::Copied;
 use crate::transfer::output::Output;
 use crate::transfer::tree::{is_opaque, is_whiteout};
 use crate::transfer::{DEEP, LEVELS, NAMES};
@@ -18,7 +19,7 @@ struct Level {
     upper: Fd,
     /// None where there was no such directory.
     lower: Fd,
-    /// The lower one's names are hidden, and are read after the upper one's.
+    /// The lower one's names are hidden, or (of a copy) may be gone, and are read after the upper one's.
     opaque: bool,
     below: bool,
     filled: usize,
@@ -34,6 +35,7 @@ struct Walk {
     names: &'static mut [u8],
     /// By which a directory says that it hides those below.
     opaque: &'static CStr,
+    copied: Option<Copied>,
     levels: [Level; LEVELS],
     depth: usize,
 }
@@ -42,7 +44,8 @@ struct Walk {
 pub fn differences(out: Output<'static, Socket>, rootless: bool) -> Result<()> {
     let names = memory::map_bytes(LEVELS * NAMES)?;
     let opaque = if rootless { c"user.overlay.opaque" } else { c"trusted.overlay.opaque" };
-    let mut walk = Walk { out, names, opaque, levels: [const { Level::NONE }; LEVELS], depth: 0 };
+    let mut walk =
+        Walk { out, names, opaque, copied: Copied::of(UPPER), levels: [const { Level::NONE }; LEVELS], depth: 0 };
     let upper = fs::openat(UPPER, c".", DIRECTORY, 0)?;
     let lower = fs::openat(LOWER, c".", DIRECTORY, 0).map_err(|_| Errno::OPNOTSUPP)?;
     walk.enter(upper, lower)?;
@@ -53,7 +56,7 @@ pub fn differences(out: Output<'static, Socket>, rootless: bool) -> Result<()> {
 
 impl Walk {
     fn enter(&mut self, upper: Fd, lower: Fd) -> Result<()> {
-        let opaque = lower.is_open() && is_opaque(upper.raw(), self.opaque);
+        let opaque = lower.is_open() && (self.copied.is_some() || is_opaque(upper.raw(), self.opaque));
         let level = self.levels.get_mut(self.depth).ok_or(DEEP)?;
         *level = Level { upper, lower, opaque, below: false, filled: 0, at: 0 };
         self.depth += 1;
@@ -107,20 +110,37 @@ impl Walk {
 
     /// A name of the lower directory, beneath one that hides them all.
     fn hidden(&mut self, top: usize, name: &CStr) -> Result<()> {
+        if self.copied.is_some() && self.was(top, name).is_none() {
+            return Ok(());
+        }
         match fs::statx(self.levels[top].upper.raw(), name, AT_SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => self.say(name, change::DELETED, 0),
             _ => Ok(()),
         }
     }
 
+    /// What was copied is no whiteout of a single layer, which hides nothing.
+    fn was(&self, top: usize, name: &CStr) -> Option<Statx> {
+        let lower = self.levels[top].lower.raw();
+        let mut was = if lower >= 0 { fs::statx(lower, name, AT_SYMLINK_NOFOLLOW).ok()? } else { return None };
+        if let Some(copied) = &self.copied {
+            copied.seen(&mut was);
+            return Some(was).filter(|was| !is_whiteout(was));
+        }
+        Some(was)
+    }
+
     fn one(&mut self, top: usize, name: &CStr) -> Result<()> {
         let (upper, lower) = (self.levels[top].upper.raw(), self.levels[top].lower.raw());
         let Ok(seen) = fs::statx(upper, name, AT_SYMLINK_NOFOLLOW) else { return Ok(()) }; // gone meanwhile
-        let was = if lower >= 0 { fs::statx(lower, name, AT_SYMLINK_NOFOLLOW).ok() } else { None };
+        let was = self.was(top, name);
         if is_whiteout(&seen) {
             return was.map_or(Ok(()), |_| self.say(name, change::DELETED, 0));
         }
         if seen.kind() != S_IFDIR {
+            if self.copied.zip(was).is_some_and(|(copied, was)| !copied.is_touched(&seen, &was)) {
+                return Ok(());
+            }
             let empty = seen.kind() == S_IFREG && seen.size == 0;
             return self.say(name, kind(was.as_ref()), if empty { changed::EMPTY } else { 0 });
         }
@@ -128,7 +148,7 @@ impl Walk {
         match was.filter(|was| was.kind() == S_IFDIR) {
             Some(was) => {
                 let below = fs::openat(lower, name, DIRECTORY, 0)?;
-                self.say(name, change::ENTERED, changed::DIRECTORY | compare(&seen, &was))?;
+                self.say(name, change::ENTERED, changed::DIRECTORY | compare(&seen, &was, self.copied.as_ref()))?;
                 self.enter(directory, below)
             }
             None => {
@@ -143,8 +163,9 @@ fn kind(was: Option<&Statx>) -> u32 {
     if was.is_some() { change::CHANGED } else { change::ADDED }
 }
 
-fn compare(seen: &Statx, was: &Statx) -> u64 {
+fn compare(seen: &Statx, was: &Statx, copied: Option<&Copied>) -> u64 {
     let rights = (seen.mode, seen.uid, seen.gid) != (was.mode, was.uid, was.gid);
+    let time = seen.mtime() != was.mtime() && copied.is_none_or(|copied| copied.is_touched(seen, was));
     let flag = |on: bool, bit: u64| if on { bit } else { 0 };
-    flag(rights, changed::RIGHTS) | flag(seen.mtime() != was.mtime(), changed::TIME)
+    flag(rights, changed::RIGHTS) | flag(time, changed::TIME)
 }

@@ -2,6 +2,7 @@
 
 use super::{LOWER, ROOT, Socket, UPPER, told};
 use crate::sys::{Errno, Result, fs, memory};
+use crate::transfer::copied::Copied;
 use crate::transfer::output::Output;
 use crate::transfer::tree::{Marks, ROOM, Tree, What};
 use crate::transfer::{BUFFER, refuse_kernels};
@@ -13,7 +14,8 @@ fn tree(what: What) -> Result<Tree<'static, Socket>> {
 
 pub fn layer(rootless: bool) -> Result<()> {
     fs::fstat(LOWER).map_err(|_| Errno::OPNOTSUPP)?;
-    told(tree(What::Layer(Marks::of(rootless)))?.walk(UPPER, Some(LOWER)))
+    let what = Copied::of(UPPER).map_or(What::Layer(Marks::of(rootless)), What::Copy);
+    told(tree(what)?.walk(UPPER, Some(LOWER)))
 }
 
 pub fn whole() -> Result<()> {

@@ -23,6 +23,7 @@ const LAYER: &str = "read the container's layer";
 const WHOLE: &str = "read the container's root";
 /// PATH_MAX without its NUL.
 const NAME_MAX: usize = 4095;
+const AS_IT_WAS: u64 = changed::COPIED | changed::RIGHTS | changed::TIME;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const CAPABILITY: &[u8] = b"security.capability";
@@ -222,6 +223,8 @@ impl<S: Stream> Reading<'_, '_, S> {
             Wanted::Layer { own, .. } if !is_root && kind != change::CHANGED && own.leads(&path) => {
                 (true, rights && !own.is(&path))
             }
+            // Of a copied root, and as it was.
+            Wanted::Layer { .. } if !is_root && flags & AS_IT_WAS == changed::COPIED => (true, false),
             _ => (false, rights),
         };
         // Every image has a root: a layer speaks of it where it is another's or may be entered by others.

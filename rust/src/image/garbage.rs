@@ -52,6 +52,7 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
         }
     }
     remove_corrections(store, &wanted.corrections)?; // before what they lie on: whoever looks at the highest may trust the others
+    drop_unions(store)?; // they are other names of the layers' files
     let layers = store.layers()?;
     for digest in layers.complete() {
         if !wanted.layers.contains(&digest) && layers.remove_unused(&digest)? {
@@ -101,8 +102,17 @@ fn collect_all(store: &Store) -> Result<()> {
 fn drop_unpacked(store: &Store) -> Result<()> {
     let Some(_alone) = store.alone()? else { return Ok(()) };
     remove_corrections(store, &HashSet::new())?;
+    drop_unions(store)?;
     let layers = store.layers()?;
     layers.complete().iter().try_for_each(|digest| layers.remove_unused(digest).map(drop))
+}
+
+/// Those on which nobody stands; they are made again when they are wanted.
+fn drop_unions(store: &Store) -> Result<()> {
+    for unions in store.unions()? {
+        unions.complete().iter().try_for_each(|digest| unions.remove_unused(digest).map(drop))?;
+    }
+    Ok(())
 }
 
 #[derive(Default)]

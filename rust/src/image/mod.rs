@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod commit;
 pub mod compose;
+pub mod copied;
 pub mod copying;
 pub mod descriptor;
 pub mod digest;
@@ -23,6 +24,7 @@ pub mod skeleton;
 pub mod steps;
 pub mod store;
 pub mod union;
+pub mod unions;
 pub mod unpacked;
 pub mod used;
 pub mod whole;

@@ -8,7 +8,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use super::unpacked::{LAYERS, Unpacked};
+use super::unpacked::{LAYERS, SUBVOLUMES, UNIONS, Unpacked};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::runtime::make_private_directory;
@@ -43,6 +43,16 @@ fn failed(step: &str, errno: Errno) -> Error {
     }
 }
 
+/// Bytes of all blobs and of all that is unpacked; 0 where there is no store, and none is made.
+pub fn used(path: &Path) -> u64 {
+    if !path.join(IMAGES).exists() {
+        return 0;
+    }
+    let Ok(store) = Store::open(path) else { return 0 };
+    let blobs: u64 = store.blobs().map_or(0, |blobs| blobs.iter().map(|(_, size)| size).sum());
+    blobs + store.layers().map_or(0, |layers| layers.used())
+}
+
 impl Store {
     /// Makes what is missing, and sweeps what dead processes left.
     pub fn open(path: &Path) -> Result<Store> {
@@ -63,6 +73,7 @@ impl Store {
         store.begin_layout()?;
         store.sweep();
         store.layers()?.sweep(None);
+        store.unions()?.iter().for_each(|unions| unions.sweep(None));
         Ok(store)
     }
 
@@ -77,6 +88,12 @@ impl Store {
 
     pub fn layers(&self) -> Result<Unpacked> {
         Unpacked::open(&self.path, LAYERS)
+    }
+
+    /// Those that a container has needed, of both sorts.
+    pub fn unions(&self) -> Result<Vec<Unpacked>> {
+        let there = [UNIONS, SUBVOLUMES].into_iter().filter(|sort| self.path.join(sort.directory).exists());
+        there.map(|sort| Unpacked::open(&self.path, sort)).collect()
     }
 
     /// Held by who brings what has no name yet: nothing is taken for garbage meanwhile.

@@ -109,6 +109,11 @@ impl Merged {
         }
     }
 
+    /// What `look` found there under one more name, the same one in another directory. Links themselves, never what they lead to.
+    pub fn link(&self, index: usize, name: &[u8], to: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        rustix::fs::linkat(&self.0[index], name, to, name, AtFlags::empty())
+    }
+
     /// Its names, sorted, with what each is.
     pub fn names(&self) -> rustix::io::Result<BTreeMap<CString, Stat>> {
         let mut found: BTreeMap<CString, Stat> = BTreeMap::new();

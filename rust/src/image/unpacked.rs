@@ -6,11 +6,12 @@ use super::remove::remove_tree;
 use super::used;
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
+use crate::sys::disk;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What is unpacked, and the version of how: raised when a tree would come out otherwise, so that it is unpacked again.
@@ -26,6 +27,10 @@ pub const ARCHIVES: Sort = Sort { directory: "archives", version: "pycontainer-a
 pub const LAYERS: Sort = Sort { directory: "layers", version: "pycontainer-layer 2" };
 /// Directories as they are in a stack of layers, where the layers by themselves say otherwise (implied.rs).
 pub const ATTRIBUTES: Sort = Sort { directory: "attributes", version: "pycontainer-attributes 1" };
+/// All layers of an image in one tree, by a digest of which they are.
+pub const UNIONS: Sort = Sort { directory: "unions", version: "pycontainer-union 1" };
+/// The same as subvolumes of a btrfs, of which there are snapshots.
+pub const SUBVOLUMES: Sort = Sort { directory: "subvolumes", version: "pycontainer-subvolume 1" };
 
 const RECORD: &str = "complete";
 /// Beside a layer: names of directories, a NUL after each. Not there where all are described.
@@ -108,6 +113,15 @@ impl Unpacked {
         Ok(text.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
     }
 
+    /// Bytes of all files that are complete, as their records say.
+    pub fn used(&self) -> u64 {
+        let of = |digest: &String| {
+            let record = self.record(digest)?;
+            record.lines().find_map(|line| line.strip_prefix("bytes ")).and_then(|bytes| bytes.parse::<u64>().ok())
+        };
+        self.complete().iter().filter_map(of).sum()
+    }
+
     fn first_lines(&self, digest: &str) -> String {
         let algorithm = if digest.len() == 128 { "sha512" } else { "sha256" };
         format!("{}\n{algorithm}:{digest}\n", self.sort.version)
@@ -149,6 +163,14 @@ impl Unpacked {
     }
 
     fn remove(&self, name: &str) -> rustix::io::Result<()> {
+        if self.sort.directory == SUBVOLUMES.directory {
+            // By itself: nothing is moved out of it.
+            let inner = rustix::fs::openat(&self.dir, name, DIRECTORY, Mode::empty())?;
+            match remove_tree(inner.as_fd(), c"rootfs") {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
         remove_tree(self.dir.as_fd(), &CString::new(name).unwrap_or_default())
     }
 
@@ -227,6 +249,15 @@ fn leftover_of(name: &str) -> Option<&str> {
 impl Unfinished<'_> {
     pub fn root(&self) -> rustix::io::Result<OwnedFd> {
         rustix::fs::openat(&self.dir, ROOTFS, DIRECTORY, Mode::empty())
+    }
+
+    /// Its root as a subvolume of its own, of a btrfs.
+    pub fn into_subvolume(self) -> Result<Self> {
+        rustix::fs::unlinkat(&self.dir, ROOTFS, AtFlags::REMOVEDIR)
+            .map_err(|errno| failed("remove a directory", errno))?;
+        let made = disk::make_subvolume(self.dir.as_raw_fd(), c"rootfs");
+        made.map_err(|errno| failed("make a subvolume", Errno::from_raw_os_error(errno.0)))?;
+        Ok(self)
     }
 
     pub fn discard(self) {

@@ -1,10 +1,10 @@
 //! The layers of a root file system: what lies below, and the writable one above. Pure, as layout.rs, of which it is a part.
 
 use super::host;
-use super::layout::{Build, DEFAULT_UPPER, LAYER_SKELETON, LAYER_UPPER, RootSource, Upper};
+use super::layout::{Build, Copy, DEFAULT_UPPER, LAYER_SKELETON, LAYER_UPPER, RootSource, Upper};
 use super::list::{Source, View};
 use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
-use crate::wire::{Slot, create, overlay};
+use crate::wire::{Slot, create, idmap, overlay};
 
 /// Directories of the writable layer, outer ones first, with their modes: a pair for the root, and one for each tree that is not read-only.
 pub fn upper_directories(root: &RootSource) -> Vec<(String, u32)> {
@@ -55,6 +55,9 @@ impl Build<'_> {
     }
 
     pub(super) fn root(&mut self, upper: Slot) -> Slot {
+        if let (Some(copy), Upper::Directory(path)) = (self.sources.copy, &self.sources.upper) {
+            return self.copied(copy, path, upper);
+        }
         let lowers = match &self.sources.root {
             RootSource::Directory(source) => vec![self.layer(source)],
             RootSource::Layers(layers) => layers.iter().rev().map(|layer| self.layer(layer)).collect(),
@@ -63,6 +66,25 @@ impl Build<'_> {
         let attributes = self.image_attributes();
         let options = self.overlay_options(self.sources.upper.is_on_disk());
         self.outside.overlay(&lowers, upper, ("upper", "work"), attributes, options, "/")
+    }
+
+    /// The copy itself, which has the container's owners on the disk; below it, to be compared with it and for nothing else, the original.
+    fn copied(&mut self, copy: Copy, path: &[u8], upper: Slot) -> Slot {
+        let original = match &self.sources.root {
+            RootSource::Directory(source) => Some(source),
+            RootSource::Layers(layers) => layers.first(),
+            RootSource::Host { .. } | RootSource::View => None,
+        };
+        let idmap = if copy.mapped { self.range() } else { idmap::NONE };
+        // Not kept: of a subvolume that is gone the next one takes over the number of the device, and each one's root is inode 256.
+        let view = View { idmap, recursive: false, ..View::PLAIN };
+        let lower = original.map(|source| self.outside.tree(source, view));
+        let attributes = self.image_attributes();
+        let root = self.outside.copied(path, upper, lower, attributes);
+        for (lower, unread) in self.sources.unread.iter().filter_map(|path| Some((lower?, path))) {
+            self.outside.fill(root, lower, unread);
+        }
+        root
     }
 
     /// A directory of the host as the container's root sees it, kept by the keeper for the next container of these ids.

@@ -45,6 +45,19 @@ pub struct Sources {
     /// Offset and length of each file's content, and its mode.
     pub files: Vec<(u64, u64, u32)>,
     pub upper: Upper,
+    /// The root is a copy of its one layer, which lies in the directory of the writable one.
+    pub copy: Option<Copy>,
+    /// Files of the copy that the keeper has to fill: a plain user may not read them, and is root there.
+    pub unread: Vec<Vec<u8>>,
+}
+
+/// A root that no overlay shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copy {
+    /// What it was copied from can be seen with the container's owners.
+    pub mapped: bool,
+    /// It is made as a snapshot of a subvolume.
+    pub snapshot: bool,
 }
 
 /// Where the writable layer lies.

@@ -1,7 +1,7 @@
 //! The two lists of operations under construction, with a label for each, so that a failed step has a name.
 
 use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
-use crate::wire::{Slot, Write, create, idmap, inside, outside};
+use crate::wire::{Slot, Write, copied, create, idmap, inside, outside};
 
 /// An object of the host's file system, looked at once: the keeper refuses another one under its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +132,24 @@ impl Outside {
         self.bytes.put_u64(attributes);
         self.bytes.put_u8(options);
         slot
+    }
+
+    /// The root that lies as a copy in the directory of the writable layer; `lower` is what it was copied from.
+    pub fn copied(&mut self, path: &[u8], upper: Slot, lower: Option<Slot>, attributes: u64) -> Slot {
+        let slot = self.new_slot();
+        self.begin(outside::COPIED, slot, "clone the mount of the image's copy".into());
+        self.bytes.put_bytes(&[path, b"/", copied::ROOT.to_bytes()].concat());
+        self.bytes.put_u16(upper);
+        self.bytes.put_u16(lower.unwrap_or(copied::NO_LOWER));
+        self.bytes.put_u64(attributes);
+        slot
+    }
+
+    /// Into a file of that root the content of the original, which the host may not read.
+    pub fn fill(&mut self, root: Slot, lower: Slot, path: &[u8]) {
+        self.begin(outside::FILL, root, format!("copy /{} of the image", String::from_utf8_lossy(path)));
+        self.bytes.put_u16(lower);
+        self.bytes.put_bytes(path);
     }
 
     /// /dev with nodes (name, mode, major, minor); major 0 is an empty file for a bind.

@@ -69,8 +69,12 @@ impl Outcome {
         usage.set_item("io_write", counters.io_write)?;
         usage.set_item("oom_kills", counters.oom_kills)?;
         usage.set_item("pressure", counters.pressure.map(|p| (p[0], p[1], p[2], p[3], p[4])))?;
+        let ground = self.finished.copied.unwrap_or(0);
         let measured = ended.upper_bytes > 0 && (self.finished.upper_in_memory || self.finished.bound.is_some());
-        usage.set_item("disk", measured.then(|| ended.upper_bytes.saturating_sub(ended.upper_free)))?;
+        usage.set_item(
+            "disk",
+            measured.then(|| ended.upper_bytes.saturating_sub(ended.upper_free).saturating_sub(ground)),
+        )?;
         // On a disk the last blocks are lost to metadata, and a write of several blocks is refused as one.
         let rest = if self.finished.bound.is_some() { (64 << 10).min(ended.upper_bytes / 16) } else { 0 };
         let full = ended.upper_free <= rest || ended.upper_files > 0 && ended.upper_files_free == 0;
@@ -94,11 +98,12 @@ impl Outcome {
         facts.set_item("landlock", seen.landlock)?;
         facts.set_item("mapped", seen.mapped)?;
         facts.set_item("is_root", seen.is_root)?;
-        facts.set_item("size", seen.size)?;
+        facts.set_item("size", seen.size.saturating_sub(self.finished.copied.unwrap_or(0)))?;
         facts.set_item("rlimits", PyBytes::new(py, &seen.rlimits))?;
         facts.set_item("oom_score_adj", PyBytes::new(py, &seen.oom_score))?;
         facts.set_item("uncovered", seen.uncovered.clone())?;
         facts.set_item("upper_in_memory", self.finished.upper_in_memory)?;
+        facts.set_item("copied", self.finished.copied.is_some())?;
         facts.set_item("disk_bound", self.finished.bound.map(|bound| bound.means.words()))?;
         facts.set_item("rootless", self.finished.rootless)?;
         facts.set_item("group_paths", self.finished.group_paths.clone())?;

@@ -1,8 +1,9 @@
 //! What `pycontainer.doctor()` asks of the native side: plain values, no policy.
 
-use crate::spawn::{causes, disk, engine, probe};
+use crate::spawn::{causes, disk, driver, engine, probe};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::path::PathBuf;
 
 /// The answers of the kernel that need no container: see `spawn::probe::Answers`.
 #[pyfunction]
@@ -28,6 +29,19 @@ pub fn disk_bound(py: Python<'_>) -> (Option<&'static str>, String, &'static str
         Ok(means) => (Some(means.words()), String::new(), ""),
         Err(missing) => (None, missing.why, missing.fix),
     }
+}
+
+/// (path of the store, kind of its file system, bytes of its images, driver or None, why) for the engine that runs; None without one.
+type Storage = (PathBuf, String, u64, Option<&'static str>, String);
+
+#[pyfunction]
+pub fn storage(py: Python<'_>) -> Option<Storage> {
+    let driver::Report { path, kind, choice, used } = py.detach(|| Some(driver::report(&*engine::running()?)))?;
+    let (driver, why) = match choice {
+        Ok(choice) => (Some(choice.driver.name()), choice.why),
+        Err(error) => (None, error.to_string()),
+    };
+    Some((path, kind, used, driver, why))
 }
 
 /// (name, why, fix) of every cause that an error of the native side can name.

@@ -15,6 +15,7 @@ pub struct Basis {
     /// Where an rlimit is the bound on tasks.
     pub one_id_pids: Option<u64>,
     pub upper_in_memory: bool,
+    pub copied: bool,
     /// Where its groups are, as `cgroup::Found` takes it.
     pub seats: [u8; SEATS],
 }
@@ -30,6 +31,7 @@ impl Basis {
             rootless: !engine.is_root(),
             one_id_pids: live.prepared.one_id_pids(engine, spec),
             upper_in_memory: !live.prepared.upper_is_on_disk(),
+            copied: live.prepared.copied().is_some(),
             seats: engine.place.seats(),
         }
     }
@@ -48,7 +50,7 @@ impl Basis {
                 [line.inside, line.outside, line.count].into_iter().for_each(|number| out.put_u32(number));
             }
         }
-        for is in [self.one_id, self.rootless, self.upper_in_memory, self.one_id_pids.is_some()] {
+        for is in [self.one_id, self.rootless, self.upper_in_memory, self.copied, self.one_id_pids.is_some()] {
             out.put_u8(u8::from(is));
         }
         out.put_u64(self.one_id_pids.unwrap_or_default());
@@ -62,10 +64,10 @@ impl Basis {
         let head = Head::read(&mut from)?;
         let ids = Maps { uid: lines(&mut from)?, gid: lines(&mut from)? };
         let mut is = || from.u8().map(|is| is != 0);
-        let (one_id, rootless, upper_in_memory, bounded) = (is()?, is()?, is()?, is()?);
+        let (one_id, rootless, upper_in_memory, copied, bounded) = (is()?, is()?, is()?, is()?, is()?);
         let one_id_pids = Some(from.u64()?).filter(|_| bounded);
         let seats = from.take(SEATS)?.try_into().ok()?;
-        from.is_empty().then_some(Basis { head, ids, one_id, rootless, one_id_pids, upper_in_memory, seats })
+        from.is_empty().then_some(Basis { head, ids, one_id, rootless, one_id_pids, upper_in_memory, copied, seats })
     }
 }
 
@@ -88,6 +90,7 @@ mod tests {
             rootless: true,
             one_id_pids: Some(64),
             upper_in_memory: true,
+            copied: false,
             seats: std::array::from_fn(|seat| seat as u8),
         };
         let bytes = basis.encode();

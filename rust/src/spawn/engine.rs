@@ -32,6 +32,8 @@ pub struct Engine {
     attached: AtomicU64,
     skeletons: Mutex<Vec<Skeleton>>,
     notices: Mutex<Notices>,
+    /// For driver.rs: why its user has no overlay; None where there is one.
+    pub overlay_missing: OnceLock<Option<String>>,
     /// Where others find its containers; None where no such place can be had.
     home: OnceLock<Option<PathBuf>>,
 }
@@ -162,7 +164,7 @@ impl Engine {
             user_namespace: true,
             cached_layers: kernel >= (6, 15),
             unified_only: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
-            throttles: throttles(),
+            throttles: super::probe::throttles(),
         };
         let has_time = Path::new("/proc/self/ns/time").exists();
         let engine = Engine {
@@ -178,6 +180,7 @@ impl Engine {
             attached: AtomicU64::new(0),
             skeletons: Mutex::default(),
             notices: Mutex::default(),
+            overlay_missing: OnceLock::new(),
             home: OnceLock::new(),
         };
         *engine.notices() = Notices { swept_groups, swept_layers: engine.sweep_uppers(), replaced: None };
@@ -360,11 +363,6 @@ pub fn kernel_version() -> (u32, u32) {
 pub fn version_of(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
-fn throttles() -> Vec<String> {
-    let of = |cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
-    (0..4096).map(of).take_while(|path| Path::new(path).exists()).collect()
 }
 
 /// Where memfds may not be executed (vm.memfd_noexec=2): the file that the wheel carries beside the extension.

@@ -89,6 +89,9 @@ fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
     let note = match errno {
         ESTALE => Some("another object took its name while the container was prepared"),
         EACCES if facts.rootless => Some("this user may not read it"),
+        EPERM if label.contains("overlay") => Some(
+            "the kernel refuses an overlay: with PYCONTAINER_STORAGE_DRIVER=vfs each container on an image gets a copy of it",
+        ),
         EINVAL if label.contains("overlay") => Some(
             "a layer lies on a file system that overlayfs cannot stack (an overlay itself, FUSE, NFS): put image and store on ext4, xfs, btrfs or tmpfs",
         ),

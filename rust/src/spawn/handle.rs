@@ -57,16 +57,21 @@ struct Slot {
 impl Handle {
     /// Comes back when the command runs, or has all set up and waits (`spec.hold`). After an error nothing is left.
     pub fn start(spec: Spec, interrupted: Interrupted<'_>) -> Result<Handle> {
-        let handle = Handle::launch(spec)?;
+        let handle = Handle::launch_until(spec, interrupted)?;
         handle.until_it_runs(interrupted)?;
         Ok(handle)
     }
 
     /// Sends it on its way, and waits for nothing: `runs` tells what became of it.
     pub fn launch(spec: Spec) -> Result<Handle> {
+        Handle::launch_until(spec, &mut || false)
+    }
+
+    fn launch_until(spec: Spec, interrupted: Interrupted<'_>) -> Result<Handle> {
         let called = sys::process::now();
         let spec = Arc::new(spec);
-        let begun = engine::current().and_then(|engine| Live::start(&engine, &spec).map(|live| (engine, live)));
+        let begun =
+            engine::current().and_then(|engine| Live::start(&engine, &spec, interrupted).map(|live| (engine, live)));
         let (engine, mut live) = begun.map_err(explain::completed)?;
         if let Some(error) = live.refused.take() {
             let refused = live.conclude(called, Err(error)).err();

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::mount::layers::upper_directories;
 use crate::mount::layout::{LAYER_UPPER, RootSource, Upper};
 use crate::wire::role;
+use std::path::Path;
 
 #[derive(Debug)]
 pub enum Layer {
@@ -25,7 +26,8 @@ impl Layer {
             return loop_file::make(&store, bytes).map(Layer::LoopFile);
         }
         let bytes = bound.map(|bound| bound.bytes);
-        upper::make(&store, name, owner, &upper_directories(root), bytes).map(Layer::Directory)
+        let fill = |path: &Path| upper::directories(path, owner, &upper_directories(root));
+        upper::make(&store, name, bytes, fill).map(Layer::Directory)
     }
 
     /// How the layout names it.
@@ -49,6 +51,14 @@ impl Layer {
         match self {
             Layer::Directory(directory) => directory.rebound(bytes),
             Layer::LoopFile(_) => None,
+        }
+    }
+
+    /// Bytes that its quota counted when it was made.
+    pub fn ground(&self) -> u64 {
+        match self {
+            Layer::Directory(directory) => directory.ground(),
+            Layer::LoopFile(_) => 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The limits of one run against this machine: what the groups get, what else holds a limit, what may be degraded. Makes nothing.
 
-use super::disk::{self, Bound};
+use super::disk::{self, Bound, Means};
 use super::engine::Engine;
 use super::plan::{DEFAULT_PIDS, NEVER};
 use super::seams;
@@ -37,8 +37,8 @@ pub fn of_groups(engine: &Engine, spec: &Spec) -> cgroup::Limits {
 }
 
 /// Refuses the limits that this machine cannot hold without a group; those that may be degraded come back as rows of `enforced`.
-pub fn degraded(engine: &Engine, spec: &Spec) -> Result<(Vec<Guarantee>, Option<Bound>)> {
-    let (disk, bound) = disk(engine, spec)?;
+pub fn degraded(engine: &Engine, spec: &Spec, copies: bool) -> Result<(Vec<Guarantee>, Option<Bound>)> {
+    let (disk, bound) = disk(engine, spec, copies)?;
     let lacking = [disk, rlimits(spec, hard_limit), oom_score_adj(spec)];
     let mut rows = Vec::new();
     for row in lacking.into_iter().flatten() {
@@ -54,12 +54,17 @@ fn row(name: &'static str, state: State, by: &str, why: String, fix: &str) -> Op
     Some(Guarantee { name, state, by: by.into(), why, fix: fix.into() })
 }
 
+const ONLY_BY_QUOTA: &str = "a root that is a copy of its image (vfs) is bounded by a project quota alone";
+const HAVE_QUOTA: &str =
+    "mount the store's file system with prjquota (ext4, XFS), or degrade=[\"disk\"], or the driver overlay";
+
 /// What is lacking, or what holds a layer on the disk to its size.
-fn disk(engine: &Engine, spec: &Spec) -> Result<(Option<Guarantee>, Option<Bound>)> {
+fn disk(engine: &Engine, spec: &Spec, copies: bool) -> Result<(Option<Guarantee>, Option<Bound>)> {
     let missing = |why: String, fix| Ok((row("disk", State::Missing, "", why, fix), None));
     let Some(bytes) = spec.limits.disk.filter(|size| *size != NEVER) else { return Ok((None, None)) };
-    if spec.upper_on_disk {
+    if spec.upper_on_disk || copies {
         return match disk::means(engine, spec)? {
+            Ok(Means::LoopFile) if copies => missing(ONLY_BY_QUOTA.into(), HAVE_QUOTA),
             Ok(means) => Ok((None, Some(Bound { bytes, means }))),
             Err(lacking) => missing(lacking.why, lacking.fix),
         };

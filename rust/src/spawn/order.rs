@@ -11,6 +11,7 @@ use super::streams::Streams;
 use crate::cgroup::{CpuFormat, Groups};
 use crate::error::{Error, Result};
 use crate::gate::{self, Ours};
+use crate::image::locks::Check;
 use crate::mount::layout::Layout;
 use crate::security::ids::Range;
 use crate::security::maps::Maps;
@@ -33,7 +34,7 @@ pub struct Parts {
 
 impl Parts {
     /// Groups, ids, writable layer, pipes, and the message to the keeper. After an error only the writable layer is left.
-    pub fn launch(engine: &Arc<Engine>, spec: &Spec, prepared: &Prepared) -> Result<Parts> {
+    pub fn launch(engine: &Arc<Engine>, spec: &Spec, prepared: &Prepared, check: Check<'_>) -> Result<Parts> {
         let id = engine.next_id();
         let name = engine.group_name(id);
         let unmade = Groups::plan(&engine.place, &name, &prepared.group_limits)?;
@@ -52,7 +53,7 @@ impl Parts {
         let undo = Undo { engine, groups, range };
         let ids = prepared.ids(undo.range.as_ref());
         prepared.make_skeleton(engine, &ids)?;
-        prepared.make_upper(engine, spec, &name, &ids)?;
+        prepared.make_upper(engine, spec, (&name, &ids), check)?;
         let gate = gate::spawning();
         let mut streams = Streams::open(spec)?;
         let log = [spec.stdout, spec.stderr].contains(&Stream::Log).then(Log::make).transpose()?;
@@ -146,7 +147,7 @@ impl Order<'_> {
         let head = self.prepared.head(self.engine, self.spec, self.id, flags, &self.ids);
         let command = plan::command(self.spec, limits::hard_limit, self.prepared.one_id_pids(self.engine, self.spec));
         let layout = self.prepared.layout(self.spec);
-        refuse_too_many(self.spec, &layout)?;
+        refuse_too_many(self.spec, self.prepared, &layout)?;
         let body = plan::encode(&head, &descriptors, self.name, &self.ids, &layout, &command);
         let sent = deliver(self.engine, &body, descriptors);
         drop(held);
@@ -156,10 +157,13 @@ impl Order<'_> {
     }
 }
 
-fn refuse_too_many(spec: &Spec, layout: &Layout) -> Result<()> {
+fn refuse_too_many(spec: &Spec, prepared: &Prepared, layout: &Layout) -> Result<()> {
     // Beside the layers of its image, for which there is room at any rate.
     const MOST: usize = wire::SLOTS / 4;
-    let layers = if let Root::Layers(layers) = &spec.root { layers.len() } else { 0 };
+    let layers = match &spec.root {
+        Root::Layers(layers) if prepared.copied().is_none() => layers.len(),
+        _ => 0,
+    };
     let (asked, count) = (spec.mounts.len(), layout.slots - layers);
     if count <= MOST {
         return Ok(());

@@ -1,7 +1,9 @@
 //! Looks at the host for one plan: sources, files, ranges, what this machine can hold. Refuses before anything is made.
 
 use super::check;
+use super::copy;
 use super::disk::Bound;
+use super::driver::{self, Driver};
 use super::engine::Engine;
 use super::explain;
 use super::identities;
@@ -15,8 +17,9 @@ use super::spaces;
 use super::spec::{Content, Root, Spec};
 use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
+use crate::image::locks::Check;
 use crate::image::skeleton;
-use crate::image::used::{self, Standing};
+use crate::image::used::{self, Standing, Used};
 use crate::mount::layout::{self, Facts, LAYER_SKELETON, Layout, RootSource, Sources, Upper};
 use crate::security::ids::Range;
 use crate::security::maps::Maps;
@@ -45,22 +48,37 @@ pub struct Prepared {
     files: Option<OwnedFd>,
     skeleton: OnceCell<Arc<OwnedFd>>,
     /// Layers of an image that nobody removes as long as this is here.
-    _used: Option<Standing>,
+    _used: (Option<Standing>, Option<Used>),
     namespaces: Vec<(OwnedFd, u64)>,
     pub ports: Published,
     /// What holds `limits.disk` where the layer is on the disk.
     pub bound: Option<Bound>,
     layer: OnceCell<Layer>,
+    /// Of a copy of the image, `Sources::unread`, and what a quota counted before the start.
+    unread: OnceCell<Vec<Vec<u8>>>,
+    ground: OnceCell<u64>,
     layout: OnceCell<Layout>,
 }
 
-pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
+pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepared> {
     check::all(engine, spec)?;
+    let driver = driver::of(engine, spec)?.driver;
+    let copies = driver != Driver::Overlay;
     let maps = identities::maps(engine, spec)?;
     let facts = identities::facts(engine, spec);
-    let (degraded, bound) = limits::degraded(engine, spec)?;
+    let (degraded, bound) = limits::degraded(engine, spec, copies)?;
     let used = layers(spec)?;
-    let (root, skeleton) = root(engine, spec, used.as_ref())?;
+    let (root, skeleton, union) = match &spec.root {
+        Root::Layers(layers) if copies => {
+            let (root, union) = copy::union(driver, layers, check)?;
+            (root, None, Some(union))
+        }
+        _ => {
+            let (root, skeleton) = root(engine, spec, used.as_ref())?;
+            (root, skeleton, None)
+        }
+    };
+    let copy = if copies { copy::of(driver, engine, spec, &root)? } else { None };
     let (files, offsets) = files(spec)?;
     let sources = Sources {
         root,
@@ -70,6 +88,8 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         shared: spaces::shared(spec)?,
         files: offsets,
         upper: Upper::Memory(limits::upper_size(spec)),
+        copy,
+        unread: Vec::new(),
     };
     Ok(Prepared {
         group_limits: limits::of_groups(engine, spec),
@@ -80,11 +100,13 @@ pub fn prepare(engine: &Engine, spec: &Spec) -> Result<Prepared> {
         sources,
         files,
         skeleton: skeleton.map_or_else(OnceCell::new, OnceCell::from),
-        _used: used,
+        _used: (used, union),
         namespaces: spaces::opened(spec)?,
         ports: Published::open(spec)?,
         bound,
         layer: OnceCell::new(),
+        unread: OnceCell::new(),
+        ground: OnceCell::new(),
         layout: OnceCell::new(),
     })
 }
@@ -208,7 +230,13 @@ impl Prepared {
     }
 
     /// Makes the writable layer on the disk, where it was asked for (or memory cannot hold it: K23).
-    pub fn make_upper(&self, engine: &Engine, spec: &Spec, name: &str, ids: &Maps) -> Result<()> {
+    pub fn make_upper(&self, engine: &Engine, spec: &Spec, (name, ids): (&str, &Maps), check: Check<'_>) -> Result<()> {
+        let bytes = self.bound.filter(|_| !seams::skips("disk")).map(|bound| bound.bytes);
+        if let Some(copy) = &self.sources.copy {
+            let (layer, unread) = copy::make(engine, copy, &self.sources.root, (name, ids), bytes, check)?;
+            let _ = (self.ground.set(layer.ground()), self.layer.set(layer), self.unread.set(unread));
+            return Ok(());
+        }
         let too_old = engine.facts.rootless && engine.kernel < (6, 6);
         if spec.root != Root::View && (spec.upper_on_disk || too_old || seams::skips("upper")) {
             let _ = self.layer.set(Layer::make(engine, &self.sources.root, name, ids.root().0, self.bound)?);
@@ -293,6 +321,7 @@ impl Prepared {
         let mut sources = self.sources.clone();
         if let Some(layer) = self.layer.get() {
             sources.upper = layer.source();
+            sources.unread = self.unread.get().cloned().unwrap_or_default();
         } else if seams::skips("disk") {
             sources.upper = Upper::Memory(0);
         }
@@ -323,6 +352,11 @@ impl Prepared {
 
     pub fn upper_is_on_disk(&self) -> bool {
         self.layer.get().is_some()
+    }
+
+    /// Of a root that is a copy, how many bytes that had of what bounds it.
+    pub fn copied(&self) -> Option<u64> {
+        self.sources.copy.map(|_| self.ground.get().copied().unwrap_or(0))
     }
 
     pub fn facts(&self) -> &Facts {

@@ -5,6 +5,7 @@ use super::engine;
 use crate::sys::probe::{self as ask, NEEDED};
 use crate::sys::{self, Errno};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 const EPERM: i32 = 1;
 const EACCES: i32 = 13;
@@ -98,7 +99,7 @@ pub fn under_filter() -> bool {
 /// The marks that container engines leave: docker, podman, systemd's convention (container_interface), and our own PID 1.
 fn nested() -> bool {
     let marks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
-    marks.iter().any(|path| std::path::Path::new(path).exists())
+    marks.iter().any(|path| Path::new(path).exists())
         || std::fs::read("/proc/1/comm").is_ok_and(|name| name == b"pycontainer\n")
 }
 
@@ -195,6 +196,12 @@ fn calls() -> Vec<(&'static str, (u32, u32), i32)> {
         }
     }
     NEEDED.iter().zip(answers).map(|(call, answer)| (call.name, call.since, answer.unwrap_or(0))).collect()
+}
+
+/// /sys/devices/system/cpu/cpuN/thermal_throttle of this machine.
+pub fn throttles() -> Vec<String> {
+    let of = |cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
+    (0..4096).map(of).take_while(|path| Path::new(path).exists()).collect()
 }
 
 #[cfg(test)]

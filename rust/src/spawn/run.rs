@@ -11,6 +11,7 @@ use super::streams::{Read, Streams};
 use crate::cgroup::{Counters, Groups, Guarantee, OomWatch};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
+use crate::image::locks;
 use crate::security::ids::Range;
 use crate::sys;
 use crate::wire::{self, Ended, Reader, cause, record};
@@ -43,7 +44,7 @@ pub fn run(spec: Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
 fn to_the_end(spec: Spec, interrupted: Interrupted<'_>) -> Result<Finished> {
     let called = sys::process::now();
     let engine = engine::current()?;
-    let mut live = Live::start(&engine, &Arc::new(spec))?;
+    let mut live = Live::start(&engine, &Arc::new(spec), interrupted)?;
     let waited = live.refused.take().map_or_else(|| live.wait(interrupted), Err);
     live.finish(called, waited)
 }
@@ -88,9 +89,11 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn start(engine: &Arc<Engine>, spec: &Arc<Spec>) -> Result<Live> {
-        let mut prepared = prepare::prepare(engine, spec)?;
-        match Parts::launch(engine, spec, &prepared) {
+    /// `interrupted` ends what takes long before the start: a copy of the image.
+    pub(super) fn start(engine: &Arc<Engine>, spec: &Arc<Spec>, interrupted: Interrupted<'_>) -> Result<Live> {
+        let mut check = locks::paced(interrupted);
+        let mut prepared = prepare::prepare(engine, spec, &mut check)?;
+        match Parts::launch(engine, spec, &prepared, &mut check) {
             Ok(parts) => Ok(Live::of(engine, spec, prepared, parts)),
             Err(error) => {
                 prepared.remove_upper(engine, false);

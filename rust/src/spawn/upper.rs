@@ -43,22 +43,19 @@ pub fn open(store: &Path) -> Result<OwnedFd> {
     rustix::fs::open(store, PARENT, rustix::fs::Mode::empty()).map_err(fail)
 }
 
-/// `owner` is the container's root in the host's ids; in a plain user's keeper that is the user. `bytes` by a project quota.
+/// `fill` makes what is in it; `bytes` more than that may come, by a project quota.
 pub fn make(
     store: &Path,
     name: &str,
-    owner: u32,
-    directories: &[(String, u32)],
     bytes: Option<u64>,
+    fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<UpperDirectory> {
     let path = store.join(name);
-    let fail = |error: std::io::Error| {
-        Error::setup_at("make the writable layer", path.display().to_string(), error.raw_os_error().unwrap_or(5))
-    };
+    let fail = |error: std::io::Error| failed(&path, &error);
     let made = locked::make(open(store)?.as_fd(), name, 0o700);
     let lock = Some(Ours::new(made.map_err(|errno| fail(errno.into()))?));
     let mut made = UpperDirectory { path: path.clone(), project: None, _lock: lock };
-    let filled = made.bind(store, bytes).and_then(|()| fill(&path, owner, directories).map_err(fail));
+    let filled = made.bind(store, bytes).and_then(|()| fill(&path));
     match filled.and_then(|()| made.project.as_mut().zip(bytes).map_or(Ok(()), |(project, bytes)| project.limit(bytes)))
     {
         Ok(()) => Ok(made),
@@ -89,8 +86,14 @@ pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&s
     found
 }
 
-fn fill(path: &Path, owner: u32, directories: &[(String, u32)]) -> std::io::Result<()> {
-    directories.iter().try_for_each(|(name, mode)| directory(&path.join(name), owner, *mode))
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    Error::setup_at("make the writable layer", path.display().to_string(), error.raw_os_error().unwrap_or(5))
+}
+
+/// The directories of an overlay's. `owner` is the container's root in the host's ids; in a plain user's keeper that is the user.
+pub fn directories(path: &Path, owner: u32, directories: &[(String, u32)]) -> Result<()> {
+    let made = directories.iter().try_for_each(|(name, mode)| directory(&path.join(name), owner, *mode));
+    made.map_err(|error| failed(path, &error))
 }
 
 fn directory(path: &Path, owner: u32, mode: u32) -> std::io::Result<()> {
@@ -115,6 +118,11 @@ impl UpperDirectory {
     /// Another bound; None where it has none.
     pub fn rebound(&mut self, bytes: u64) -> Option<Result<()>> {
         self.project.as_mut().map(|project| project.limit(bytes))
+    }
+
+    /// Bytes that its quota counted when it was limited first; 0 without one.
+    pub fn ground(&self) -> u64 {
+        self.project.as_ref().map_or(0, Project::ground)
     }
 
     /// A container that is still dying may write what was just removed.

@@ -250,6 +250,11 @@ impl Statx {
     pub fn mtime(&self) -> (i64, u32) {
         (self.times[6] as i64, self.times[7] as u32)
     }
+
+    /// Of the last change of the inode, which nobody can set.
+    pub fn ctime(&self) -> (i64, u32) {
+        (self.times[4] as i64, self.times[5] as u32)
+    }
 }
 
 pub fn statx(dir: i32, path: &CStr, flags: usize) -> Result<Statx> {

@@ -2,6 +2,7 @@
 //! an open directory, and no link is followed. Shared with rust/keeper.
 
 pub mod attributes;
+pub mod copied;
 pub mod input;
 pub mod output;
 pub mod pack;

@@ -5,6 +5,7 @@ mod names;
 mod regions;
 
 use self::names::{Listing, Names};
+use super::copied::Copied;
 use super::output::Output;
 use super::pack::{Fault, Packed, content, has_holes, head_of, stream};
 use super::trail::Trail;
@@ -56,6 +57,8 @@ impl Marks {
 pub enum What {
     /// The writable layer.
     Layer(Marks),
+    /// What differs in a root from what it was copied from.
+    Copy(Copied),
     /// Everything; of what lies under a mount these two layers tell, the upper one first. -1: there is none.
     Whole([i32; 2]),
 }
@@ -99,7 +102,10 @@ impl<'a, S: Stream> Tree<'a, S> {
         let open = |fd| here(fs::openat(fd, c".", DIRECTORY, 0));
         let directory = open(top)?;
         let below = below.map_or(Ok(Fd::NONE), open)?;
-        let was = if below.is_open() { Some(here(fs::fstat(below.raw()))?) } else { None };
+        let mut was = if below.is_open() { Some(here(fs::fstat(below.raw()))?) } else { None };
+        if let (What::Copy(copied), Some(was)) = (self.what, &mut was) {
+            copied.seen(was);
+        }
         self.mount = here(fs::fstat(directory.raw()))?.mount_id;
         self.enter(directory, c"", was, below)?;
         while let Some(level) = self.depth.checked_sub(1) {
@@ -134,17 +140,39 @@ impl<'a, S: Stream> Tree<'a, S> {
         }
     }
 
+    /// What lies below under this name: of a copy with the copy's owners, and without the whiteouts of a single layer, which hide nothing.
+    fn was(&self, level: usize, name: &CStr) -> Option<Statx> {
+        let below = self.levels[level].below.raw();
+        let mut was = if below >= 0 { fs::statx(below, name, AT_SYMLINK_NOFOLLOW).ok()? } else { return None };
+        if let What::Copy(copied) = self.what {
+            copied.seen(&mut was);
+            return Some(was).filter(|was| !is_whiteout(was));
+        }
+        Some(was)
+    }
+
     fn by_kind(&mut self, level: usize, name: &CStr) -> Packed {
         let parent = self.levels[level].directory.raw();
-        let seen = here(fs::statx(parent, name, AT_SYMLINK_NOFOLLOW))?;
+        let was = self.was(level, name);
+        let seen = match fs::statx(parent, name, AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) if was.is_some() && matches!(self.what, What::Copy(_)) => {
+                return stream(self.out.entry(EntryHead { kind: entry::WHITEOUT, ..EntryHead::default() }, name, b""));
+            }
+            other => here(other)?,
+        };
         if seen.mount_id != self.mount {
             return self.mounted(name, &seen);
+        }
+        if let (What::Copy(copied), Some(was)) = (self.what, &was)
+            && seen.kind() != S_IFDIR
+            && !copied.is_touched(&seen, was)
+        {
+            return Ok(());
         }
         match seen.kind() {
             S_IFDIR => {
                 let directory = here(fs::openat(parent, name, DIRECTORY, 0))?;
                 let below = self.levels[level].below.raw();
-                let was = if below >= 0 { fs::statx(below, name, AT_SYMLINK_NOFOLLOW).ok() } else { None };
                 let below = match was.as_ref().filter(|was| was.kind() == S_IFDIR) {
                     Some(_) => here(fs::openat(below, name, DIRECTORY, 0))?,
                     None => Fd::NONE,
@@ -190,12 +218,15 @@ impl<'a, S: Stream> Tree<'a, S> {
         self.refuse_elsewhere(directory.raw())?;
         let opaque = match self.what {
             What::Layer(marks) => below.is_open() && is_opaque(directory.raw(), marks.opaque),
-            What::Whole(_) => false,
+            What::Copy(_) | What::Whole(_) => false,
         };
         let above = self.depth.checked_sub(1).map(|level| &self.levels[level].listing);
-        let listing = here(self.names.list(directory.raw(), above))?;
+        let mut listing = here(self.names.list(directory.raw(), above))?;
+        if matches!(self.what, What::Copy(_)) && below.is_open() {
+            here(self.names.join(below.raw(), &mut listing))?;
+        }
         let extra = here(attributes::read_for_layer(directory.raw(), self.extra))?;
-        let (kind, flags) = compare(&seen, was.as_ref());
+        let (kind, flags) = self.compare(&seen, was.as_ref());
         self.say_change(kind, flags | changed::DIRECTORY)?;
         stream(self.out.entry(head_of(entry::DIRECTORY, &seen), name, &self.extra[..extra]))?;
         if opaque {
@@ -208,13 +239,29 @@ impl<'a, S: Stream> Tree<'a, S> {
         Ok(())
     }
 
+    /// How a directory differs from the one below.
+    fn compare(&self, seen: &Statx, was: Option<&Statx>) -> (u32, u64) {
+        let was = match was {
+            None => return (change::ADDED, 0),
+            Some(was) if was.kind() != S_IFDIR => return (change::CHANGED, 0),
+            Some(was) => was,
+        };
+        let flag = |on: bool, bit: u64| if on { bit } else { 0 };
+        let rights = flag((seen.mode, seen.uid, seen.gid) != (was.mode, was.uid, was.gid), changed::RIGHTS);
+        let time = match self.what {
+            // Its attributes, too, are changes of a layer.
+            What::Copy(copied) => flag(copied.is_touched(seen, was), changed::TIME) | changed::COPIED,
+            _ => flag(seen.mtime() != was.mtime(), changed::TIME),
+        };
+        (change::ENTERED, rights | time)
+    }
+
     fn file(&mut self, level: usize, name: &CStr) -> Packed {
         let file = here(fs::openat(self.levels[level].directory.raw(), name, READ, 0))?;
         let seen = self.look(file.raw(), S_IFREG)?;
         self.refuse_elsewhere(file.raw())?;
         if seen.size == 0 {
-            let below = self.levels[level].below.raw();
-            let was = if below >= 0 { fs::statx(below, name, AT_SYMLINK_NOFOLLOW).ok() } else { None };
+            let was = self.was(level, name);
             let kind = if was.is_some() { change::CHANGED } else { change::ADDED };
             self.say_change(kind, changed::EMPTY)?;
         }
@@ -287,19 +334,6 @@ impl<'a, S: Stream> Tree<'a, S> {
                 stream(self.out.mark(entry::LEAVE))
             }
             _ => Ok(()),
-        }
-    }
-}
-
-/// How a directory differs from the one below.
-fn compare(seen: &Statx, was: Option<&Statx>) -> (u32, u64) {
-    match was {
-        None => (change::ADDED, 0),
-        Some(was) if was.kind() != S_IFDIR => (change::CHANGED, 0),
-        Some(was) => {
-            let rights = (seen.mode, seen.uid, seen.gid) != (was.mode, was.uid, was.gid);
-            let flag = |on: bool, bit: u64| if on { bit } else { 0 };
-            (change::ENTERED, flag(rights, changed::RIGHTS) | flag(seen.mtime() != was.mtime(), changed::TIME))
         }
     }
 }

@@ -73,6 +73,8 @@ pub mod changed {
     pub const TIME: u64 = 4;
     /// Nothing is in it.
     pub const EMPTY: u64 = 8;
+    /// It stands there because all of a copied root does: what is in it may tell of it.
+    pub const COPIED: u64 = 16;
 }
 
 /// Why an agent does nothing, besides what the kernel says: errnos that mean nothing else there.

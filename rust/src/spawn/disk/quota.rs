@@ -66,6 +66,11 @@ impl Project {
         disk::limit_project(self.store.as_raw_fd(), self.id, room.saturating_add(used + OURS.0), most).map_err(fail)
     }
 
+    /// Bytes that it had when it was limited first.
+    pub fn ground(&self) -> u64 {
+        self.ground.map_or(0, |(bytes, _)| bytes)
+    }
+
     /// After its directory was removed. One that still has something keeps its limit: its files are still somewhere.
     pub fn release(self) {
         let Ok(_lock) = lock() else { return };

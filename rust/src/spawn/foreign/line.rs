@@ -133,6 +133,7 @@ impl Inner {
             truncated,
             seen,
             upper_in_memory: self.basis.upper_in_memory,
+            copied: self.basis.copied.then_some(0),
             bound: None,
             rootless: self.basis.rootless,
             group_paths: Vec::new(),

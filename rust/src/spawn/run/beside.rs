@@ -68,6 +68,7 @@ impl Live {
             truncated: [false; 2],
             seen: Seen::default(),
             upper_in_memory: !self.prepared.upper_is_on_disk(),
+            copied: self.prepared.copied(),
             bound: self.prepared.bound,
             rootless: !self.engine.is_root(),
             group_paths: self.groups.as_ref().map(Groups::paths).unwrap_or_default(),

@@ -70,6 +70,7 @@ impl Live {
             stdout: stdout.data,
             stderr: stderr.data,
             upper_in_memory: !self.prepared.upper_is_on_disk(),
+            copied: self.prepared.copied(),
             bound: self.prepared.bound,
             rootless: !self.engine.is_root(),
             group_paths,

@@ -40,8 +40,30 @@ impl<'a> Names<'a> {
 
     /// All names of a directory, sorted by their bytes; `above`: of the one that it is in.
     pub fn list(&mut self, directory: i32, above: Option<&Listing>) -> Result<Listing> {
-        let (mut names, order) = above.map_or((0, 0), |above| (above.names, above.order + above.count));
-        let mut count = 0;
+        let (names, order) = above.map_or((0, 0), |above| (above.names, above.order + above.count));
+        let mut listing = Listing { names, order, count: 0, at: 0 };
+        self.add(directory, &mut listing)?;
+        Ok(listing)
+    }
+
+    /// The names of two directories, each once; that of `list`, and before another is listed.
+    pub fn join(&mut self, directory: i32, listing: &mut Listing) -> Result<()> {
+        self.add(directory, listing)?;
+        let Listing { order, count, .. } = *listing;
+        let mut kept = 0;
+        for at in 0..count {
+            let (all, order) = (&*self.names, &mut self.order[order..order + count]);
+            if kept == 0 || name_at(all, order[kept - 1]) != name_at(all, order[at]) {
+                order[kept] = order[at];
+                kept += 1;
+            }
+        }
+        listing.count = kept;
+        Ok(())
+    }
+
+    fn add(&mut self, directory: i32, listing: &mut Listing) -> Result<()> {
+        let Listing { mut names, order, mut count, .. } = *listing;
         loop {
             let filled = match fs::getdents64(directory, self.records) {
                 Err(Errno::NOENT) => 0, // removed meanwhile, while it is open here
@@ -62,7 +84,8 @@ impl<'a> Names<'a> {
         }
         let all = &*self.names;
         self.order[order..order + count].sort_unstable_by(|a, b| name_at(all, *a).cmp(name_at(all, *b)));
-        Ok(Listing { names, order, count, at: 0 })
+        (listing.names, listing.count) = (names, count);
+        Ok(())
     }
 
     /// None at the end.

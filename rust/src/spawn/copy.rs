@@ -1,0 +1,133 @@
+//! The root file system of one container as a copy of its image, in the directory of its writable layer (upper.rs), where no overlay
+//! shows it. Beside it lies a note of when it was complete: what changes later is the container's doing (rust/keeper/agent).
+
+use super::driver::{self, Driver};
+use super::engine::Engine;
+use super::layer::Layer;
+use super::sources::{os, seen_as};
+use super::spec::{Spec, UserSpace};
+use super::{causes, explain, upper};
+use crate::error::{Error, Result};
+use crate::image::copied::{self, Manner, Owners};
+use crate::image::locks::Check;
+use crate::image::union::Merged;
+use crate::image::unions;
+use crate::image::used::Used;
+use crate::mount::layout::{Copy, RootSource};
+use crate::runtime;
+use crate::security::maps::{Lines, Maps, outside};
+use crate::sys::disk;
+use crate::wire::copied as note;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Layers as the one tree that is copied, which nobody removes as long as its lock is held.
+pub fn union(driver: Driver, layers: &[PathBuf], check: Check<'_>) -> Result<(RootSource, Used)> {
+    let store = runtime::store(rustix::process::geteuid().as_raw());
+    let (path, union) =
+        unions::tree(&store, layers, driver == Driver::Btrfs, check).map_err(|error| no_room(error, &store))?;
+    let seen = rustix::fs::fstat(union.as_ref()).map_err(|errno| os("look at the image", &path, &errno.into()))?;
+    let source = seen_as(&path, &seen);
+    Ok((RootSource::Layers(vec![source]), union))
+}
+
+fn no_room(error: Error, place: &Path) -> Error {
+    match error {
+        Error::NoSpace { path: None } => Error::NoSpace { path: Some(place.display().to_string()) },
+        other => other,
+    }
+}
+
+fn original(root: &RootSource) -> Option<&Path> {
+    let source = match root {
+        RootSource::Directory(source) => source,
+        RootSource::Layers(layers) => layers.first()?,
+        RootSource::Host { .. } | RootSource::View => return None,
+    };
+    Some(Path::new(OsStr::from_bytes(&source.path)))
+}
+
+/// How the copy of an image is made and compared.
+pub fn of(driver: Driver, engine: &Engine, spec: &Spec, root: &RootSource) -> Result<Option<Copy>> {
+    let Some(place) = original(root) else { return Ok(None) };
+    let seen_as_it_is = !engine.is_root() || spec.user_space == UserSpace::Host;
+    let mapped = seen_as_it_is || driver::can_be_idmapped(engine, place);
+    if !mapped && matches!(spec.user_space, UserSpace::Map(_)) {
+        return Err(explain::unsupported("user_namespace", &causes::NO_IDMAP));
+    }
+    // A directory of the caller's, or an archive, is no subvolume of ours.
+    let snapshot = driver == Driver::Btrfs && matches!(root, RootSource::Layers(_));
+    Ok(Some(Copy { mapped, snapshot }))
+}
+
+/// The copy, and its files that are still empty (`Sources::unread`).
+pub fn make(
+    engine: &Engine,
+    copy: &Copy,
+    root: &RootSource,
+    (name, ids): (&str, &Maps),
+    bytes: Option<u64>,
+    check: Check<'_>,
+) -> Result<(Layer, Vec<Vec<u8>>)> {
+    let store = engine.uppers()?;
+    let from = original(root).unwrap_or(Path::new("/nonexistent"));
+    let mut unread = Vec::new();
+    let fill = |path: &Path| {
+        unread = fill(engine, copy, from, path, ids, check)?;
+        Ok(())
+    };
+    let made = upper::make(&store, name, bytes, fill).map_err(|error| no_room(error, &store))?;
+    Ok((Layer::Directory(made), unread))
+}
+
+fn fill(engine: &Engine, copy: &Copy, from: &Path, path: &Path, ids: &Maps, check: Check<'_>) -> Result<Vec<Vec<u8>>> {
+    let at = |error: std::io::Error| {
+        Error::setup_at("copy the image", path.display().to_string(), error.raw_os_error().unwrap_or(libc::EIO))
+    };
+    let rootfs = path.join(named(note::ROOT));
+    // What the container's map has no line for is nobody's.
+    let shift = |lines: &Lines, id: u32| if lines.is_empty() { id } else { outside(lines, id).unwrap_or(note::NOBODY) };
+    let (uid, gid) = (|id| shift(&ids.uid, id), |id| shift(&ids.gid, id));
+    let (owners, privileged) = (Owners { uid: &uid, gid: &gid }, engine.is_root());
+    let open = |path: &Path| std::fs::File::open(path).map(OwnedFd::from).map_err(at);
+    let unread = if copy.snapshot {
+        let made = disk::snapshot(open(from)?.as_raw_fd(), open(path)?.as_raw_fd(), note::ROOT);
+        made.map_err(|errno| at(std::io::Error::from_raw_os_error(errno.0)))?;
+        if privileged && !(ids.uid.is_empty() && ids.gid.is_empty()) {
+            copied::shift(open(&rootfs)?.as_fd(), &owners, check)?;
+        }
+        Vec::new()
+    } else {
+        std::fs::create_dir(&rootfs).map_err(at)?;
+        let from = Merged::open(&[PathBuf::from(from)])?;
+        copied::make(from, open(&rootfs)?, &Manner::Copied { owners, privileged }, check)?.unread
+    };
+    // Of whoever compares the two: how far the owners lie apart where the original cannot be seen with the container's.
+    let apart = if copy.mapped { 0 } else { ids.root().0 };
+    std::fs::write(path.join(named(note::NOTE)), apart.to_le_bytes()).map_err(at)?;
+    let noted = std::fs::metadata(path.join(named(note::NOTE))).map_err(at)?;
+    until_later(path, (noted.ctime(), noted.ctime_nsec())).map_err(at)?;
+    Ok(unread)
+}
+
+fn named(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
+}
+
+/// The clock of a file system stands still for some milliseconds: what the container changes has to bear a later time than the note.
+fn until_later(path: &Path, than: (i64, i64)) -> std::io::Result<()> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?; // as it is; its ctime moves
+        let now = std::fs::metadata(path)?;
+        if (now.ctime(), now.ctime_nsec()) > than {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(()) // a clock that was set back: nothing to wait for
+}
