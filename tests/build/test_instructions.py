@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 import pytest
@@ -117,6 +118,25 @@ def test_a_time_is_said_once_for_all(builder: Builder) -> None:
     for entry in json.loads(one._manifest)["layers"][1:]:
         members = building.layer(builder.store, entry["digest"]).values()
         assert {int(member.mtime) for member in members} <= {10**9} or all(m.mtime <= 10**9 for m in members)
+
+
+def test_what_is_only_copied_has_no_time_of_the_build(builder: Builder) -> None:
+    """Without a cache and without SOURCE_DATE_EPOCH: what a build makes itself has its time, as with docker."""
+    builder.write(f="x", d__g="y")
+    copies, makes = "COPY f d/g /etc/\nADD d /root/", "COPY f /new/directory/"
+
+    def layers(text: str, **args: str) -> list[tuple[str, ...]]:
+        found = [builder.build(text, cache=False, args=args).layers]
+        time.sleep(1.1)  # times in a layer are whole seconds
+        return [*found, builder.build(text, cache=False, args=args).layers]
+
+    first, second = layers(copies)
+    assert first == second
+    first, second = layers(makes)
+    assert first[:-1] == second[:-1]
+    assert first != second
+    first, second = layers(makes, SOURCE_DATE_EPOCH="1000000000")
+    assert first == second
 
 
 def test_onbuild_is_carried_out_by_who_stands_on_it(builder: Builder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +65,11 @@ class Case:
 
     def go(self) -> None:
         out, err = self.child.communicate("\n", timeout=60)
+        # A tracer that is told to end meanwhile waits for a PID 1 that waits for what the tracer holds.
+        end = time.monotonic() + 20
+        while self.pen.processes():
+            assert time.monotonic() < end, f"what it started does not end: {self.pen.rows()}"
+            time.sleep(0.005)
         self.told.hear(out)
         # Its keeper may have been killed in its stead: then it is an error of ours.
         has_keeper = self.told.flying in ("commit", "run")

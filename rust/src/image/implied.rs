@@ -8,19 +8,21 @@ use super::archive::{Meta, Totals};
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::layers::visible;
-use super::locks::Check;
+use super::locks::{Check, interrupted};
 use super::store::Store;
 use super::union::{Found, Merged};
-use super::unpacked::{ATTRIBUTES, Unpacked};
+use super::unpacked::{ATTRIBUTES, DIRECTORY, Unpacked};
 use crate::error::{Error, Result};
-use rustix::fs::{AtFlags, Stat};
+use rustix::fs::{AtFlags, Mode, Stat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The root among the names of a layer's implied directories.
 pub const ROOT: &[u8] = b".";
+/// Deeper ones are left as their layers have them.
+const DEPTH_MAX: usize = 100;
 
 /// The directories of a stack, all of them unpacked: those that can be seen, and above them what corrects them.
 pub fn stacked(
@@ -51,7 +53,7 @@ fn over(store: &Store, ids: &[&Digest], stack: &[PathBuf], key: &str, check: Che
     }
     let names = ids.iter().map(|id| unpacked.implied(id.hex())).collect::<Result<Vec<_>>>()?;
     let is_root_alone = names[1..].iter().flatten().all(|name| name == ROOT);
-    if is_root_alone && corrections(stack, &names)?.is_empty() {
+    if is_root_alone && corrections(stack, &names, check)?.is_empty() {
         return Ok(None); // nearly every image: not worth a record
     }
     let corrected = Unpacked::open(store.path(), ATTRIBUTES)?;
@@ -59,7 +61,7 @@ fn over(store: &Store, ids: &[&Digest], stack: &[PathBuf], key: &str, check: Che
         let lock = corrected.lock(key, check)?;
         if !corrected.is_complete(key) {
             corrected.sweep(Some(&lock));
-            make(&corrected, key, corrections(stack, &names)?)?;
+            make(&corrected, key, corrections(stack, &names, check)?)?;
         }
     }
     Ok((corrected.entries(key) != Some(0)).then(|| corrected.rootfs(key)))
@@ -90,61 +92,105 @@ fn fill(mut tree: Tree<Meta>, directories: BTreeMap<Vec<u8>, Meta>) -> Result<()
 
 /// The directories that an overlay would show with an implied one's attributes and a lower layer describes, and all above them: each
 /// with the attributes that it should have. Empty where nothing would be shown otherwise.
-fn corrections(stack: &[PathBuf], names: &[Vec<Vec<u8>>]) -> Result<BTreeMap<Vec<u8>, Meta>> {
+fn corrections(stack: &[PathBuf], names: &[Vec<Vec<u8>>], check: Check<'_>) -> Result<BTreeMap<Vec<u8>, Meta>> {
     let implied = inodes(stack, names)?;
-    let union = Merged::open(stack)?;
+    let mut walk = Walk { root: Merged::open(stack)?, parent: None, alone: None };
+    let mut wanted = names[1..].iter().flatten().map(|name| components(name)).collect::<Result<Vec<_>>>()?;
+    wanted.sort_unstable(); // what lies in one directory together
+    wanted.dedup();
     let mut found = BTreeMap::new();
-    let wanted: HashSet<&Vec<u8>> = names[1..].iter().flatten().collect();
-    for name in wanted {
-        let parts = components(name)?;
-        if !is_shown_otherwise(&union, &parts, &implied)? {
-            continue;
+    for parts in wanted.into_iter().filter(|parts| parts.len() <= DEPTH_MAX) {
+        if check() {
+            return Err(interrupted());
         }
-        for depth in 0..=parts.len() {
+        let otherwise = match walk.at(&parts)? {
+            Some(directory) => shown_otherwise(&directory, parts.is_empty(), &implied)?,
+            None => None,
+        };
+        let Some(meta) = otherwise else { continue };
+        found.insert(if parts.is_empty() { ROOT.to_vec() } else { parts.join(&b'/') }, meta);
+        for depth in 0..parts.len() {
             let path = if depth == 0 { ROOT.to_vec() } else { parts[..depth].join(&b'/') };
-            if let Some((meta, _)) = described(&union, &parts[..depth], &implied)? {
-                found.insert(path, meta);
+            if !found.contains_key(&path)
+                && let Some(above) = walk.at(&parts[..depth])?
+            {
+                found.insert(path, described(&above, &implied)?.0);
             }
         }
     }
     Ok(found)
 }
 
-fn is_shown_otherwise(union: &Merged, parts: &[&[u8]], implied: &HashSet<(u64, u64)>) -> Result<bool> {
-    let Some((meta, Some(mut shown))) = described(union, parts, implied)? else { return Ok(false) };
-    if parts.is_empty() {
-        shown.mtime = meta.mtime; // of a container's root that is another one, and few layers describe theirs
-    }
-    Ok(shown != meta)
+/// The walk over a union in the order of names: one directory is kept open, since others mostly lie in it, too.
+struct Walk<'n> {
+    root: Merged,
+    parent: Option<(Vec<&'n [u8]>, Merged)>,
+    /// What one layer alone has: all beneath it is as it is there.
+    alone: Option<Vec<&'n [u8]>>,
 }
 
-/// What the highest entry for a directory of the union says of it, and how an overlay would show it where that is another one. None
-/// where no directory is to be seen.
-fn described(union: &Merged, parts: &[&[u8]], implied: &HashSet<(u64, u64)>) -> Result<Option<(Meta, Option<Meta>)>> {
-    let fail = |errno| Error::from(("look at a directory of a layer", errno));
-    let mut inner;
-    let mut at = union;
-    for part in parts {
-        match at.look(part) {
-            Ok(Found::Directory(found)) => inner = found,
+impl<'n> Walk<'n> {
+    /// None: no directory is to be seen there, or one layer's alone.
+    fn at(&mut self, parts: &[&'n [u8]]) -> Result<Option<Merged>> {
+        if self.alone.as_ref().is_some_and(|alone| parts.starts_with(alone)) {
+            return Ok(None);
+        }
+        let Some((name, above)) = parts.split_last() else { return self.root.again().map(Some).map_err(failed) };
+        if self.parent.as_ref().is_none_or(|(known, _)| known != above) {
+            let mut at = self.root.again().map_err(failed)?;
+            for (depth, part) in above.iter().enumerate() {
+                match Self::step(&at, part)? {
+                    Some(found) => at = found,
+                    None => {
+                        self.alone = Some(above[..=depth].to_vec());
+                        return Ok(None);
+                    }
+                }
+            }
+            self.parent = Some((above.to_vec(), at));
+        }
+        let found = match &self.parent {
+            Some((_, parent)) => Self::step(parent, name)?,
+            None => None,
+        };
+        if found.is_none() {
+            self.alone = Some(parts.to_vec());
+        }
+        Ok(found)
+    }
+
+    fn step(at: &Merged, name: &[u8]) -> Result<Option<Merged>> {
+        match at.look(name) {
+            Ok(Found::Directory(found)) => Ok((found.all().count() > 1).then_some(found)),
             // A plain user's own files can be closed to him, as the overlay will be.
-            Ok(_) | Err(Errno::ACCESS) => return Ok(None),
-            Err(errno) => return Err(fail(errno)),
+            Ok(_) | Err(Errno::ACCESS) => Ok(None),
+            Err(errno) => Err(failed(errno)),
         }
-        at = &inner;
     }
-    for (index, fd) in at.all().enumerate() {
-        let seen = rustix::fs::fstat(fd).map_err(fail)?;
+}
+
+/// What a directory should be; None where it is shown so. Of the root's time nothing is said: a container's root has another one, and few
+/// layers describe theirs.
+fn shown_otherwise(directory: &Merged, is_root: bool, implied: &HashSet<(u64, u64)>) -> Result<Option<Meta>> {
+    let (wanted, Some(mut shown)) = described(directory, implied)? else { return Ok(None) };
+    if is_root {
+        shown.mtime = wanted.mtime;
+    }
+    Ok((shown != wanted).then_some(wanted))
+}
+
+/// What the highest entry for a directory of the union says of it, and how an overlay would show it where that is another one.
+fn described(directory: &Merged, implied: &HashSet<(u64, u64)>) -> Result<(Meta, Option<Meta>)> {
+    let mut shown = None;
+    for fd in directory.all() {
+        let seen = rustix::fs::fstat(fd).map_err(failed)?;
         if !implied.contains(&(seen.st_dev, seen.st_ino)) {
-            let shown = match at.highest().filter(|_| index > 0) {
-                Some(top) => Some(meta(top, &rustix::fs::fstat(top).map_err(fail)?)),
-                None => None,
-            };
-            return Ok(Some((meta(fd, &seen), shown)));
+            return Ok((meta(fd, &seen), shown));
         }
+        shown = shown.or_else(|| Some(meta(fd, &seen)));
     }
-    let Some(top) = at.highest() else { return Ok(None) };
-    Ok(Some((meta(top, &rustix::fs::fstat(top).map_err(fail)?), None)))
+    // Nobody describes it: it is as the highest has it.
+    shown.map(|shown| (shown, None)).ok_or_else(|| failed(Errno::NOENT))
 }
 
 fn meta(fd: BorrowedFd<'_>, seen: &Stat) -> Meta {
@@ -161,19 +207,18 @@ fn meta(fd: BorrowedFd<'_>, seen: &Stat) -> Meta {
 fn inodes(stack: &[PathBuf], names: &[Vec<Vec<u8>>]) -> Result<HashSet<(u64, u64)>> {
     let mut found = HashSet::new();
     for (root, names) in stack.iter().zip(names) {
-        let dir = rustix::fs::open(root, super::unpacked::DIRECTORY, rustix::fs::Mode::empty());
-        let dir = dir.map_err(|errno| failed(root, errno))?;
+        let dir = rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(failed)?;
         for name in names {
             match rustix::fs::statat(&dir, &**name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(seen) => drop(found.insert((seen.st_dev, seen.st_ino))),
                 Err(Errno::ACCESS) => {} // as above
-                Err(errno) => return Err(failed(root, errno)),
+                Err(errno) => return Err(failed(errno)),
             }
         }
     }
     Ok(found)
 }
 
-fn failed(path: &Path, errno: Errno) -> Error {
-    Error::setup_at("look at a layer", path.display().to_string(), errno.raw_os_error())
+fn failed(errno: Errno) -> Error {
+    Error::from(("look at a directory of a layer", errno))
 }

@@ -65,6 +65,11 @@ impl Merged {
         self.0.first().map(AsFd::as_fd)
     }
 
+    pub fn again(&self) -> rustix::io::Result<Merged> {
+        let again = |dir: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(dir, 0);
+        self.0.iter().map(again).collect::<rustix::io::Result<_>>().map(Merged)
+    }
+
     /// The highest first.
     pub fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.0.iter().map(AsFd::as_fd)
