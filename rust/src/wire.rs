@@ -3,6 +3,8 @@
 //! Both sides are built from this file at the same time, so there are no versions. Numbers are little-endian; text carries its
 //! length and a closing zero, so that the reader uses it in place as a C string.
 
+#[path = "wire/copied.rs"]
+pub mod copied;
 #[path = "wire/files.rs"]
 pub mod files;
 #[path = "wire/format.rs"]
@@ -179,24 +181,6 @@ pub mod outside {
     pub const COPIED: u8 = 9;
     pub const FILL: u8 = 10;
     pub const END: u8 = 0;
-}
-
-/// What lies in the directory of a root that is a copy of its image.
-pub mod copied {
-    use core::ffi::CStr;
-
-    /// The root itself, under the name of an overlay's upper directory.
-    pub const ROOT: &CStr = c"upper";
-    /// Written when the copy was complete: what changed later was changed by the container. In it, how far the owners of the copy and of
-    /// the original as it is seen lie apart, four bytes.
-    pub const NOTE: &CStr = c"copied";
-    /// The same, from the root.
-    pub const NOTE_BESIDE: &CStr = c"../copied";
-    /// How many ids a container has, and who the others are on every Linux (overflowuid).
-    pub const IDS: u32 = 65536;
-    pub const NOBODY: u32 = 65534;
-    /// In place of a slot.
-    pub const NO_LOWER: super::Slot = super::Slot::MAX;
 }
 
 /// Bits of an OVERLAY's options.

@@ -4,6 +4,7 @@
 //! file capabilities are the archive's when root unpacks it; otherwise everything belongs to the user, and devices are left out.
 
 pub(super) mod extract;
+pub(super) mod given;
 mod header;
 mod pax;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! are what they are there. But layers are unpacked apart from each other, and an overlay shows the attributes of the highest: where
 //! those would be others, one more layer lies on top of the stack, in which these directories are alone, as they should be.
 
-use super::archive::extract::{attributes, give, is_taken};
+use super::archive::given::{attributes, give, is_taken};
 use super::archive::tree::{Tree, components};
 use super::archive::{Meta, Totals};
 use super::descriptor::Descriptor;

@@ -1,12 +1,13 @@
 //! Entries into a tree: files, links, devices, and what each inode is given. Decides what of an archive a root file system takes.
 
+use super::given::{give, owner, times};
 use super::source::{Check, interrupted};
 use super::stream::{Entry, Kind, Meta, Reader};
 use super::tree::{IMPLIED_MODE, Marks, Place, Tree, components, refused};
 use super::whiteout::{self, Meaning};
 use crate::error::{Error, Result};
 use crate::sys::disk;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -22,8 +23,6 @@ const SPACE_STEP: u64 = 64 << 20;
 /// How an overlay knows an opaque directory, and one that is mounted with `userxattr`.
 pub const OPAQUE: &str = "trusted.overlay.opaque";
 pub const OPAQUE_OF_USER: &str = "user.overlay.opaque";
-/// The most that a file has of them, and of one (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
-const ATTRIBUTE_MAX: usize = 64 << 10;
 /// Left free on the store's file system, or a twentieth of it where that is less.
 const RESERVE: u64 = 1 << 30;
 
@@ -334,66 +333,6 @@ fn mark(fd: BorrowedFd<'_>, marks: &Marks, privileged: bool) -> Result<()> {
         }
         other => other.map_err(|errno| refused("mark an opaque directory", errno)),
     }
-}
-
-pub fn give(fd: BorrowedFd<'_>, meta: &Meta, is_file: bool, privileged: bool) -> Result<()> {
-    if privileged {
-        let (uid, gid) = owner(meta)?;
-        rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(|errno| refused("set an owner", errno))?;
-    }
-    for (name, value) in meta.xattrs.iter().filter(|(name, _)| is_taken(name, is_file && privileged)) {
-        match rustix::fs::fsetxattr(fd, &**name, value, XattrFlags::empty()) {
-            // A file system without them, or a user namespace that may not set them: the file is worth more.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
-            Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE | Errno::INVAL) => {
-                return Err(Error::Layer("an extended attribute that no file can have".into()));
-            }
-            Err(errno) => return Err(refused("set an extended attribute", errno)),
-        }
-    }
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(meta.mode)).map_err(|errno| refused("set a mode", errno))?;
-    rustix::fs::futimens(fd, &times(meta)).map_err(|errno| refused("set a time", errno))
-}
-
-/// Attributes of users, but for those with which an overlay marks its own files; file capabilities where we may.
-/// What else there is (labels, ACLs, trusted.*) belongs to the machine that made the archive.
-pub fn is_taken(name: &[u8], with_capability: bool) -> bool {
-    let of_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && !name.contains(&0);
-    of_user || with_capability && name == b"security.capability"
-}
-
-/// The attributes of an open file whose names are wanted, sorted.
-pub fn attributes(fd: BorrowedFd<'_>, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut names = vec![0; ATTRIBUTE_MAX];
-    let length = rustix::fs::flistxattr(fd, &mut names[..]).unwrap_or(0);
-    let mut found: Vec<_> = names[..length]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty() && is_wanted(name))
-        .filter_map(|name| {
-            let mut value = vec![0; ATTRIBUTE_MAX];
-            let length = rustix::fs::fgetxattr(fd, name, &mut value[..]).ok()?;
-            value.truncate(length);
-            Some((name.to_vec(), value))
-        })
-        .collect();
-    found.sort();
-    found
-}
-
-/// -1 means "unchanged" to chown(2), and is nobody's id.
-fn owner(meta: &Meta) -> Result<(Uid, Gid)> {
-    let id = |id: u64| {
-        u32::try_from(id)
-            .ok()
-            .filter(|id| *id != u32::MAX)
-            .ok_or_else(|| Error::Layer(format!("owner {id} is out of range")))
-    };
-    Ok((Uid::from_raw(id(meta.uid)?), Gid::from_raw(id(meta.gid)?)))
-}
-
-fn times(meta: &Meta) -> Timestamps {
-    let time = Timespec { tv_sec: meta.mtime.0, tv_nsec: i64::from(meta.mtime.1) };
-    Timestamps { last_access: time, last_modification: time }
 }
 
 fn write_all(file: &OwnedFd, mut data: &[u8], mut offset: u64) -> Result<()> {

@@ -55,7 +55,7 @@ fn some(from: BorrowedFd<'_>, to: BorrowedFd<'_>, at: u64, length: u64) -> rusti
     Ok(read as u64)
 }
 
-/// Those that a layer may have (archive/extract.rs, `is_taken`), of a file also its capabilities, which are those of `root`'s container.
+/// Those that a layer may have (archive/given.rs, `is_taken`), of a file also its capabilities, which are those of `root`'s container.
 pub fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, root: Option<u32>) -> rustix::io::Result<()> {
     let mut names = Vec::with_capacity(64 << 10);
     let Ok(_) = rustix::fs::flistxattr(from, rustix::buffer::spare_capacity(&mut names)) else { return Ok(()) };

@@ -3,7 +3,7 @@
 use super::{failed, go_on};
 use crate::error::{Error, Result};
 use crate::image::archive::Meta;
-use crate::image::archive::extract::attributes;
+use crate::image::archive::given::attributes;
 use crate::image::locks::Check;
 use crate::image::union::{Cursor, Found, Merged, Seen, join, last, parent};
 use crate::image::used::{self, Used};
