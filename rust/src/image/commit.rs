@@ -28,10 +28,10 @@ pub fn layer(door: Door<'_>, wanted: &Wanted<'_>, store: &Store, latest: Option<
 }
 
 /// The whole root as a tar at this path, which is there when all of it is.
-pub fn export(door: Door<'_>, path: &Path, latest: Option<i64>) -> Result<()> {
+pub fn export(mut door: Door<'_>, path: &Path, latest: Option<i64>) -> Result<()> {
     let mut beside = partial::Partial::beside(path)?;
-    write_whole(door, beside.file(), latest).map_err(|error| partial::named(error, path))?;
-    beside.publish()
+    write_whole(door.again(), beside.file(), latest).map_err(|error| partial::named(error, path))?;
+    beside.publish(door.interrupted)
 }
 
 fn write_whole(door: Door<'_>, out: impl Write, latest: Option<i64>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A file of the caller's that is there when all of it is: written beside, made durable, and only then named.
 
+use super::locks::{Check, interrupted};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -62,9 +63,13 @@ impl Partial {
         &mut self.file
     }
 
-    pub fn publish(mut self) -> Result<()> {
+    /// `check` is asked once more before it has its name: who is told of an interruption finds nothing.
+    pub fn publish(mut self, check: Check<'_>) -> Result<()> {
         let fail = |errno| failed(&self.path, errno);
         rustix::fs::fsync(&self.file).map_err(fail)?;
+        if check() {
+            return Err(interrupted());
+        }
         rustix::fs::renameat(&self.directory, &self.temporary, &self.directory, &self.name).map_err(fail)?;
         let synced = rustix::fs::fsync(&self.directory).map_err(fail);
         self.temporary.clear();

@@ -4,15 +4,15 @@ use super::descriptor::media;
 use super::digest::Digest;
 use super::found::Found;
 use super::locks::{Check, interrupted};
+use super::partial::Partial;
 use super::reference::Reference;
 use super::store::Store;
 use crate::error::{Error, Result};
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const BLOCK: u64 = 512;
 const CHUNK: usize = 256 << 10;
@@ -26,25 +26,9 @@ pub fn save(
     docker: bool,
     check: Check<'_>,
 ) -> Result<()> {
-    let fail = |error: std::io::Error| write_error(path, &error);
-    let beside = beside(path)?;
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&beside).map_err(fail)?;
-    let written = write(store, image, name, docker, &file, path, check).and_then(|()| file.sync_data().map_err(fail));
-    match written.and_then(|()| std::fs::rename(&beside, path).map_err(fail)) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let _ = std::fs::remove_file(&beside);
-            Err(error)
-        }
-    }
-}
-
-fn beside(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| Error::Value(format!("path: {} names no file", path.display())))?;
-    let mut random = [0; 8];
-    let got = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-    got.map_err(|errno| Error::from(("get random bytes", errno)))?;
-    Ok(path.with_file_name(format!(".{}.{:016x}", name.to_string_lossy(), u64::from_ne_bytes(random))))
+    let mut beside = Partial::beside(path)?;
+    write(store, image, name, docker, beside.file(), path, check)?;
+    beside.publish(check)
 }
 
 fn write_error(path: &Path, error: &std::io::Error) -> Error {
@@ -59,7 +43,7 @@ fn write(
     image: &Found,
     name: Option<&Reference>,
     docker: bool,
-    file: &File,
+    file: &mut File,
     path: &Path,
     check: Check<'_>,
 ) -> Result<()> {
