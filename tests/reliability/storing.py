@@ -309,5 +309,14 @@ def leftovers(store: Path) -> list[str]:
     rows = [f"partial/{path.name}" for path in (store / "partial").iterdir() if path.name != "work"]
     for sort in ("layers", "archives", "attributes"):
         place = store / sort
-        rows += [f"{sort}/{path.name}" for path in place.iterdir() if "." in path.name] if place.exists() else []
+        found = [path for path in place.iterdir() if "." in path.name] if place.exists() else []
+        rows += [f"{sort}/{path.name}" for path in found if not is_record_of_a_stack(path)]
     return rows
+
+
+def is_record_of_a_stack(path: Path) -> bool:
+    """It is whole, and all the layers that it vouches for are there."""
+    version, *lines = path.read_text(errors="replace").splitlines() if path.suffix == ".stack" else [""]
+    if version != "pycontainer-stack 1" or lines[-1:] != ["end"]:
+        return False
+    return all((path.parent / digest / "rootfs").is_dir() for digest in lines[1:-1])

@@ -59,6 +59,7 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
             freed.layers += 1;
         }
     }
+    layers.sweep_stacks();
     Ok(Some(freed))
 }
 

@@ -157,6 +157,11 @@ impl Unpacked {
         }
     }
 
+    /// Of records of stacks, what a process that died or a power cut has left.
+    pub fn sweep_stacks(&self) {
+        used::sweep(self.dir.as_fd());
+    }
+
     fn names(&self) -> Vec<String> {
         let Ok(listing) = Dir::read_from(&self.dir) else { return Vec::new() };
         listing.filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_string)).collect()

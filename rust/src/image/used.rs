@@ -12,7 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-pub use stack::{Free, release};
+pub use stack::{Free, release, sweep};
 
 /// A lock that nobody removes a layer against: an open layer's own, or that of a stack's record.
 pub type Used = Arc<Ours>;

@@ -83,7 +83,11 @@ impl Place {
         let mut head = [0; HEAD];
         let length = rustix::io::pread(&file, &mut head[..], 0).ok()?;
         // Who removes a layer takes the name of the record away first.
-        if length < HEAD || rustix::fs::fstat(&file).ok()?.st_nlink == 0 {
+        if rustix::fs::fstat(&file).ok()?.st_nlink == 0 {
+            return None;
+        }
+        if length < HEAD {
+            let _ = take_away(rustix::fs::CWD, &self.record, &file); // as below
             return None;
         }
         let word = head[VERSION.len()..].to_vec();
@@ -93,7 +97,7 @@ impl Place {
             Some(known) => known.seen.clone(),
             None if self.is_said_in(&file) => look(paths)?,
             None => {
-                // Half written, when somebody was killed.
+                // Half written, when somebody was killed or the power failed.
                 let _ = take_away(rustix::fs::CWD, &self.record, &file);
                 return None;
             }
@@ -174,8 +178,8 @@ fn take_away(layers: BorrowedFd<'_>, name: impl rustix::path::Arg, file: &OwnedF
     Ok(true)
 }
 
-/// The records that name a layer, open.
-fn naming(layers: BorrowedFd<'_>, digest: &str) -> rustix::io::Result<Vec<(String, OwnedFd)>> {
+/// The records of which something is true, open.
+fn records(layers: BorrowedFd<'_>, is_wanted: impl Fn(&OwnedFd) -> bool) -> rustix::io::Result<Vec<(String, OwnedFd)>> {
     let mut found = Vec::new();
     for entry in Dir::read_from(layers)? {
         let entry = entry?;
@@ -184,12 +188,30 @@ fn naming(layers: BorrowedFd<'_>, digest: &str) -> rustix::io::Result<Vec<(Strin
             continue;
         }
         match rustix::fs::openat(layers, name, READ, Mode::empty()) {
-            Ok(file) if names(&file, digest) => found.push((name.into(), file)),
+            Ok(file) if is_wanted(&file) => found.push((name.into(), file)),
             Ok(_) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
     }
     Ok(found)
+}
+
+/// Those that name a layer.
+fn naming(layers: BorrowedFd<'_>, digest: &str) -> rustix::io::Result<Vec<(String, OwnedFd)>> {
+    records(layers, |file| names(file, digest))
+}
+
+/// Takes away the records that vouch for nothing: half written, or of layers that are not there.
+pub fn sweep(layers: BorrowedFd<'_>) {
+    let is_there = |name: &[u8]| rustix::fs::statat(layers, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    let vouches = |file: &OwnedFd| {
+        let text = read(file).unwrap_or_default();
+        let said = text.strip_prefix(VERSION).and_then(|rest| rest.get(WORD + 1..)?.strip_suffix(END));
+        said.is_some_and(|said| said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(is_there))
+    };
+    for (name, file) in records(layers, |file| !vouches(file)).unwrap_or_default() {
+        let _ = take_away(layers, &name, &file);
+    }
 }
 
 /// Whether anybody stands on a stack that has this layer in it. A stack that cannot be looked at is stood on.
@@ -307,7 +329,31 @@ mod tests {
         fs::write(place.record(), &whole[..HEAD + 70]).unwrap();
         assert!(place.open(None, &layers.1).is_none());
         assert!(!place.record().exists());
+        for length in [0, HEAD - 1] {
+            fs::write(place.record(), &whole[..length]).unwrap(); // as a power cut leaves it
+            assert!(place.open(None, &layers.1).is_none());
+            assert!(!place.record().exists());
+        }
         place.write();
         assert!(place.open(None, &layers.1).is_some());
+    }
+
+    #[test]
+    fn a_sweep_takes_what_vouches_for_nothing_and_no_more() {
+        let layers = Layers::make("sweep");
+        let (place, dir) = (Place::of(&layers.1).unwrap(), layers.dir());
+        place.write();
+        let whole = fs::read(place.record()).unwrap();
+        sweep(dir.as_fd());
+        assert!(place.record().exists());
+        for text in [&whole[..0], &whole[..HEAD + 70], &whole[..whole.len() - END.len()]] {
+            fs::write(place.record(), text).unwrap();
+            sweep(dir.as_fd());
+            assert!(!place.record().exists());
+        }
+        place.write();
+        fs::remove_dir_all(layers.1[2].parent().unwrap()).unwrap();
+        sweep(dir.as_fd());
+        assert!(!place.record().exists());
     }
 }
