@@ -13,9 +13,9 @@ import house
 # are printed before.
 PYTEST = ("--timeout=600", "-o", "faulthandler_timeout=500", "-p", "no:cacheprovider")
 PACE = "5"  # what the tests may take longer: containers do 10 to 20 times, waiting does not
-# In the quick form nothing is repeated more often, and of each test one case is run: a kill takes 1 to 4 seconds there,
-# and CI has an hour for all.
-MOST, CASES = "6", "1"
+# In the quick form nothing is repeated more often, and of each test two cases are run: a kill takes 1 to 4 seconds
+# there, and CI has an hour for all.
+MOST, CASES = "6", "2"
 # There each test is run by one of the two; by both what names who runs it. Root has more of those, and fewer quarters.
 TURNS = {"root": "1", "user": "023"}
 LAST_WORDS = "ps -eo pid,ppid,user,stat,wchan:30,etime,args; dmesg | tail -n 40"
