@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +61,9 @@ def run(target: str, programs: Path | None, corpus: Path, seconds: int) -> bool:
     program = [sys.executable, str(FUZZ / "texts.py"), target] if programs is None else [str(programs / target)]
     words = [f"-max_total_time={seconds}", f"-max_len={LONGEST.get(target, 2048)}"]
     command = [*program, str(directory), *BOUNDS, *words, f"-artifact_prefix={corpus}/{target}-"]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
+    with tempfile.TemporaryDirectory(prefix="pycontainer-fuzz-", dir="/dev/shm") as scratch:
+        environ = {**os.environ, "TMPDIR": scratch}
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", env=environ)
     said = dict(re.findall(r"^stat::(\w+): +(\d+)$", ended.stderr, re.MULTILINE))
     inputs, kept = said.get("number_of_executed_units", "no"), len(list(directory.iterdir()))
     print(f"{target}: {inputs} inputs, {kept} kept, exit code {ended.returncode}", flush=True)
