@@ -78,6 +78,13 @@ pub fn make(from: Merged, to: OwnedFd, manner: &Manner<'_>, check: Check<'_>) ->
     Ok(work.made)
 }
 
+/// What is no directory and no link: in which layer of the union it lies, and what it was seen to be.
+struct Lower<'a> {
+    merged: &'a Merged,
+    index: usize,
+    seen: &'a Stat,
+}
+
 struct Work<'a, 'c> {
     cursor: Cursor,
     to: OwnedFd,
@@ -115,7 +122,10 @@ impl Work<'_, '_> {
                         }
                     }
                     Found::Link(to, seen) => self.link(target.as_fd(), &path, &to, &seen)?,
-                    Found::Other(index, seen) => self.other(target.as_fd(), &path, (&merged, index), &seen)?,
+                    Found::Other(index, seen) => {
+                        let lower = Lower { merged: &merged, index, seen: &seen };
+                        self.other(target.as_fd(), &path, &lower)?;
+                    }
                 }
                 self.count()?;
             }
@@ -207,16 +217,10 @@ impl Work<'_, '_> {
         rustix::fs::utimensat(parent, name, &times(seen), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
     }
 
-    fn other(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        path: &[u8],
-        (merged, index): (&Merged, usize),
-        seen: &Stat,
-    ) -> Result<()> {
-        let name = last(path);
+    fn other(&mut self, parent: BorrowedFd<'_>, path: &[u8], lower: &Lower<'_>) -> Result<()> {
+        let (name, seen) = (last(path), lower.seen);
         if matches!(self.manner, Manner::Linked) {
-            match merged.link(index, name, parent) {
+            match lower.merged.link(lower.index, name, parent) {
                 // As many names as an inode may have, or a file system that gives one no second name: a copy as it is.
                 Err(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => {}
                 other => return other.map_err(|errno| failed("make a hard link", path, errno)),
@@ -226,29 +230,23 @@ impl Work<'_, '_> {
             return Ok(());
         }
         match FileType::from_raw_mode(seen.st_mode) {
-            FileType::RegularFile => self.file(parent, path, (merged, index), seen),
+            FileType::RegularFile => self.file(parent, path, lower),
             FileType::Socket => Ok(()), // nothing without its process
             kind => self.node(parent, path, kind, seen),
         }
     }
 
-    fn file(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        path: &[u8],
-        (merged, index): (&Merged, usize),
-        seen: &Stat,
-    ) -> Result<()> {
+    fn file(&mut self, parent: BorrowedFd<'_>, path: &[u8], lower: &Lower<'_>) -> Result<()> {
         let fail = |errno| failed("copy", path, errno);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = rustix::fs::openat(parent, last(path), flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
-        let from = match merged.file(index, last(path)) {
+        let from = match lower.merged.file(lower.index, last(path)) {
             Err(Errno::ACCESS) if !rustix::process::geteuid().is_root() => None,
             other => Some(other.map_err(fail)?),
         };
         // What was opened, whatever was looked at: a directory of the caller's may change meanwhile.
         let opened = from.as_ref().map(rustix::fs::fstat).transpose().map_err(fail)?;
-        let seen = opened.as_ref().unwrap_or(seen);
+        let seen = opened.as_ref().unwrap_or(lower.seen);
         match &from {
             Some(from) => {
                 let went_on = file::content(from.as_fd(), to.as_fd(), seen.st_size as u64, self.check).map_err(fail)?;

@@ -19,7 +19,7 @@ pub struct Partial {
     file: File,
 }
 
-fn failed(path: &str, errno: Errno) -> Error {
+pub fn failed(path: &str, errno: Errno) -> Error {
     match errno {
         Errno::NOSPC | Errno::DQUOT => Error::NoSpace { path: Some(path.into()) },
         _ => Error::setup_at("write", path, errno.raw_os_error()),

@@ -4,10 +4,11 @@ use super::descriptor::media;
 use super::digest::Digest;
 use super::found::Found;
 use super::locks::{Check, interrupted};
-use super::partial::Partial;
+use super::partial::{self, Partial};
 use super::reference::Reference;
 use super::store::Store;
 use crate::error::{Error, Result};
+use rustix::io::Errno;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,13 +32,6 @@ pub fn save(
     beside.publish(check)
 }
 
-fn write_error(path: &Path, error: &std::io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => Error::NoSpace { path: Some(path.display().to_string()) },
-        errno => Error::setup_at("write", path.display().to_string(), errno.unwrap_or(libc::EIO)),
-    }
-}
-
 fn write(
     store: &Store,
     image: &Found,
@@ -47,7 +41,8 @@ fn write(
     path: &Path,
     check: Check<'_>,
 ) -> Result<()> {
-    let fail = |error: std::io::Error| write_error(path, &error);
+    let said = path.display().to_string();
+    let fail = |error| partial::failed(&said, Errno::from_io_error(&error).unwrap_or(Errno::IO));
     let mut out = BufWriter::with_capacity(CHUNK, file);
     let mut put = |name: &str, bytes: &[u8]| put(&mut out, name, bytes.len() as u64, &mut &*bytes).map_err(fail);
     put("oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}")?;

@@ -108,9 +108,7 @@ impl Place {
     }
 
     fn is_said_in(&self, file: &OwnedFd) -> bool {
-        let text = read(file).unwrap_or_default();
-        let said = text.strip_prefix(VERSION).and_then(|rest| rest.get(WORD + 1..)?.strip_suffix(END));
-        said == Some(&self.lines)
+        said(&read(file).unwrap_or_default()) == Some(&self.lines)
     }
 
     /// By who holds the lock of each layer.
@@ -157,6 +155,11 @@ fn read(file: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
     }
     text.truncate(length);
     Ok(text)
+}
+
+/// The lines with the layers, of a record that is whole.
+fn said(text: &[u8]) -> Option<&[u8]> {
+    text.strip_prefix(VERSION)?.get(WORD + 1..)?.strip_suffix(END)
 }
 
 /// Whether it names the layer. Of one that is not whole nobody knows.
@@ -206,8 +209,7 @@ pub fn sweep(layers: BorrowedFd<'_>) {
     let is_there = |name: &[u8]| rustix::fs::statat(layers, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
     let vouches = |file: &OwnedFd| {
         let text = read(file).unwrap_or_default();
-        let said = text.strip_prefix(VERSION).and_then(|rest| rest.get(WORD + 1..)?.strip_suffix(END));
-        said.is_some_and(|said| said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(is_there))
+        said(&text).is_some_and(|said| said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(is_there))
     };
     for (name, file) in records(layers, |file| !vouches(file)).unwrap_or_default() {
         let _ = take_away(layers, &name, &file);
