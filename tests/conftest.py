@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 import leaks as leak_watch
 import pace
+import ranges
 import requirements
 import rootfs as rootfs_builder
 import skiplist
@@ -154,7 +156,7 @@ def scratch() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="pycontainer-test-", dir=requirements.scratch()))
     path.chmod(0o755)
     yield path
-    shutil.rmtree(path, ignore_errors=True)
+    ranges.remove(path)
 
 
 @pytest.fixture(scope="session")
@@ -170,7 +172,7 @@ def store(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PYCONTAINER_ROOT", str(path))
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     yield path
-    subprocess.run(["rm", "-rf", str(path)], check=True)
+    ranges.remove(path)
 
 
 @pytest.fixture
@@ -201,7 +203,7 @@ def probe(scratch: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def warm_engine(rootfs: Path) -> None:
+def warm_engine(rootfs: Path, scratch: Path) -> None:
     """Before the first snapshot: keeper, socket and what Image.host() keeps live as long as this interpreter.
 
     So do the ids of as many containers as were there at once.
@@ -214,6 +216,21 @@ def warm_engine(rootfs: Path) -> None:
         with contextlib.ExitStack() as stack:
             for _ in range(AT_ONCE):
                 stack.enter_context(pycontainer.Container(["/bin/sleep", "1000"], image=rootfs))
+    else:
+        warm_steward(scratch)
+
+
+def warm_steward(scratch: Path) -> None:
+    """Who gives a plain user's files their owners lives as long as the keeper, from the first such file on."""
+    from pycontainer._native import core
+
+    with tempfile.TemporaryDirectory(dir=scratch) as place, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYCONTAINER_ROOT", f"{place}/store")
+        member = tarfile.TarInfo("owned")
+        member.uid = 1
+        with tarfile.open(f"{place}/owned.tar", "w") as archive:
+            archive.addfile(member)
+        core().unpack_archive(f"{place}/owned.tar".encode())
 
 
 @pytest.fixture

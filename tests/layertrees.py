@@ -18,6 +18,7 @@ NAMES = [b"a", b"b", b"c", b".d", b"e f", "\u00e9".encode(), b"\xff\x01", b"wh.x
 # GNU tar makes the last two after it has restored the times of directories.
 TARGETS = [b"a", b"nowhere", b"t" * 130, b"/a/b", b"../../x"]
 SIZES = [0, 1, 511, 512, 513, 5000]
+IDS = [0, 1000, 65534, 0o7777777]  # the last is none of a plain user's
 TIMES = [b"0", b"1", b"1700000000", b"1700000000.123456789", b"1e9", b"-1", b"4294967296.5"]
 
 
@@ -28,6 +29,7 @@ class Layer:
         self, chosen: random.Random, *, devices: bool = True, names: list[bytes] = NAMES, targets: list[bytes] = TARGETS
     ) -> None:
         self.chosen, self.devices, self.names, self.targets = chosen, devices, names, targets
+        self.ids = IDS if devices else IDS[:3]
         self.parts: list[bytes] = []
         self.kinds: dict[bytes, bytes] = {b"": DIRECTORY}  # what each path is by now
 
@@ -45,7 +47,7 @@ class Layer:
         )
         is_gnu = chosen.random() < 0.4
         time = chosen.choice([time for time in TIMES if time != b"1e9"])
-        uid = chosen.choice([0, 1000, 65534, 0o7777777])
+        uid = chosen.choice(self.ids)
         records = []
         for key, value in ((b"path", written), (b"linkpath", link)):
             if len(value) > 100 and is_gnu:

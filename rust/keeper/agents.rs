@@ -1,8 +1,9 @@
-//! Agents: processes that serve one errand each among the files of a container. Started, remembered and reaped here; what they do is in
-//! agent.rs.
+//! Agents: processes that serve one errand each among the files of a container, and stewards, that serve the store of a plain user.
+//! Started, remembered and reaped here; what they do is in agent.rs and steward.rs.
 
 use crate::agent;
 use crate::keeper::{KIND_AGENT, KIND_BITS, Keeper};
+use crate::steward;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned};
@@ -12,6 +13,8 @@ use crate::wire::Reader;
 
 /// At work at once.
 const AGENTS_MAX: usize = 512;
+/// No container's: a steward serves the store.
+const STEWARD: u64 = u64::MAX;
 
 #[derive(Clone, Copy)]
 struct Agent {
@@ -57,10 +60,24 @@ impl Keeper {
 
     fn start_agent(&mut self, id: u64, what: u8, socket: i32) -> Result<()> {
         let files = self.files_of(id).ok_or(Errno::SRCH)?;
-        let index = self.agents.entries.iter().position(|agent| agent.id == 0).ok_or(Errno::AGAIN)?;
         let space = files.space(self.cache)?;
+        let rootless = self.rootless;
+        self.start(id, || agent::enter(&files, space, what, rootless, socket))
+    }
+
+    /// A refusal is the end of the socket.
+    pub fn start_steward(&mut self, socket: i32) {
+        if self.rootless {
+            let _ = self.start(STEWARD, || steward::enter(socket));
+        }
+    }
+
+    /// `enter` does not return.
+    fn start(&mut self, id: u64, enter: impl FnOnce()) -> Result<()> {
+        let index = self.agents.entries.iter().position(|agent| agent.id == 0).ok_or(Errno::AGAIN)?;
         let Cloned::Parent { pid, pidfd } = process::clone_copy(0, None)? else {
-            agent::enter(&files, space, what, self.rootless, socket);
+            enter();
+            process::exit_group(1)
         };
         self.agents.entries[index] = Agent { id, pid, pidfd: pidfd.raw() };
         let watched =

@@ -45,6 +45,7 @@ mod remove;
 mod requests;
 mod rootless;
 mod scribes;
+mod steward;
 mod update;
 mod users;
 mod view;

@@ -50,6 +50,7 @@ impl Keeper {
             Some(request::GROUPS) => self.take_groups(from, received),
             Some(request::UPDATE) => self.update(from, received),
             Some(request::FILES) if received.fd_count == 1 => self.serve_files(from, received.fds[0]),
+            Some(request::STEWARD) if received.fd_count == 1 => self.start_steward(received.fds[0]),
             Some(request::FORGET) => from.u64().map_or((), |id| self.forget_files(id)),
             Some(request::FROZEN) => self.freeze(from),
             Some(request::SIGNAL) => self.signal(from),

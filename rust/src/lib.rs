@@ -55,4 +55,11 @@ mod _core {
     };
     #[pymodule_export]
     use crate::py::registry::{image_pull, image_push, registry_catalog, registry_tags};
+
+    /// Layers of a plain user's get their owners from the keeper's side, which the image room cannot name.
+    #[pymodule_init]
+    fn init(_module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
+        crate::spawn::steward::lend();
+        Ok(())
+    }
 }

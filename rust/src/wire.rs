@@ -13,6 +13,8 @@ mod format;
 pub mod log;
 #[path = "wire/numbers.rs"]
 mod numbers;
+#[path = "wire/store.rs"]
+pub mod store;
 
 pub use format::{Decimal, Fixed, Reader, Write};
 pub use numbers::{Ended, EntryHead, Head, Update};
@@ -69,6 +71,8 @@ pub mod request {
     pub const KEEP_LOG: u8 = 32;
     /// Such a log, whose command has ended: what is in its pipes is to be in the file when the socket that comes along ends.
     pub const SETTLE_LOG: u8 = 33;
+    /// One descriptor: the socket over which a steward does what `store` has words for. Of a plain user with a range of ids.
+    pub const STEWARD: u8 = 34;
 }
 
 /// What PID 1 hears from the host with `flag::LATE_GROUPS`.

@@ -12,6 +12,7 @@ import pytest
 
 import layouts
 import pycontainer as pc
+import ranges
 from building import Builder
 
 APPLETS = (
@@ -50,4 +51,4 @@ def builder(scratch: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("PYCONTAINER_OFFLINE", "1")
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     yield Builder(place / "context", place / "store")
-    subprocess.run(["rm", "-rf", str(place)], check=True)
+    ranges.remove(place)

@@ -57,7 +57,7 @@ class Case:
         rows: what has to come of it where nobody is asked, written by hand: a tree's rows, and "config.NAME".
         refused: words of the error that it is with us (docs/dockerfile.md).
         by_root: a plain user is told that it needs a build by root.
-        by_user: rows that are other ones where a plain user builds, whose unpacked layers have no owners.
+        by_user: rows that are other ones where a plain user without a range of ids builds.
     """
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import signal
 import subprocess
 import tarfile
@@ -16,6 +15,7 @@ import pytest
 
 import layouts
 import pycontainer as pc
+import ranges
 import worlds
 from drivers import CHANGES, LOOK, VARIABLE, member, uppers
 from pace import patience
@@ -250,7 +250,7 @@ def closed(name: str, content: bytes) -> bytes:
 def test_many_at_once_share_one_union(three: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "vfs")
     pc.run(["id"], image=three)
-    shutil.rmtree(store / "unions")
+    ranges.remove(store / "unions")
     code = (
         "import pycontainer as pc\nprint(pc.run(['cat', '/opt/top'], image=pc.Image.get('three:1'), text=True).stdout)"
     )

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import stat
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 import pytest
 
 import layertrees
+import ranges
 from layertrees import Tree
 from pycontainer import _core
 
@@ -52,8 +52,7 @@ pickle.dump(found, sys.stdout.buffer)
 def room(scratch: Path) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="layers-", dir=scratch))
     yield path
-    subprocess.run(["chmod", "-R", "u+rwX", str(path)], check=False)
-    shutil.rmtree(path, ignore_errors=True)
+    ranges.remove(path)
 
 
 def seeds(times: Callable[[int], range], count: int) -> range:
@@ -86,6 +85,9 @@ def as_go_reads(tree: Tree) -> Tree:
 def agree(ours: Tree, theirs: Tree, undescribed: bool) -> None:
     """`undescribed`: the root's time is that of the unpacking where no entry describes it."""
     ours, theirs = plain(ours), plain(theirs)
+    if ranges.inside() and int(str(ours[b"."][0]), 8) & 0o5 != 0o5:
+        # The store has to open a layer's root: one that is closed to others stays the user's.
+        ours[b"."] = (ours[b"."][0], *theirs[b"."][1:3], *ours[b"."][3:])
     if undescribed:
         ours.pop(b"."), theirs.pop(b".")
     assert layertrees.differences(ours, theirs) == []
@@ -111,14 +113,13 @@ def test_gnu_tar_makes_the_same_trees(room: Path, times: Callable[[int], range])
             "--same-permissions",
             "--delay-directory-restore",
         ]
-        subprocess.run(
-            ["tar", *options, "-xf", str(room / "0.tar"), "-C", str(target)], check=True, capture_output=True
-        )
+        command = [*ranges.inside(), "tar", *options, "-xf", str(room / "0.tar"), "-C", str(target)]
+        subprocess.run(command, check=True, capture_output=True)
         try:
-            agree(layertrees.tree(Path(ours)), layertrees.tree(target), not describes_root(data))
+            agree(ranges.tree(Path(ours)), ranges.tree(target), not describes_root(data))
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from None
-        subprocess.run(["rm", "-rf", str(target), str(room / "store")], check=True)
+        ranges.remove(target, room / "store")
 
 
 @pytest.mark.requires("root", "program:umoci")

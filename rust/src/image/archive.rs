@@ -42,11 +42,11 @@ fn unpack_as(archive: &Path, store: &Path, privileged: bool, check: &mut dyn FnM
     let source = source::Source::open(archive)?;
     let digest = source.digest(&mut check)?;
     let store = Unpacked::open(store, ARCHIVES)?;
-    if store.is_complete(&digest) {
+    if store.is_there(&digest) {
         return Ok(store.rootfs(&digest));
     }
     let lock = store.lock(&digest, &mut check)?;
-    if !store.is_complete(&digest) {
+    if !store.is_there(&digest) {
         store.sweep(Some(&lock));
         let unfinished = store.unfinished(&digest)?;
         match fill(&unfinished, &source, &digest, privileged, &mut check) {

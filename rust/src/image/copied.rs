@@ -6,6 +6,8 @@ mod file;
 mod shift;
 
 use super::locks::{Check, interrupted};
+use super::owned::{self, Owned};
+use super::steward;
 use super::union::{Cursor, Found, Merged, join, last, parent};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
@@ -51,6 +53,7 @@ pub struct Made {
     pub entries: u64,
     pub bytes: u64,
     pub unread: Vec<Vec<u8>>,
+    pub owners: owned::Owners,
 }
 
 fn failed(step: &str, path: &[u8], errno: Errno) -> Error {
@@ -73,8 +76,10 @@ pub fn make(from: Merged, to: OwnedFd, manner: &Manner<'_>, check: Check<'_>) ->
         first: HashMap::new(),
         directories: Vec::new(),
         made: Made::default(),
+        owned: Owned::new(),
     };
     work.all()?;
+    work.made.owners = work.owned.give(work.to.as_fd())?;
     Ok(work.made)
 }
 
@@ -97,6 +102,8 @@ struct Work<'a, 'c> {
     /// With what they are given when everything is in them.
     directories: Vec<(Vec<u8>, Stat)>,
     made: Made,
+    /// Of a plain user's.
+    owned: Owned,
 }
 
 impl Work<'_, '_> {
@@ -165,7 +172,7 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn finish(&self, path: &[u8], seen: &Stat) -> Result<()> {
+    fn finish(&mut self, path: &[u8], seen: &Stat) -> Result<()> {
         let directory = self.open(path)?;
         let done = (|| {
             if let Some((uid, gid)) = self.owner(seen) {
@@ -174,7 +181,8 @@ impl Work<'_, '_> {
             rustix::fs::fchmod(&directory, Mode::from_raw_mode(seen.st_mode))?;
             rustix::fs::futimens(&directory, &times(seen))
         })();
-        done.map_err(|errno| failed("set up directory", path, errno))
+        done.map_err(|errno| failed("set up directory", path, errno))?;
+        self.note_owner(path, seen, b"")
     }
 
     fn owner(&self, seen: &Stat) -> Option<(Uid, Gid)> {
@@ -184,6 +192,20 @@ impl Work<'_, '_> {
                 Some((Uid::from_raw(seen.st_uid), Gid::from_raw(seen.st_gid)))
             }
             _ => None,
+        }
+    }
+
+    /// What a plain user's file has of another's, whose name this is: given at the end.
+    fn note_owner(&mut self, path: &[u8], seen: &Stat, capability: &[u8]) -> Result<()> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        match steward::owner_of(seen) {
+            (0, 0) if capability.is_empty() => Ok(()),
+            ids => {
+                let path = if path.is_empty() { b"." } else { path };
+                self.owned.push(self.to.as_fd(), path, ids, capability)
+            }
         }
     }
 
@@ -214,7 +236,8 @@ impl Work<'_, '_> {
         if let Some((uid, gid)) = self.owner(seen) {
             rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
         }
-        rustix::fs::utimensat(parent, name, &times(seen), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
+        rustix::fs::utimensat(parent, name, &times(seen), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        self.note_owner(path, seen, b"")
     }
 
     fn other(&mut self, parent: BorrowedFd<'_>, path: &[u8], lower: &Lower<'_>) -> Result<()> {
@@ -269,7 +292,9 @@ impl Work<'_, '_> {
             rustix::fs::fchmod(&to, Mode::from_raw_mode(seen.st_mode))?;
             rustix::fs::futimens(&to, &times(seen))
         })();
-        done.map_err(fail)
+        done.map_err(fail)?;
+        let capability = from.as_ref().map_or(Vec::new(), |from| file::own_capability(from.as_fd()));
+        self.note_owner(path, seen, &capability)
     }
 
     fn root(&self) -> u32 {
@@ -288,7 +313,8 @@ impl Work<'_, '_> {
         }
         // By name, but one that was made just above, where nobody else writes: opening a device could do anything.
         rustix::fs::chmodat(parent, name, Mode::from_raw_mode(seen.st_mode), AtFlags::empty()).map_err(fail)?;
-        rustix::fs::utimensat(parent, name, &times(seen), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
+        rustix::fs::utimensat(parent, name, &times(seen), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        self.note_owner(path, seen, b"")
     }
 }
 

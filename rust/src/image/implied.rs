@@ -2,21 +2,23 @@
 //! are what they are there. But layers are unpacked apart from each other, and an overlay shows the attributes of the highest: where
 //! those would be others, one more layer lies on top of the stack, in which these directories are alone, as they should be.
 
-use super::archive::given::{attributes, give, is_taken};
+use super::archive::given::{attributes, give, is_taken, owner_ids};
 use super::archive::tree::{Tree, components};
 use super::archive::{Meta, Totals};
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::layers::visible;
 use super::locks::{Check, interrupted};
+use super::owned::{Owned, Owners};
+use super::steward;
 use super::store::Store;
 use super::union::{Found, Merged};
 use super::unpacked::{ATTRIBUTES, DIRECTORY, Unpacked};
 use crate::error::{Error, Result};
-use rustix::fs::{AtFlags, Mode, Stat};
+use rustix::fs::{Mode, Stat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 /// The root among the names of a layer's implied directories.
@@ -57,9 +59,9 @@ fn over(store: &Store, ids: &[&Digest], stack: &[PathBuf], key: &str, check: Che
         return Ok(None); // nearly every image: not worth a record
     }
     let corrected = Unpacked::open(store.path(), ATTRIBUTES)?;
-    if !corrected.is_complete(key) {
+    if !corrected.is_there(key) {
         let lock = corrected.lock(key, check)?;
-        if !corrected.is_complete(key) {
+        if !corrected.is_there(key) {
             corrected.sweep(Some(&lock));
             make(&corrected, key, corrections(stack, &names, check)?)?;
         }
@@ -73,7 +75,7 @@ fn make(corrected: &Unpacked, key: &str, directories: BTreeMap<Vec<u8>, Meta>) -
     let entries = directories.len() as u64;
     let root = unfinished.root().map_err(|errno| Error::from(("open a directory of the store", errno)));
     match root.and_then(|root| fill(Tree::new(root)?, directories)) {
-        Ok(()) => unfinished.publish(key, Totals { entries, ..Totals::default() }),
+        Ok(owners) => unfinished.publish(key, Totals { entries, owners, ..Totals::default() }),
         Err(error) => {
             unfinished.discard();
             Err(error)
@@ -81,13 +83,23 @@ fn make(corrected: &Unpacked, key: &str, directories: BTreeMap<Vec<u8>, Meta>) -
     }
 }
 
-fn fill(mut tree: Tree<Meta>, directories: BTreeMap<Vec<u8>, Meta>) -> Result<()> {
+fn fill(mut tree: Tree<Meta>, directories: BTreeMap<Vec<u8>, Meta>) -> Result<Owners> {
     let privileged = rustix::process::geteuid().is_root();
+    let (mut owned, root) = (Owned::new(), tree.root().try_clone_to_owned());
+    let root = root.map_err(|error| Error::setup("copy a descriptor", error.raw_os_error().unwrap_or(24)))?;
     for (name, meta) in directories {
         let place = tree.directory(&components(&name)?, true)?;
         tree.set_meta(&place, meta);
     }
-    tree.finish(|fd, meta, _| meta.map_or(Ok(()), |meta| give(fd, &meta, false, privileged)))
+    tree.finish(|fd, path, meta, _| {
+        let Some(meta) = meta else { return Ok(()) };
+        let ids = owner_ids(&meta)?;
+        if !privileged && ids != (0, 0) {
+            owned.push(root.as_fd(), path, ids, b"")?;
+        }
+        give(fd, &meta, false, privileged)
+    })?;
+    owned.give(root.as_fd())
 }
 
 /// The directories that an overlay would show with an implied one's attributes and a lower layer describes, and all above them: each
@@ -194,10 +206,11 @@ fn described(directory: &Merged, implied: &HashSet<(u64, u64)>) -> Result<(Meta,
 }
 
 fn meta(fd: BorrowedFd<'_>, seen: &Stat) -> Meta {
+    let (uid, gid) = steward::owner_of(seen);
     Meta {
         mode: seen.st_mode & 0o7777,
-        uid: seen.st_uid.into(),
-        gid: seen.st_gid.into(),
+        uid: uid.into(),
+        gid: gid.into(),
         mtime: (seen.st_mtime, u32::try_from(seen.st_mtime_nsec).unwrap_or(0)),
         xattrs: attributes(fd, |name| is_taken(name, false)),
     }
@@ -209,7 +222,7 @@ fn inodes(stack: &[PathBuf], names: &[Vec<Vec<u8>>]) -> Result<HashSet<(u64, u64
     for (root, names) in stack.iter().zip(names) {
         let dir = rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(failed)?;
         for name in names {
-            match rustix::fs::statat(&dir, &**name, AtFlags::SYMLINK_NOFOLLOW) {
+            match steward::look_beneath(&dir, name) {
                 Ok(seen) => drop(found.insert((seen.st_dev, seen.st_ino))),
                 Err(Errno::ACCESS) => {} // as above
                 Err(errno) => return Err(failed(errno)),

@@ -88,7 +88,7 @@ fn missing(unpacked: &Unpacked, layers: &[(Descriptor, Digest)]) -> Vec<usize> {
         first.entry(diff_id).or_insert(index);
     }
     let mut found: Vec<usize> =
-        first.into_values().filter(|index| !unpacked.is_complete(layers[*index].1.hex())).collect();
+        first.into_values().filter(|index| !unpacked.is_there(layers[*index].1.hex())).collect();
     found.sort_unstable();
     found
 }
@@ -206,7 +206,7 @@ fn unpack_one<'a>(
 ) -> Result<Outcome<'a>> {
     let digest = diff_id.hex();
     let Some(lock) = unpacked.try_lock(digest)? else { return Ok(Outcome::Busy) };
-    if unpacked.is_complete(digest) {
+    if unpacked.is_there(digest) {
         return Ok(Outcome::There);
     }
     unpacked.sweep(Some(&lock));

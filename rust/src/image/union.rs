@@ -3,8 +3,9 @@
 //! As an overlay would show it (kernel documentation, filesystems/overlayfs.rst): a higher layer's name hides a lower one's, directories
 //! merge unless one says that it is opaque, a character device 0:0 hides a name.
 
+use super::steward;
 use crate::error::{Error, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -76,16 +77,16 @@ impl Merged {
     }
 
     pub fn look(&self, name: &[u8]) -> rustix::io::Result<Found> {
-        let mut directories = Vec::new();
+        let (name, mut directories) = (c_string(name)?, Vec::new());
         for (index, dir) in self.0.iter().enumerate() {
-            let seen = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            let seen = match steward::look(dir, &name) {
                 Ok(seen) => seen,
                 Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(errno),
             };
             match FileType::from_raw_mode(seen.st_mode) {
                 FileType::Directory => {
-                    let found = rustix::fs::openat(dir, name, DIRECTORY, Mode::empty())?;
+                    let found = steward::open(dir, &name, DIRECTORY)?;
                     let opaque = is_opaque(&found);
                     directories.push(found);
                     if opaque {
@@ -95,7 +96,7 @@ impl Merged {
                 _ if !directories.is_empty() => break,
                 FileType::CharacterDevice if seen.st_rdev == 0 => break,
                 FileType::Symlink => {
-                    let target = rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes();
+                    let target = steward::read_link(dir, &name)?.into_bytes();
                     return Ok(Found::Link(target, seen));
                 }
                 _ => return Ok(Found::Other(index, seen)),
@@ -106,8 +107,8 @@ impl Merged {
 
     /// What `look` found in this one of the directories: a regular file, or EINVAL. A FIFO is not waited for.
     pub fn file(&self, index: usize, name: &[u8]) -> rustix::io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.0[index].as_fd(), name, flags, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = steward::open(&self.0[index], &c_string(name)?, flags)?;
         match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
             FileType::RegularFile => Ok(File::from(file)),
             _ => Err(Errno::INVAL),
@@ -123,13 +124,13 @@ impl Merged {
     pub fn names(&self) -> rustix::io::Result<BTreeMap<CString, Stat>> {
         let mut found: BTreeMap<CString, Stat> = BTreeMap::new();
         for dir in &self.0 {
-            for entry in Dir::read_from(dir)? {
+            for entry in steward::list(dir)? {
                 let entry = entry?;
                 let name = entry.file_name();
                 if matches!(name.to_bytes(), b"." | b"..") || found.contains_key(name) {
                     continue;
                 }
-                match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                match steward::look(dir, name) {
                     Ok(seen) => drop(found.insert(name.into(), seen)),
                     Err(Errno::NOENT) => {} // gone since its name was read
                     Err(errno) => return Err(errno),
@@ -139,6 +140,10 @@ impl Merged {
         found.retain(|_, seen| !is_whiteout(seen));
         Ok(found)
     }
+}
+
+fn c_string(name: &[u8]) -> rustix::io::Result<CString> {
+    CString::new(name).map_err(|_| Errno::INVAL)
 }
 
 fn is_whiteout(seen: &Stat) -> bool {

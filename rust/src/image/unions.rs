@@ -23,7 +23,7 @@ pub fn tree(store: &Path, layers: &[PathBuf], snapshots: bool, check: Check<'_>)
     let names: Vec<&[u8]> = layers.iter().map(|layer| layer.as_os_str().as_bytes()).collect();
     let key = Digest::of(&names.join(&b'\n'));
     let path = unions.rootfs(key.hex());
-    let standing = || unions.is_complete(key.hex()).then(|| used::take(&path).ok()).flatten();
+    let standing = || unions.is_there(key.hex()).then(|| used::take(&path).ok()).flatten();
     if let Some(used) = standing() {
         return Ok((path, used));
     }
@@ -44,7 +44,8 @@ pub fn tree(store: &Path, layers: &[PathBuf], snapshots: bool, check: Check<'_>)
             Err(Error::setup_at("copy the image", path, libc::EACCES))
         }
         Ok(made) => {
-            unfinished.publish(key.hex(), Totals { entries: made.entries, bytes: made.bytes, ..Totals::default() })?;
+            let copied::Made { entries, bytes, owners, .. } = made;
+            unfinished.publish(key.hex(), Totals { entries, bytes, owners, ..Totals::default() })?;
             let used = used::take(&path)?;
             Ok((path, used))
         }

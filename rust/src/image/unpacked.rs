@@ -2,7 +2,9 @@
 
 use super::archive::Totals;
 use super::locks::{self, Check, Lock};
+use super::owned::{self, Owners};
 use super::remove::remove_tree;
+use super::steward;
 use super::used;
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
@@ -22,17 +24,21 @@ pub struct Sort {
 }
 
 /// Root file systems of archives, by the digest of the archive.
-pub const ARCHIVES: Sort = Sort { directory: "archives", version: "pycontainer-archive 1" };
+pub const ARCHIVES: Sort = Sort { directory: "archives", version: "pycontainer-archive 2" };
 /// Layers of images, by their diff id.
-pub const LAYERS: Sort = Sort { directory: "layers", version: "pycontainer-layer 2" };
+pub const LAYERS: Sort = Sort { directory: "layers", version: "pycontainer-layer 3" };
 /// Directories as they are in a stack of layers, where the layers by themselves say otherwise (implied.rs).
-pub const ATTRIBUTES: Sort = Sort { directory: "attributes", version: "pycontainer-attributes 1" };
+pub const ATTRIBUTES: Sort = Sort { directory: "attributes", version: "pycontainer-attributes 2" };
 /// All layers of an image in one tree, by a digest of which they are.
-pub const UNIONS: Sort = Sort { directory: "unions", version: "pycontainer-union 1" };
+pub const UNIONS: Sort = Sort { directory: "unions", version: "pycontainer-union 2" };
 /// The same as subvolumes of a btrfs, of which there are snapshots.
-pub const SUBVOLUMES: Sort = Sort { directory: "subvolumes", version: "pycontainer-subvolume 1" };
+pub const SUBVOLUMES: Sort = Sort { directory: "subvolumes", version: "pycontainer-subvolume 2" };
 
 const RECORD: &str = "complete";
+/// Beside a tree of a plain user's that has files of others: which ids these have (owned.rs), or that all are the user's.
+const OWNERS: &str = "owners";
+/// Beside it: the devices that are not in it, a NUL after each.
+const LEFT_OUT: &str = "left_out";
 /// Beside a layer: names of directories, a NUL after each. Not there where all are described.
 const IMPLIED: &str = "implied";
 const ROOTFS: &str = "rootfs";
@@ -82,13 +88,36 @@ impl Unpacked {
         is_directory && text.starts_with(&self.first_lines(digest)) && text.ends_with("end\n")
     }
 
+    /// Complete, and with the owners that it should have. A user's range may have changed, or come, since it was unpacked; where a
+    /// container stands on it, it stays as it is.
+    pub fn is_there(&self, digest: &str) -> bool {
+        self.is_complete(digest) && (rustix::process::geteuid().is_root() || self.has_owners(digest))
+    }
+
+    fn has_owners(&self, digest: &str) -> bool {
+        let Some(given) = self.read(digest, OWNERS) else { return true };
+        let Some(steward) = steward::lent() else { return true };
+        given == owned::named(steward.maps()) || self.is_used(digest)
+    }
+
     fn record(&self, digest: &str) -> Option<String> {
+        self.read(digest, RECORD)
+    }
+
+    fn read(&self, digest: &str, name: &str) -> Option<String> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat2(&self.dir, format!("{digest}/{RECORD}"), flags, Mode::empty(), resolve).ok()?;
+        let file = rustix::fs::openat2(&self.dir, format!("{digest}/{name}"), flags, Mode::empty(), resolve).ok()?;
         let mut buffer = [0; 1024];
         let length = rustix::io::read(&file, &mut buffer).ok()?;
         String::from_utf8(buffer[..length].to_vec()).ok()
+    }
+
+    /// The devices that a complete tree should have and a plain user may not make: "c 1:3 dev/null".
+    pub fn left_out(&self, digest: &str) -> Vec<String> {
+        let text = std::fs::read(self.path.join(digest).join(LEFT_OUT)).unwrap_or_default();
+        let names = text.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
     /// How many entries were unpacked.
@@ -279,6 +308,14 @@ impl Unfinished<'_> {
         if !totals.implied.is_empty() {
             let names: Vec<u8> = totals.implied.iter().flat_map(|name| [name, &b"\0"[..]].concat()).collect();
             self.write(IMPLIED, &names)?;
+        }
+        if !totals.left_out.is_empty() {
+            self.write(LEFT_OUT, &totals.left_out)?;
+        }
+        match &totals.owners {
+            Owners::Own => {}
+            Owners::Lost => self.write(OWNERS, b"lost")?,
+            Owners::Given(maps) => self.write(OWNERS, maps.as_bytes())?,
         }
         self.write(RECORD, text.as_bytes())
     }

@@ -60,6 +60,11 @@ pub fn outside(lines: &[Line], id: u32) -> Option<u32> {
     Some(line.outside + (id - line.inside))
 }
 
+pub fn inside(lines: &[Line], id: u32) -> Option<u32> {
+    let line = lines.iter().find(|line| line.outside <= id && id - line.outside < line.count)?;
+    Some(line.inside + (id - line.outside))
+}
+
 /// The map of a namespace in which all ids of the one with these lines are what they are. As many lines: none may span two of its
 /// parent's.
 pub fn identity(lines: &[Line]) -> Lines {

@@ -2,7 +2,7 @@
 
 use super::causes::MEMFD_NOEXEC;
 use super::keeper::{Keeper, Privileges};
-use super::{registry, upper};
+use super::{registry, steward, upper};
 use crate::cgroup::{self, Place};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
@@ -34,6 +34,8 @@ pub struct Engine {
     notices: Mutex<Notices>,
     /// For driver.rs: why its user has no overlay; None where there is one.
     pub overlay_missing: OnceLock<Option<String>>,
+    /// To whoever gives a plain user's layers their owners.
+    pub steward: steward::Line,
     /// Where others find its containers; None where no such place can be had.
     home: OnceLock<Option<PathBuf>>,
 }
@@ -181,6 +183,7 @@ impl Engine {
             skeletons: Mutex::default(),
             notices: Mutex::default(),
             overlay_missing: OnceLock::new(),
+            steward: steward::Line::default(),
             home: OnceLock::new(),
         };
         *engine.notices() = Notices { swept_groups, swept_layers: engine.sweep_uppers(), replaced: None };

@@ -4,6 +4,7 @@ use super::disk::loop_file::{self, LoopFile};
 use super::disk::{Bound, Means};
 use super::engine::Engine;
 use super::seams;
+use super::steward;
 use super::upper::{self, UpperDirectory};
 use crate::error::Result;
 use crate::mount::layers::upper_directories;
@@ -66,7 +67,9 @@ impl Layer {
     pub fn remove(self, engine: &Engine, dying: bool) {
         match self {
             Layer::Directory(directory) => {
-                if let Some(left) = directory.remove(dying) {
+                let Some(left) = directory.remove(dying) else { return };
+                let gone = steward::remove_upper(engine, &left);
+                if !gone {
                     engine.keeper.remove(&left.to_string_lossy());
                 }
             }

@@ -33,6 +33,7 @@ pub mod seams;
 pub mod sources;
 mod spaces;
 pub mod spec;
+pub mod steward;
 pub mod streams;
 pub mod upper;
 pub mod waiting;

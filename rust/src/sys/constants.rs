@@ -25,6 +25,7 @@ pub const O_DIRECTORY: usize = 0o40000;
 #[cfg(target_arch = "aarch64")]
 pub const O_NOFOLLOW: usize = 0o100000;
 
+pub const RESOLVE_NO_XDEV: u64 = 0x01;
 pub const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 pub const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 pub const RESOLVE_BENEATH: u64 = 0x08;
@@ -136,11 +137,13 @@ pub const PR_SET_NO_NEW_PRIVS: usize = 38;
 pub const PR_SET_NAME: usize = 15;
 pub const PR_CAP_AMBIENT: usize = 47;
 pub const PR_CAP_AMBIENT_CLEAR_ALL: usize = 4;
+pub const CAP_CHOWN: u64 = 1;
 pub const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 pub const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 pub const CAP_FOWNER: u64 = 1 << 3;
 pub const CAP_FSETID: u64 = 1 << 4;
 pub const CAP_SYS_ADMIN: u64 = 1 << 21;
+pub const CAP_SETFCAP: u64 = 1 << 31;
 
 pub const SECBIT_NO_SETUID_FIXUP: usize = 4;
 

@@ -1,11 +1,12 @@
 //! Entries into a tree: files, links, devices, and what each inode is given. Decides what of an archive a root file system takes.
 
-use super::given::{give, owner, times};
+use super::given::{capability, give, owner, owner_ids, times};
 use super::source::{Check, interrupted};
 use super::stream::{Entry, Kind, Meta, Reader};
 use super::tree::{IMPLIED_MODE, Marks, Place, Tree, components, refused};
 use super::whiteout::{self, Meaning};
 use crate::error::{Error, Result};
+use crate::image::owned::{Owned, Owners};
 use crate::sys::disk;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -23,6 +24,8 @@ const SPACE_STEP: u64 = 64 << 20;
 /// How an overlay knows an opaque directory, and one that is mounted with `userxattr`.
 pub const OPAQUE: &str = "trusted.overlay.opaque";
 pub const OPAQUE_OF_USER: &str = "user.overlay.opaque";
+/// As much is told of devices that are left out.
+const LEFT_OUT_MAX: usize = 64 << 10;
 /// Left free on the store's file system, or a twentieth of it where that is less.
 const RESERVE: u64 = 1 << 30;
 
@@ -33,6 +36,9 @@ pub struct Totals {
     pub bytes: u64,
     /// Of a layer: the directories that no entry describes, "." for the root.
     pub implied: Vec<Vec<u8>>,
+    pub owners: Owners,
+    /// Devices that only root may make: as a record names them (`left_out`), a NUL after each.
+    pub left_out: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,12 +56,14 @@ pub struct Extractor<'a> {
     totals: Totals,
     next_look: u64,
     buffer: Vec<u8>,
+    /// Of a plain user's tree.
+    owned: Owned,
 }
 
 /// Unpacks all of it into `root`, an empty directory that is open for reading and that nobody else writes to.
 pub fn extract<R: Read>(reader: &mut Reader<R>, root: OwnedFd, manner: Manner, check: Check<'_>) -> Result<Totals> {
-    let (tree, buffer) = (Tree::new(root)?, vec![0; CHUNK]);
-    let mut extractor = Extractor { tree, manner, check, totals: Totals::default(), next_look: 0, buffer };
+    let (tree, buffer, owned) = (Tree::new(root)?, vec![0; CHUNK], Owned::new());
+    let mut extractor = Extractor { tree, manner, check, totals: Totals::default(), next_look: 0, buffer, owned };
     extractor.watch_space()?;
     while let Some(entry) = reader.next()? {
         if (extractor.check)() {
@@ -170,7 +178,8 @@ impl Extractor<'_> {
                 }
             }
         }
-        self.give(file.as_fd(), &entry.meta, true)
+        give(file.as_fd(), &entry.meta, true, self.manner.privileged)?;
+        self.note_owner(parent, name, &entry.meta, true)
     }
 
     fn copy<R: Read>(&mut self, file: &OwnedFd, offset: u64, length: u64, reader: &mut Reader<R>) -> Result<()> {
@@ -220,7 +229,21 @@ impl Extractor<'_> {
             given.map_err(|errno| refused("give a symbolic link its owner", errno))?;
         }
         let set = rustix::fs::utimensat(parent, name, &times(&entry.meta), AtFlags::SYMLINK_NOFOLLOW);
-        set.map_err(|errno| refused("set the time of a symbolic link", errno))
+        set.map_err(|errno| refused("set the time of a symbolic link", errno))?;
+        self.note_owner(parent, name, &entry.meta, false)
+    }
+
+    /// What a plain user cannot give himself is given at the end, when nothing is changed any more.
+    fn note_owner(&mut self, parent: &Place, name: &[u8], meta: &Meta, is_file: bool) -> Result<()> {
+        if self.manner.privileged {
+            return Ok(());
+        }
+        let (ids, capability) = (owner_ids(meta)?, capability(meta).filter(|_| is_file));
+        if ids == (0, 0) && capability.is_none() && !self.tree.has_replaced {
+            return Ok(());
+        }
+        let path = self.tree.path_of(parent, name);
+        self.owned.push(self.tree.root(), &path, ids, capability.unwrap_or_default())
     }
 
     /// The target is resolved inside the root, its last component not followed. The inode keeps what its own entry gave it:
@@ -261,6 +284,7 @@ impl Extractor<'_> {
             return Err(Error::Layer("character device 0:0, which an overlay takes for a deleted file".into()));
         }
         if !self.manner.privileged {
+            self.leave_out(parent, name, kind, number);
             return self.tree.clear(parent, name);
         }
         // Linux: 12 bits of major, 20 of minor (kdev_t.h).
@@ -268,6 +292,15 @@ impl Extractor<'_> {
             return Err(Error::Layer(format!("device {}:{} is out of range", number.0, number.1)));
         }
         self.node(parent, name, entry, kind, rustix::fs::makedev(number.0, number.1))
+    }
+
+    fn leave_out(&mut self, parent: &Place, name: &[u8], kind: FileType, (major, minor): (u32, u32)) {
+        if self.totals.left_out.len() < LEFT_OUT_MAX {
+            let kind = if kind == FileType::BlockDevice { 'b' } else { 'c' };
+            self.totals.left_out.extend_from_slice(format!("{kind} {major}:{minor} ").as_bytes());
+            self.totals.left_out.extend_from_slice(&self.tree.path_of(parent, name));
+            self.totals.left_out.push(0);
+        }
     }
 
     fn node(&mut self, parent: &Place, name: &[u8], entry: &Entry, kind: FileType, device: u64) -> Result<()> {
@@ -285,12 +318,8 @@ impl Extractor<'_> {
         // By name, but one that was made just above, where nobody else writes: opening a device could do anything.
         let mode = Mode::from_raw_mode(entry.meta.mode);
         rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).map_err(fail)?;
-        rustix::fs::utimensat(parent, name, &times(&entry.meta), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
-    }
-
-    /// Owner first: a change of owner clears set-id bits and capabilities (chown(2)). Attributes while it can still be written to. Time last.
-    fn give(&self, fd: BorrowedFd<'_>, meta: &Meta, is_file: bool) -> Result<()> {
-        give(fd, meta, is_file, self.manner.privileged)
+        rustix::fs::utimensat(parent, name, &times(&entry.meta), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        self.note_owner(parent, name, &entry.meta, false)
     }
 
     fn finish(mut self) -> Result<Totals> {
@@ -298,16 +327,29 @@ impl Extractor<'_> {
         if self.manner.is_layer {
             self.totals.implied = self.tree.implied();
         }
-        self.tree.finish(|fd, meta, marks| {
+        let (root, owned) = (self.tree.root().try_clone_to_owned(), &mut self.owned);
+        let root = root.map_err(|error| Error::setup("copy a descriptor", error.raw_os_error().unwrap_or(24)))?;
+        let has_replaced = self.tree.has_replaced;
+        self.tree.finish(|fd, path, meta, marks| {
             mark(fd, &marks, privileged)?;
+            let ids = meta.as_ref().map_or(Ok((0, 0)), owner_ids)?;
+            if !privileged && (ids != (0, 0) || has_replaced) && (path != b"." || is_open_to_all(meta.as_ref())) {
+                owned.push(root.as_fd(), path, ids, b"")?;
+            }
             match meta {
                 Some(meta) => give(fd, &meta, false, privileged),
                 None => rustix::fs::fchmod(fd, Mode::from_raw_mode(IMPLIED_MODE))
                     .map_err(|errno| refused("set the mode of a directory", errno)),
             }
         })?;
+        self.totals.owners = self.owned.give(root.as_fd())?;
         Ok(self.totals)
     }
+}
+
+/// The store has to be able to open a tree's root and to lock it: one that nobody but its owner may enter stays the user's.
+fn is_open_to_all(meta: Option<&Meta>) -> bool {
+    meta.is_none_or(|meta| meta.mode & 0o005 == 0o005)
 }
 
 /// As an overlay reads it; a plain user's is mounted with `userxattr`.

@@ -10,6 +10,8 @@ use std::os::fd::BorrowedFd;
 /// The most that a file has of attributes, and of one (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const ATTRIBUTE_MAX: usize = 64 << 10;
 
+const CAPABILITY: &[u8] = b"security.capability";
+
 pub fn give(fd: BorrowedFd<'_>, meta: &Meta, is_file: bool, privileged: bool) -> Result<()> {
     if privileged {
         let (uid, gid) = owner(meta)?;
@@ -33,7 +35,7 @@ pub fn give(fd: BorrowedFd<'_>, meta: &Meta, is_file: bool, privileged: bool) ->
 /// What else there is (labels, ACLs, trusted.*) belongs to the machine that made the archive.
 pub fn is_taken(name: &[u8], with_capability: bool) -> bool {
     let of_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && !name.contains(&0);
-    of_user || with_capability && name == b"security.capability"
+    of_user || with_capability && name == CAPABILITY
 }
 
 /// The attributes of an open file whose names are wanted, sorted.
@@ -54,15 +56,23 @@ pub fn attributes(fd: BorrowedFd<'_>, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<
     found
 }
 
-/// -1 means "unchanged" to chown(2), and is nobody's id.
 pub fn owner(meta: &Meta) -> Result<(Uid, Gid)> {
+    owner_ids(meta).map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)))
+}
+
+pub fn capability(meta: &Meta) -> Option<&[u8]> {
+    meta.xattrs.iter().find(|(name, _)| name == CAPABILITY).map(|(_, value)| &value[..])
+}
+
+/// -1 means "unchanged" to chown(2), and is nobody's id.
+pub fn owner_ids(meta: &Meta) -> Result<(u32, u32)> {
     let id = |id: u64| {
         u32::try_from(id)
             .ok()
             .filter(|id| *id != u32::MAX)
             .ok_or_else(|| Error::Layer(format!("owner {id} is out of range")))
     };
-    Ok((Uid::from_raw(id(meta.uid)?), Gid::from_raw(id(meta.gid)?)))
+    Ok((id(meta.uid)?, id(meta.gid)?))
 }
 
 pub fn times(meta: &Meta) -> Timestamps {

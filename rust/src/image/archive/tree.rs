@@ -39,6 +39,8 @@ pub struct Tree<M> {
     /// The last parent that was resolved; forgotten whenever a link or a directory changes.
     last: Option<(Vec<u8>, Place)>,
     objects: u64,
+    /// Whether a later entry took an earlier one's place.
+    pub has_replaced: bool,
 }
 
 /// An open directory beneath the root.
@@ -115,7 +117,7 @@ impl<M> Tree<M> {
             marks: Marks::default(),
         };
         let by_inode = HashMap::from([(inode, ROOT)]);
-        Ok(Tree { root, directories: vec![top], by_inode, last: None, objects: 0 })
+        Ok(Tree { root, directories: vec![top], by_inode, last: None, objects: 0, has_replaced: false })
     }
 
     pub fn root(&self) -> BorrowedFd<'_> {
@@ -232,6 +234,7 @@ impl<M> Tree<M> {
         let Some(seen) = self.look(parent, name)? else { return Ok(()) };
         let is_directory = FileType::from_raw_mode(seen.st_mode) == FileType::Directory;
         self.last = None;
+        self.has_replaced = true;
         let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match rustix::fs::unlinkat(parent, name, flags) {
             Ok(()) => {}
@@ -296,12 +299,14 @@ impl<M> Tree<M> {
     /// The directories that nobody has described, by their paths; "." is the root.
     pub fn implied(&self) -> Vec<Vec<u8>> {
         let silent = |index: &usize| self.directories[*index].meta.is_none() && !self.directories[*index].is_gone;
-        let name = |index| if index == ROOT { b".".to_vec() } else { self.path(index) };
-        (0..self.directories.len()).filter(silent).map(name).collect()
+        (0..self.directories.len()).filter(silent).map(|index| self.whole_path(index)).collect()
     }
 
-    /// Gives each directory to `body`, the inner ones first: an outer one may forbid to enter it.
-    pub fn finish(&mut self, mut body: impl FnMut(BorrowedFd<'_>, Option<M>, Marks) -> Result<()>) -> Result<()> {
+    /// Gives each directory to `body`, with its path, the inner ones first: an outer one may forbid to enter it.
+    pub fn finish(
+        &mut self,
+        mut body: impl FnMut(BorrowedFd<'_>, &[u8], Option<M>, Marks) -> Result<()>,
+    ) -> Result<()> {
         self.settle()?;
         for index in (0..self.directories.len()).rev() {
             if self.directories[index].is_gone {
@@ -309,15 +314,27 @@ impl<M> Tree<M> {
             }
             let (meta, marks) =
                 (self.directories[index].meta.take(), std::mem::take(&mut self.directories[index].marks));
-            body(self.reopen(index)?.as_fd(), meta, marks)?;
+            body(self.reopen(index)?.as_fd(), &self.whole_path(index), meta, marks)?;
         }
         Ok(())
     }
 
     fn reopen(&self, index: usize) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let path = if index == ROOT { b".".to_vec() } else { self.path(index) };
-        open(self.root.as_fd(), &path, flags, straight()).map_err(|errno| refused("open a directory", errno))
+        open(self.root.as_fd(), &self.whole_path(index), flags, straight()).map_err(|errno| refused("open a directory", errno))
+    }
+
+    /// From the root, of which it is "." itself.
+    fn whole_path(&self, index: usize) -> Vec<u8> {
+        if index == ROOT { b".".to_vec() } else { self.path(index) }
+    }
+
+    /// Of a name in a directory.
+    pub fn path_of(&self, parent: &Place, name: &[u8]) -> Vec<u8> {
+        match parent.index {
+            ROOT => name.to_vec(),
+            index => [&self.path(index), &b"/"[..], name].concat(),
+        }
     }
 
     fn path(&self, mut index: usize) -> Vec<u8> {

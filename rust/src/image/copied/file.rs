@@ -85,6 +85,16 @@ pub fn capability(path: &[u8], root: u32) -> rustix::io::Result<Option<Vec<u8>>>
     }
 }
 
+/// Of a file of a plain user's, whose root it is for; empty where it has none. As an image has it: whoever sets it in the user's
+/// namespace sets it for that root again.
+pub fn own_capability(file: BorrowedFd<'_>) -> Vec<u8> {
+    let mut value = Vec::with_capacity(64);
+    match rustix::fs::fgetxattr(file, CAPABILITY, rustix::buffer::spare_capacity(&mut value)) {
+        Ok(_) => without_root(&value),
+        Err(_) => Vec::new(),
+    }
+}
+
 pub fn give_capability(path: &[u8], value: &[u8]) -> rustix::io::Result<()> {
     rustix::fs::lsetxattr(path, CAPABILITY, value, XattrFlags::empty())
 }
@@ -105,6 +115,16 @@ fn of_root(value: &[u8], root: u32) -> Vec<u8> {
     [&(magic & !REVISION | 0x0300_0000).to_le_bytes()[..], &value[4..20], &root.to_le_bytes()].concat()
 }
 
+fn without_root(value: &[u8]) -> Vec<u8> {
+    const REVISION: u32 = 0xff00_0000;
+    match value.first_chunk().map(|word| u32::from_le_bytes(*word)) {
+        Some(magic) if magic & REVISION == 0x0300_0000 && value.len() == 24 => {
+            [&(magic & !REVISION | 0x0200_0000).to_le_bytes()[..], &value[4..20]].concat()
+        }
+        _ => value.to_vec(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +137,8 @@ mod tests {
         assert_eq!(of_root(&plain, 0), plain);
         assert_eq!(of_root(&with_root, 5), with_root);
         assert_eq!(of_root(b"x", 5), b"x");
+        assert_eq!(without_root(&with_root), plain);
+        assert_eq!(without_root(&plain), plain);
     }
 
     #[test]

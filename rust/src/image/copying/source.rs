@@ -6,6 +6,7 @@ use crate::image::archive::Meta;
 use crate::image::archive::given::attributes;
 use crate::image::locks::Check;
 use crate::image::union::{Cursor, Found, Merged, Seen, join, last, parent};
+use crate::image::steward;
 use crate::image::used::{self, Used};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -30,8 +31,8 @@ pub struct Tree {
 enum Kind {
     /// Its owners mean nothing: what is taken belongs to root.
     Context,
-    /// Owners are the layers' own, but where a plain user has unpacked them: there all is root's.
-    Layers { with_owners: bool },
+    /// Owners are the layers' own.
+    Layers,
 }
 
 /// A path of a tree, relative to where the listing began.
@@ -69,13 +70,12 @@ impl Tree {
     /// The union of these directories, the lowest first; nobody removes them while it is used.
     pub fn layers(roots: &[PathBuf]) -> Result<Tree> {
         let held = roots.iter().map(|root| used::take(root)).collect::<Result<_>>()?;
-        let kind = Kind::Layers { with_owners: rustix::process::geteuid().is_root() };
-        Ok(Tree { root: Arc::new(Merged::open(roots)?), kind, held })
+        Ok(Tree { root: Arc::new(Merged::open(roots)?), kind: Kind::Layers, held })
     }
 
     /// One with nothing in it.
     pub fn empty() -> Tree {
-        Tree { root: Arc::new(Merged::none()), kind: Kind::Layers { with_owners: true }, held: Vec::new() }
+        Tree { root: Arc::new(Merged::none()), kind: Kind::Layers, held: Vec::new() }
     }
 
     pub fn again(&self) -> Tree {
@@ -182,8 +182,8 @@ impl Tree {
     /// Everything but the time is what it is for everybody who looks.
     pub fn meta(&self, seen: &Stat) -> Meta {
         let (uid, gid) = match self.kind {
-            Kind::Layers { with_owners: true } => (seen.st_uid, seen.st_gid),
-            _ => (0, 0),
+            Kind::Layers => steward::owner_of(seen),
+            Kind::Context => (0, 0),
         };
         Meta {
             mode: seen.st_mode & 0o7777,
