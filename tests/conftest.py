@@ -7,7 +7,6 @@ import gc
 import os
 import shutil
 import signal
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator

@@ -6,8 +6,8 @@ import os
 import time
 from contextlib import contextmanager
 
-from pycontainer._errors import ImageNotFound, NoSpaceError
 from pycontainer import _log
+from pycontainer._errors import ImageNotFound, NoSpaceError
 from pycontainer._image_config import document, labels as labels_of
 from pycontainer._native import core
 from pycontainer._progress import watching

@@ -94,14 +94,31 @@ fn own(root: i32, mut from: Reader<'_>) -> Result<()> {
     Ok(())
 }
 
+/// By name, of what is no link: nobody else writes there, and to open it could do anything.
+fn set_mode(root: i32, path: &CStr, mode: u32) -> Result<()> {
+    let bytes = path.to_bytes_with_nul();
+    let start = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let name = CStr::from_bytes_with_nul(&bytes[start..]).map_err(|_| Errno::INVAL)?;
+    if start == 0 {
+        return fs::fchmodat(root, name, mode);
+    }
+    let mut above = [0; store::PATH_MAX + 1];
+    above.get_mut(..start).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(&bytes[..start]);
+    let above = CStr::from_bytes_until_nul(&above).map_err(|_| Errno::NAMETOOLONG)?;
+    let parent = fs::openat2(root, above, O_PATH | O_DIRECTORY, 0, BENEATH)?;
+    fs::fchmodat(parent.raw(), name, mode)
+}
+
 /// Owner first: its change clears set-id bits and capabilities (chown(2)).
 fn give(root: i32, path: &CStr, (uid, gid): (u32, u32), capability: &[u8]) -> Result<()> {
     let found = fs::openat2(root, path, O_PATH | O_NOFOLLOW, 0, BENEATH)?;
     let seen = fs::fstat(found.raw())?;
     let mode = seen.mode as u32 & 0o7777;
     fs::fchownat(found.raw(), c"", uid, gid)?;
-    if seen.kind() != S_IFREG || mode & SET_IDS == 0 && capability.is_empty() {
-        return Ok(());
+    match seen.kind() {
+        S_IFREG if mode & SET_IDS != 0 || !capability.is_empty() => {}
+        S_IFIFO if mode & SET_IDS != 0 => return set_mode(root, path, mode),
+        _ => return Ok(()),
     }
     let file = fs::openat2(root, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0, BENEATH)?;
     if mode & SET_IDS != 0 {

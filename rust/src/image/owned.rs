@@ -65,15 +65,20 @@ impl Owned {
     }
 
     /// Beneath the root of its tree, `place`, which is also where notes lie that are too many.
-    pub fn push(&mut self, place: BorrowedFd<'_>, path: &[u8], (uid, gid): (u32, u32), capability: &[u8]) -> Result<()> {
+    pub fn push(
+        &mut self,
+        place: BorrowedFd<'_>,
+        path: &[u8],
+        (uid, gid): (u32, u32),
+        capability: &[u8],
+    ) -> Result<()> {
         if !self.is_asked {
             (self.is_asked, self.steward) = (true, lent());
         }
         let Some(steward) = &self.steward else { return Ok(()) };
         let maps = steward.maps();
-        let known = |lines: &[Line], id: u32| {
-            [id, NOBODY].into_iter().find(|id| outside(lines, *id).is_some()).unwrap_or(0)
-        };
+        let known =
+            |lines: &[Line], id: u32| [id, NOBODY].into_iter().find(|id| outside(lines, *id).is_some()).unwrap_or(0);
         self.batch.put_u32(known(&maps.uid, uid));
         self.batch.put_u32(known(&maps.gid, gid));
         self.batch.put_bytes(path);

@@ -321,7 +321,8 @@ impl<M> Tree<M> {
 
     fn reopen(&self, index: usize) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        open(self.root.as_fd(), &self.whole_path(index), flags, straight()).map_err(|errno| refused("open a directory", errno))
+        open(self.root.as_fd(), &self.whole_path(index), flags, straight())
+            .map_err(|errno| refused("open a directory", errno))
     }
 
     /// From the root, of which it is "." itself.
