@@ -71,7 +71,7 @@ def test_what_is_damaged_is_never_used(unpack: Unpack, arena: Path) -> None:
     root = unpack(data)
     record = root.parent / "complete"
     text = record.read_text()
-    for damage in ("", text[:-4], text.replace("sha256:", "sha256:0"), text.replace("archive 1", "archive 0")):
+    for damage in ("", text[:-4], text.replace("sha256:", "sha256:0"), text.replace("archive 2", "archive 0")):
         (root / "f").write_bytes(b"damaged")
         record.write_text(damage)
         assert (unpack(data) / "f").read_bytes() == b"whole"

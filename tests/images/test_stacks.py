@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,41 @@ def elsewhere(code: str = COLLECT) -> str:
     """In another process of this user."""
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return done.stdout.strip()
+
+
+@pytest.mark.requires("userns")
+def test_what_corrects_a_tall_stack_lies_beside_its_record(layout: Layout, base: bytes, store: Path) -> None:
+    """The layers are one lock all the same, and the correction another: neither goes while a container stands on them."""
+    below = tarfile.TarInfo("open")
+    below.type, below.mode = tarfile.DIRTYPE, 0o1777
+    layers = [layouts.tar({f"open/n{number}": b"x"}) for number in range(1, TALL)]
+    layout.image("tall:1", [base, layouts.tar({"open": below}), *layers])
+    (image,) = pc.Image.load(layout.path)
+    (correction,) = (store / "attributes").iterdir()
+    for _ in range(2):
+        pc.run(["true"], image=image, check=True)  # it holds each layer, and writes the record
+        with pc.Container(["sleep", "60"], image=image) as box:
+            (record,) = records(store)
+            assert box.exec(["stat", "-c", "%a", "/open"], text=True).stdout == "1777\n"
+            for root in (record, correction / "rootfs"):
+                assert is_locked(root)
+            pc.Image.get("tall:1").remove()
+            elsewhere()
+            assert box.exec(["ls", "/open"], text=True).stdout.split() == [f"n{number}" for number in range(1, TALL)]
+            assert correction.exists()
+        pc.Image.load(layout.path)
+    assert not is_locked(record)
+
+
+def is_locked(path: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def test_a_tall_image_has_one_record_and_a_low_one_none(tall: pc.Image, layout: Layout, store: Path) -> None:

@@ -52,12 +52,22 @@ pub fn take(path: &Path) -> Result<Used> {
     known().take(path)
 }
 
-/// Layers that lie over each other, the lowest first. A tall stack has a record in the store, and its lock is that of all of them.
+/// Layers that lie over each other, the lowest first. A tall stack has a record in the store, and its lock is that of all of them; what
+/// lies above it in another directory, as that which corrects it does (implied.rs), has its own.
 pub fn take_stack(paths: &[PathBuf]) -> Result<Standing> {
     let mut known = known();
-    match stack::Place::of(paths).and_then(|place| known.by_record(&place, paths)) {
-        Some(standing) => Ok(standing),
-        None => known.one_by_one(paths),
+    let (layers, above) = paths.split_at(stack::beside_each_other(paths));
+    let standing = match stack::Place::of(layers).and_then(|place| known.by_record(&place, layers)) {
+        Some(standing) => standing,
+        None => known.one_by_one(layers)?,
+    };
+    if above.is_empty() { Ok(standing) } else { Ok(standing.under(known.one_by_one(above)?)) }
+}
+
+impl Standing {
+    fn under(mut self, above: Standing) -> Standing {
+        self._held.extend(above._held);
+        Standing { _held: self._held, seen: self.seen.iter().chain(&*above.seen).copied().collect() }
     }
 }
 

@@ -49,6 +49,13 @@ impl Known {
     }
 }
 
+/// How many of them, from the lowest on, lie in one directory of the store.
+pub fn beside_each_other(paths: &[PathBuf]) -> usize {
+    let store = |path: &PathBuf| path.parent().and_then(Path::parent).map(Path::to_path_buf);
+    let first = paths.first().and_then(store);
+    paths.iter().take_while(|path| store(path) == first).count()
+}
+
 impl Place {
     /// None of what is no tall stack of one store.
     pub fn of(paths: &[PathBuf]) -> Option<Place> {
