@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "causes", "container_commit",
-    "container_export", "container_freeze", "container_layer", "container_oom", "container_pressure",
+    "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "archives_drop", "causes",
+    "container_commit", "container_export", "container_freeze", "container_layer", "container_oom", "container_pressure",
     "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "document_put", "find",
     "fork_after_child", "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect",
     "image_file", "image_find", "image_in_use", "image_layers", "image_load", "image_open", "image_paths",
@@ -595,6 +595,9 @@ def image_tag(store: str, digest: str, reference: str) -> str:
 
 def image_untag(store: str, reference: str) -> bool:
     """Take a name away. False where there is none."""
+
+def archives_drop(store: str, age: float) -> int:
+    """Remove archives that were unpacked so many seconds ago, or longer, and on which nobody stands; return how many."""
 
 def image_collect(store: str) -> tuple[int, int, int] | None:
     """Remove what no name needs: (blobs, bytes, layers). None while somebody is at work in the store."""

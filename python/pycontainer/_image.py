@@ -149,8 +149,8 @@ class Image(Facts):
         """Return the root file system in a tar archive (plain, gzip, or zstd), as `docker import` takes it.
 
         It is unpacked once into the store, under the digest of its bytes, whoever asks and however many at once.
-        Owners, devices and file capabilities are the archive's when root unpacks it; otherwise everything belongs to
-        the user, and devices are left out. Names such as `.wh.x` are plain names: it is no layer.
+        Owners, devices and file capabilities are the archive's when root unpacks it; a plain user with a range of ids
+        gets owners and capabilities, one without owns everything, and devices are left out. Names such as `.wh.x` are plain names: it is no layer.
 
         Raises:
             SetupError: the archive cannot be read, or the store cannot be written.
@@ -266,8 +266,11 @@ class Image(Facts):
     ) -> list[str]:
         """Remove images that all of this is true of, and whatever no image needs any more. Return their names.
 
+        Unpacked archives (`from_archive`) on which no container of this user stands go too, unless labels are asked
+        for, which they do not have; an Image of one can start no more containers then.
+
         Args:
-            older_than: seconds since they were made, as their configs say; None: of any age.
+            older_than: seconds since they were made, as their configs say, or unpacked; None: of any age.
             unused: leave those that a container of this user stands on.
             labels: only those that have these labels, with these values ("" for any).
         """

@@ -162,6 +162,8 @@ def prune(older_than: object, unused: bool, labels: Mapping[str, str] | None) ->
         if core().image_untag(store(), name):
             removed.append(name)
     collect()
+    if not labels:
+        core().archives_drop(store(), 0.0 if age is None else age)
     return removed
 
 

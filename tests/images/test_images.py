@@ -466,3 +466,21 @@ def test_the_store_is_private_whatever_the_umask(shared_place: Path, store: Path
         assert top.stat().st_mode & 0o077 == 0 or not top.is_dir(), top
     for path in (store / "images").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.requires("userns")
+def test_pruning_removes_unpacked_archives_that_nobody_stands_on(store: Path, base: bytes, tmp_path: Path) -> None:
+    (tmp_path / "root.tar").write_bytes(base)
+    image = pc.Image.from_archive(tmp_path / "root.tar")
+    archives = store / "archives"
+    with pc.Container(["sleep", "60"], image=image) as box:
+        pc.Image.prune()
+        assert box.exec(["ls", "/bin/sh"], check=True).stdout == b"/bin/sh\n"
+    pc.Image.prune(older_than=3600)
+    pc.Image.prune(labels={"a": "b"})
+    assert len(list(archives.iterdir())) == 1
+    pc.Image.prune()
+    assert list(archives.iterdir()) == []
+    with pytest.raises(pc.ImageError, match=r"removed meanwhile .*unpack the image again"):
+        pc.run(["true"], image=image)
+    pc.run(["true"], image=pc.Image.from_archive(tmp_path / "root.tar"), check=True)

@@ -8,10 +8,12 @@ use super::locks::Check;
 use super::reference::Reference;
 use super::steps::{self, Kept};
 use super::store::Store;
-use super::unpacked::{ATTRIBUTES, Unpacked};
+use super::unpacked::{ARCHIVES, ATTRIBUTES, Unpacked};
 use super::whole;
 use crate::error::{Error, Result};
 use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
 
 /// An index in an index; deeper ones name nothing that is kept.
 const DEPTH: usize = 8;
@@ -61,6 +63,19 @@ pub fn collect(store: &Store) -> Result<Option<Freed>> {
     }
     layers.sweep_stacks();
     Ok(Some(freed))
+}
+
+/// Archives that are unpacked, for so long at least, and on which nobody stands; how many. Whoever wants one unpacks it again.
+pub fn drop_archives(store: &Path, age: Duration) -> Result<u64> {
+    let archives = Unpacked::open(store, ARCHIVES)?;
+    archives.sweep(None);
+    let mut dropped = 0;
+    for digest in archives.complete() {
+        if archives.age(&digest).is_some_and(|there| there >= age) && archives.remove_unused(&digest)? {
+            dropped += 1;
+        }
+    }
+    Ok(dropped)
 }
 
 /// What lies on stacks that no name has any more. It is made again where it is wanted, so it counts for nothing.

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What is unpacked, and the version of how: raised when a tree would come out otherwise, so that it is unpacked again.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +124,12 @@ impl Unpacked {
     /// How many entries were unpacked.
     pub fn entries(&self, digest: &str) -> Option<u64> {
         self.record(digest)?.lines().find_map(|line| line.strip_prefix("entries ")?.parse().ok())
+    }
+
+    /// Since it was unpacked. None of what is not there, or of a clock that was set back.
+    pub fn age(&self, digest: &str) -> Option<Duration> {
+        let made = std::fs::metadata(self.path.join(digest).join(RECORD)).and_then(|seen| seen.modified()).ok()?;
+        made.elapsed().ok()
     }
 
     /// Whether a complete layer has directories that none of its entries describes.
@@ -261,6 +268,13 @@ impl Unpacked {
             }
         }
     }
+}
+
+/// Whether it is the root of an archive in a store: somebody may remove what nobody stands on.
+pub fn is_archive(path: &Path) -> bool {
+    let is_named = |path: &Path, name: &str| path.file_name().is_some_and(|found| found == name);
+    let directory = path.parent().and_then(Path::parent);
+    is_named(path, ROOTFS) && directory.is_some_and(|directory| is_named(directory, ARCHIVES.directory))
 }
 
 /// 128 random bits, so that no two attempts ever meet.

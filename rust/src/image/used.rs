@@ -134,7 +134,10 @@ fn open(path: &Path) -> Result<OwnedFd> {
 }
 
 fn gone(path: &Path) -> Error {
-    Error::Image(format!("a layer was removed meanwhile ({}): pull, load or build the image again", path.display()))
+    Error::Image(format!(
+        "a layer was removed meanwhile ({}): pull, load, build or unpack the image again",
+        path.display()
+    ))
 }
 
 /// Whether anybody stands on the layer `digest` of the directory `layers`: by its own lock, or by that of a stack.

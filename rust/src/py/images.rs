@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// (name or None, digest of the manifest, manifest, config, size of all its blobs)
 type Row<'py> = (Option<String>, String, Bound<'py, PyBytes>, Bound<'py, PyBytes>, u64);
@@ -122,6 +123,13 @@ pub fn image_untag(py: Python<'_>, store: PathBuf, reference: &str) -> PyResult<
 pub fn image_collect(py: Python<'_>, store: PathBuf) -> PyResult<Option<(u64, u64, u64)>> {
     let freed = py.detach(|| garbage::collect(&Store::open(&store)?)).map_err(|error| raise(py, error))?;
     Ok(freed.map(|freed| (freed.blobs, freed.bytes, freed.layers)))
+}
+
+/// Archives that were unpacked so many seconds ago, or longer, and on which nobody stands, are removed. How many.
+#[pyfunction]
+pub fn archives_drop(py: Python<'_>, store: PathBuf, age: f64) -> PyResult<u64> {
+    let age = Duration::try_from_secs_f64(age).unwrap_or(Duration::MAX);
+    py.detach(|| garbage::drop_archives(&store, age)).map_err(|error| raise(py, error))
 }
 
 /// The directories of its layers, the lowest first, unpacked now where they were not.

@@ -19,6 +19,7 @@ use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
 use crate::image::locks::Check;
 use crate::image::skeleton;
+use crate::image::unpacked;
 use crate::image::used::{self, Standing, Used};
 use crate::mount::layout::{self, Facts, LAYER_SKELETON, Layout, RootSource, Sources, Upper};
 use crate::security::ids::Range;
@@ -114,6 +115,7 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
 fn layers(spec: &Spec) -> Result<Option<Standing>> {
     match &spec.root {
         Root::Layers(layers) => used::take_stack(layers).map(Some),
+        Root::Directory(path) if unpacked::is_archive(path) => used::take_stack(std::slice::from_ref(path)).map(Some),
         _ => Ok(None),
     }
 }
