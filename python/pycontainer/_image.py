@@ -150,7 +150,8 @@ class Image(Facts):
 
         It is unpacked once into the store, under the digest of its bytes, whoever asks and however many at once.
         Owners, devices and file capabilities are the archive's when root unpacks it; a plain user with a range of ids
-        gets owners and capabilities, one without owns everything, and devices are left out. Names such as `.wh.x` are plain names: it is no layer.
+        gets owners and capabilities, one without owns everything, and neither has devices. Names such as `.wh.x` are
+        plain names: it is no layer.
 
         Raises:
             SetupError: the archive cannot be read, or the store cannot be written.

@@ -60,7 +60,7 @@ mod _core {
     /// Layers of a plain user's get their owners from the keeper's side, which the image room cannot name.
     #[pymodule_init]
     fn init(_module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
-        crate::spawn::steward::lend();
+        crate::py::begin();
         Ok(())
     }
 }

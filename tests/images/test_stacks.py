@@ -44,7 +44,7 @@ def elsewhere(code: str = COLLECT) -> str:
 
 @pytest.mark.requires("userns")
 def test_what_corrects_a_tall_stack_lies_beside_its_record(layout: Layout, base: bytes, store: Path) -> None:
-    """The layers are one lock all the same, and the correction another: neither goes while a container stands on them."""
+    """The layers are one lock all the same, and the correction another: neither goes while a container is there."""
     below = tarfile.TarInfo("open")
     below.type, below.mode = tarfile.DIRTYPE, 0o1777
     layers = [layouts.tar({f"open/n{number}": b"x"}) for number in range(1, TALL)]

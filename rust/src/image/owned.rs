@@ -130,3 +130,72 @@ fn nameless(place: BorrowedFd<'_>) -> rustix::io::Result<File> {
     let opened = rustix::fs::openat(place, ".", flags, Mode::RUSR | Mode::WUSR);
     opened.or_else(|_| rustix::fs::memfd_create("owners", MemfdFlags::CLOEXEC)).map(File::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::security::maps::Line;
+    use crate::wire::Reader;
+    use std::ffi::CStr;
+    use std::os::fd::{AsFd, OwnedFd};
+
+    struct Range(Maps);
+
+    impl Steward for Range {
+        fn maps(&self) -> &Maps {
+            &self.0
+        }
+        fn own(&self, _: BorrowedFd<'_>, _: &mut Owned) -> Result<()> {
+            Ok(())
+        }
+        fn open(&self, _: BorrowedFd<'_>, _: &CStr, _: OFlags) -> rustix::io::Result<OwnedFd> {
+            Err(Errno::ACCESS)
+        }
+        fn remove(&self, _: BorrowedFd<'_>, _: &CStr) -> rustix::io::Result<()> {
+            Err(Errno::ACCESS)
+        }
+    }
+
+    fn of(lines: Vec<Line>) -> Owned {
+        Owned { steward: Some(Arc::new(Range(Maps::both(lines)))), is_asked: true, ..Owned::new() }
+    }
+
+    fn read(owned: &mut Owned) -> Vec<(u32, u32, Vec<u8>, Vec<u8>)> {
+        let mut found = Vec::new();
+        let read = owned.each(|batch| {
+            assert!(batch.len() < store::MESSAGE_MAX);
+            let mut from = Reader::new(batch);
+            while !from.is_empty() {
+                let (uid, gid) = (from.u32().unwrap(), from.u32().unwrap());
+                found.push((uid, gid, from.text().unwrap().to_bytes().to_vec(), from.bytes().unwrap().to_vec()));
+            }
+            Ok(())
+        });
+        read.unwrap();
+        found
+    }
+
+    #[test]
+    fn many_come_back_in_their_order() {
+        let here = std::fs::File::open(std::env::temp_dir()).unwrap();
+        let mut owned = of(vec![Line::new(0, 1000, 1), Line::new(1, 100_000, 65_535)]);
+        let wanted: Vec<_> = (0..2000u32)
+            .map(|i| (i, i % 7, format!("{i}{}", "x".repeat(i as usize % 3000)).into_bytes(), vec![1; i as usize % 25]))
+            .collect();
+        for (uid, gid, path, capability) in &wanted {
+            owned.push(here.as_fd(), path, (*uid, *gid), capability).unwrap();
+        }
+        assert!(owned.batch.len() < store::MESSAGE_MAX && owned.lengths.len() > 50);
+        assert_eq!(read(&mut owned), wanted);
+    }
+
+    #[test]
+    fn an_id_beyond_the_range_is_nobody_s_or_root_s() {
+        let here = std::fs::File::open(std::env::temp_dir()).unwrap();
+        for (count, nobody) in [(65_535, NOBODY), (10, 0)] {
+            let mut owned = of(vec![Line::new(0, 1000, 1), Line::new(1, 100_000, count)]);
+            owned.push(here.as_fd(), b"a", (70_000, 3), &[0; 25]).unwrap();
+            assert_eq!(read(&mut owned), [(nobody, 3, b"a".to_vec(), Vec::new())]);
+        }
+    }
+}

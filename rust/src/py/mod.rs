@@ -17,5 +17,10 @@ pub mod registry;
 mod shared;
 pub mod spec;
 
+/// Once, when the module is made.
+pub fn begin() {
+    crate::spawn::steward::lend();
+}
+
 /// Built with test-only switches.
 pub const TEST_SEAMS: bool = crate::spawn::seams::ENABLED;
