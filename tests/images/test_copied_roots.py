@@ -176,6 +176,38 @@ def files(listing: str) -> list[str]:
     return [line for line in listing.splitlines() if not line.startswith("d")]
 
 
+@pytest.mark.requires("root", "loop", "program:mkfs.btrfs")
+def test_a_snapshot_is_removed_as_a_whole(
+    layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call for many files; file by file with a subvolume of the container's own in it."""
+    monkeypatch.setenv(VARIABLE, "btrfs")
+    layout.image("many:1", [base, layouts.tar({f"many/{n}": b"x" for n in range(5000)})])
+    code = """
+import subprocess, time
+image = pc.Image.load(sys.argv[2])[0]
+def timed(nested):
+    made = pc.Container(["sleep", "1000"], image=image).start()
+    (upper,) = [os.path.join(root, "uppers", name, "upper") for name in os.listdir(root + "/uppers")]
+    if nested:
+        subprocess.run(["btrfs", "subvolume", "create", upper + "/sub"], check=True, capture_output=True)
+    made.kill()
+    made.wait()
+    begun = time.monotonic()
+    made.close()
+    return time.monotonic() - begun
+timed(False)
+tell([min(timed(False) for _ in range(3)), min(timed(True) for _ in range(3))])
+tell(os.listdir(root + "/uppers"))
+volumes = subprocess.run(["btrfs", "subvolume", "list", root], check=True, capture_output=True, text=True).stdout
+tell(volumes.count("uppers"))
+"""
+    with mounted("btrfs", 400, scratch) as place:
+        (whole, by_files), left, volumes = in_store(place, code, place, layout.path)
+    assert (left, volumes) == ([], 0)
+    assert whole < by_files / 3, (whole, by_files)
+
+
 @pytest.mark.requires("no-btrfs")
 def test_snapshots_are_of_a_btrfs(image: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "btrfs")
