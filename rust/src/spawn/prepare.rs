@@ -231,9 +231,9 @@ impl Prepared {
 
     /// Makes the writable layer on the disk, where it was asked for (or memory cannot hold it: K23).
     pub fn make_upper(&self, engine: &Engine, spec: &Spec, (name, ids): (&str, &Maps), check: Check<'_>) -> Result<()> {
-        let bytes = self.bound.filter(|_| !seams::skips("disk")).map(|bound| bound.bytes);
         if let Some(copy) = &self.sources.copy {
-            let (layer, unread) = copy::make(engine, copy, &self.sources.root, (name, ids), bytes, check)?;
+            let bound = self.bound.filter(|_| !seams::skips("disk"));
+            let (layer, unread) = copy::make(engine, copy, &self.sources.root, (name, ids), bound, check)?;
             let _ = (self.ground.set(layer.ground()), self.layer.set(layer), self.unread.set(unread));
             return Ok(());
         }
