@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "causes", "container_commit",
+    "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "cache_remove", "cache_size", "causes", "container_commit",
     "container_export", "container_freeze", "container_layer", "container_oom", "container_pressure",
     "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "document_put", "find",
     "fork_after_child", "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect",
@@ -16,7 +16,7 @@ __all__ = [
     "image_pull", "image_push", "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives",
     "keeper_pid", "launch", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
     "read_bytes", "reference_parse", "registry_catalog", "registry_home", "registry_place", "registry_tags", "run",
-    "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_lock", "step_read", "step_write",
+    "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_forget", "step_lock", "step_read", "step_write",
     "storage", "store_hold", "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
@@ -274,8 +274,11 @@ def group_support() -> list[tuple[str, str, str, str, str]]:
 def probe_host() -> dict[str, Any]:
     """Return the answers of the kernel that need no container; `pycontainer._doctor` makes rows of them."""
 
-def storage() -> tuple[str, str, int, str | None, str] | None:
-    """Return (path of the store, kind of its file system, bytes of its images, driver or None, why); None without an engine."""
+def storage() -> tuple[str, str, tuple[int, int], str | None, str] | None:
+    """Return (path of the store, kind of its file system, bytes, driver or None, why); None without an engine.
+
+    The bytes are those of images, and of caches of builds.
+    """
 
 def disk_bound() -> tuple[str | None, str, str]:
     """Return (what would bound a writable layer on the disk, why nothing would, the cure), tried for real."""
@@ -542,6 +545,19 @@ def step_lock(store: str, key: str) -> Held | None:
     """Take the right to carry a step of a build out; None while somebody has it. `key`: 64 hexadecimal digits.
 
     Raises ValueError, SetupError and NoSpaceError.
+def step_forget(store: str, seconds: float) -> None:
+    """Forget the steps that no build asked for in that many seconds; their layers go with the next collection."""
+
+def cache_size(path: str) -> int:
+    """Return how many bytes a directory takes, as far as this user may look."""
+
+def cache_remove(path: str) -> None:
+    """Remove a directory of the store, which is under its name no more when this comes back.
+
+    Raises:
+        SetupError: it cannot be set aside.
+    """
+
     """
 
 def step_read(store: str, key: str) -> bytes | None:

@@ -26,7 +26,10 @@ mod _core {
     #[pymodule_export]
     const TEST_SEAMS: bool = crate::py::TEST_SEAMS;
     #[pymodule_export]
-    use crate::py::build::{Held, document_put, layer_directories, step_lock, step_read, step_write, store_hold};
+    use crate::py::build::{
+        Held, cache_remove, cache_size, document_put, layer_directories, step_forget, step_lock, step_read, step_write,
+        store_hold,
+    };
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
