@@ -14,7 +14,7 @@ __all__ = [
     "fork_after_child", "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect",
     "image_file", "image_find", "image_in_use", "image_layers", "image_load", "image_open", "image_paths",
     "image_pull", "image_push", "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives",
-    "keeper_pid", "launch", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
+    "keeper_pid", "launch", "launch_copied", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
     "read_bytes", "reference_parse", "registry_catalog", "registry_home", "registry_place", "registry_tags", "run",
     "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_forget", "step_lock", "step_read", "step_write",
     "storage", "store_hold", "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
@@ -59,6 +59,10 @@ class Container:
         """Tell whether its command runs, or has run, or waits for `go`. Waits for nothing; raises what its start failed with."""
     def command(self) -> tuple[int, int]:
         """Return the command's pid as this process sees it, and its pidfd, which stays this object's; 0 and -1: unknown."""
+    def has_layer_on_disk(self) -> bool:
+        """Tell whether it has a writable layer whose removal may take long."""
+    def shed(self) -> None:
+        """Remove the writable layer of one that has ended."""
     def take_pipes(self) -> tuple[int, int, int]:
         """Return our ends of stdin, stdout and stderr, for the caller to close; -1 where there is none, and the second time."""
     def terminal(self) -> int:
@@ -209,8 +213,11 @@ def start(spec: object) -> Container:
         As `run`.
     """
 
-def launch(spec: object) -> Container:
-    """Send a container on its way; `Container.runs` tells what became of it."""
+def launch(spec: object) -> Container | None:
+    """Send a container on its way; `Container.runs` tells what became of it. None where its image had to be copied first."""
+
+def launch_copied(spec: object, events: Callable[[str, str, int, int], object]) -> Container:
+    """Copy its image, and then do the same. `events` is called now and then, and ends it by what it raises."""
 
 def run(spec: object) -> Outcome:
     """Run one container to its end. Signals of the main thread are served meanwhile.
@@ -538,13 +545,6 @@ class Held:
     def release(self) -> None:
         """Let go of it."""
 
-def store_hold(store: str) -> Held:
-    """Keep garbage from being collected. Raises SetupError and NoSpaceError."""
-
-def step_lock(store: str, key: str) -> Held | None:
-    """Take the right to carry a step of a build out; None while somebody has it. `key`: 64 hexadecimal digits.
-
-    Raises ValueError, SetupError and NoSpaceError.
 def step_forget(store: str, seconds: float) -> None:
     """Forget the steps that no build asked for in that many seconds; their layers go with the next collection."""
 
@@ -558,6 +558,13 @@ def cache_remove(path: str) -> None:
         SetupError: it cannot be set aside.
     """
 
+def store_hold(store: str) -> Held:
+    """Keep garbage from being collected. Raises SetupError and NoSpaceError."""
+
+def step_lock(store: str, key: str) -> Held | None:
+    """Take the right to carry a step of a build out; None while somebody has it. `key`: 64 hexadecimal digits.
+
+    Raises ValueError, SetupError and NoSpaceError.
     """
 
 def step_read(store: str, key: str) -> bytes | None:

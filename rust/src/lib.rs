@@ -35,7 +35,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::commit::{container_commit, container_export, container_layer};
     #[pymodule_export]
-    use crate::py::container::{Container, ContainerLog, Exec, launch, start};
+    use crate::py::container::{Container, ContainerLog, Exec, launch, launch_copied, start};
     #[pymodule_export]
     use crate::py::control::{container_freeze, container_oom, container_pressure, container_stats, container_update};
     #[pymodule_export]

@@ -39,6 +39,7 @@ ROOMS = [
     {"_logs"},
     {"_commands", "_reach", "_elsewhere", "wait"},
     {"_container", "_waiting_loop", "_aio_images", "_aio_lines"},
+    {"_aio_start"},
     {"_aio_process", "_aio_build", "_aio_control", "_aio_events", "_aio_run"},
     {"_build.mounting", "_build.running"},
     {"_build.stage"},
@@ -170,6 +171,7 @@ ON_ASYNCIO = {
     "_aio_lines",
     "_aio_process",
     "_aio_run",
+    "_aio_start",
     "_loop",
     "_waiting_loop",
 }

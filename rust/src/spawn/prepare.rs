@@ -334,11 +334,9 @@ impl Prepared {
         let _ = self.layout.set(layout);
     }
 
-    /// `dying`: its container may still be at it for a moment.
-    pub fn remove_upper(&mut self, engine: &Engine, dying: bool) {
-        if let Some(layer) = self.layer.take() {
-            layer.remove(engine, dying);
-        }
+    /// For who removes it.
+    pub fn take_layer(&mut self) -> Option<Layer> {
+        self.layer.take()
     }
 
     pub fn explain(&self, spec: &Spec, ended: &Ended) -> Error {
