@@ -56,3 +56,5 @@ def docker(scratch: Path) -> Iterator[tuple[str, ...]]:
         finally:
             daemon.terminate()
             daemon.wait(60)
+            # On a btrfs it mounts that onto itself, and leaves it so.
+            subprocess.run(["umount", "-R", f"{place}/root"], check=False, capture_output=True)

@@ -35,9 +35,13 @@ SYS_LANDLOCK_CREATE_RULESET = 444
 
 
 def layer_size() -> str | None:
-    """Whether the driver under test holds a writable layer in memory to its size (tests/conftest.py)."""
+    """Whether the driver under test holds a writable layer to its size (tests/conftest.py)."""
     driver = os.environ.get("PYCONTAINER_STORAGE_DRIVER", "overlay")
-    return None if driver == "overlay" else f"{driver} bounds a copy by a project quota alone"
+    if driver == "overlay":
+        return None
+    if why := root() or loop() or at_least("kernel", ">=", "6.15"):
+        return f"{driver} bounds a copy by a loop file: {why}"
+    return None
 
 
 def no_btrfs() -> str | None:

@@ -1,7 +1,8 @@
 """What an asyncio Container says of itself, and what is done to one that lives: looks, other limits, its files.
 
-What the kernel does at once is done at once, in the loop's own thread. A copy holds the loop as long as it takes; a
-pause until all tasks stand still. Images and tars of containers are made in a thread, as those of _aio_images are.
+What the kernel does at once is done at once, in the loop's own thread. Files that are copied hold the loop as long as
+that takes; a pause until all tasks stand still. Images and tars of containers are made in a thread, as those of
+_aio_images are, and so is a root that is a copy of its image (_aio_start).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 
 from pycontainer._aio_images import apart
+from pycontainer._aio_start import set_up
 from pycontainer._errors import StateError
 from pycontainer._live import OWED
 from pycontainer._text import TYPE_CHECKING
@@ -36,6 +38,7 @@ class Control:
 
     _sync: Container
     _watch: Watch
+    _turn: asyncio.Lock
 
     @property
     def id(self) -> str:
@@ -127,30 +130,43 @@ class Control:
         """Let a paused container go on."""
         self._sync.resume()
 
+    async def _reach(self) -> None:
+        """Set up one that was not started: by one task, and without holding the loop."""
+        if self._sync.state == "CREATED":
+            async with self._turn:
+                await set_up(self._sync)
+
     async def read_bytes(self, path: Arg, max_size: int | str = "64MiB") -> bytes:
         """Return the content of a file."""
+        await self._reach()
         return self._sync.read_bytes(path, max_size)
 
     async def write_bytes(self, path: Arg, data: bytes | bytearray | memoryview, mode: int = 0o644) -> None:
         """Make a file, or replace the one that is there, in one step."""
+        await self._reach()
         self._sync.write_bytes(path, data, mode)
 
     async def copy_in(self, src: Arg, dst: Arg) -> None:
         """Copy a file or a tree of this machine into the container."""
+        await self._reach()
         self._sync.copy_in(src, dst)
 
     async def copy_out(self, src: Arg, dst: Arg) -> None:
         """Copy a file or a tree of the container to this machine."""
+        await self._reach()
         self._sync.copy_out(src, dst)
 
     async def diff(self) -> list[Change]:
         """Return what the container has changed in its root."""
+        await self._reach()
         return self._sync.diff()
 
     async def commit(self, reference: str) -> Image:
         """Make an image of what it has become, as `docker commit` does."""
+        await self._reach()
         return await apart(lambda watch: self._sync._commit_as(reference, watch.event), None)
 
     async def export(self, path: Arg) -> None:
         """Write its whole root file system to a tar, as `docker export` does."""
+        await self._reach()
         await apart(lambda watch: self._sync._export_to(path, watch.event), None)

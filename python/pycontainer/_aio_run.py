@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from pycontainer import _outcome
+from pycontainer._aio_start import launched, remove
 from pycontainer._errors import CommandNotFound
 from pycontainer._loop import Exchange, Watch, to_the_end
-from pycontainer._native import core
 from pycontainer._text import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from pycontainer._container import Container
 
 
@@ -20,7 +18,7 @@ async def alone(container: Container, data: bytes) -> None:
     """Run a container that nobody else has, from its start to its end, feed it and keep what comes."""
     spec = container._spec
     spec.handle = False
-    native = core().launch(spec)
+    native = await launched(spec)
     try:
         exchange = Exchange.of(native, spec, data, bool(data))
         try:
@@ -34,10 +32,3 @@ async def alone(container: Container, data: bytes) -> None:
         raise
     container._native, container._files = native, {}
     container._kept, container._cut = exchange.kept, exchange.cut
-
-
-async def remove(native: Any) -> None:
-    """End a container that nobody got."""
-    native.kill("killed")
-    await Watch(native.fileno(), native.poll, native.nudge).until()
-    native.close()

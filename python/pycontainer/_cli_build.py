@@ -1,8 +1,9 @@
-"""`build`: docker's words for Image.build. On the public package only.
+"""`build` and `builder prune`: docker's words for Image.build and Image.prune_cache. On the public package only.
 
     pycontainer build [-t NAME] [-f FILE] [--target STAGE] [--build-arg K=V] [--secret id=ID,src=FILE] PATH
+    pycontainer builder prune [-f] [--filter until=DURATION]
 
-What goes on is told on stderr, in lines. A build that fails is 1.
+What goes on is told on stderr, in lines. A build that fails is 1, and so is a prune to which nobody said yes.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import pycontainer as pc
+from pycontainer._cli_images import size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +54,18 @@ def add_parser(commands: Any, add_format: Callable[[argparse.ArgumentParser], No
     add("path", metavar="PATH")
     add_format(made)
     made.set_defaults(action=build)
+    made = commands.add_parser(
+        "builder",
+        usage="pycontainer builder prune [OPTIONS]",
+        help="remove what builds keep: steps, and caches of RUN",
+        allow_abbrev=False,
+    )
+    made.add_argument("what", choices=("prune",))
+    made.add_argument("-a", "--all", action="store_true", help="docker's; all of it is removed in any case")
+    made.add_argument("-f", "--force", action="store_true", help="ask nobody")
+    made.add_argument("--filter", metavar="until=DURATION", help="only what no build used for that long: 24h")
+    add_format(made)
+    made.set_defaults(action=prune)
 
 
 def build(arguments: argparse.Namespace) -> int:
@@ -85,6 +100,35 @@ def build(arguments: argparse.Namespace) -> int:
     elif arguments.quiet:
         print(image.id)
     return 0
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    """Ask, as docker does, and remove what builds keep."""
+    older_than = None if arguments.filter is None else unused_for(arguments.filter)
+    if not arguments.force:
+        print("WARNING! This will remove all build cache. Are you sure you want to continue? [y/N] ", end="",
+              file=sys.stderr, flush=True)  # fmt: skip
+        if sys.stdin.readline().strip().lower() != "y":
+            return 1
+    freed = pc.Image.prune_cache(older_than)
+    print(json.dumps({"reclaimed": freed}) if arguments.format == "json" else f"Total:\t{size(freed)}")
+    return 0
+
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+def unused_for(text: str) -> float:
+    """docker's filter of this kind: seconds of `until=24h`.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    key, _, duration = text.partition("=")
+    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", duration)
+    if key not in ("until", "unused-for") or not parts or "".join(map("".join, parts)) != duration:
+        raise ValueError(f"--filter: not until=DURATION (24h, 1h30m): {text!r}")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def _argument(text: str) -> tuple[str, str] | None:

@@ -180,7 +180,11 @@ class Container(Live, Layers, Files, Reach, Commands, Elsewhere, Logged):
         with self._closing:  # by one thread
             if self._held is None:
                 self._spec.hold = True
-                self._held = core().start(self._spec)
+                try:
+                    self._held = core().start(self._spec)
+                except BaseException:
+                    self._spec.hold = False  # or a start would wait for ever
+                    raise
             return self._held
 
     def _startable(self) -> None:

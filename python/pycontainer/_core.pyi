@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 __all__ = [
-    "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "archives_drop", "causes",
-    "container_commit", "container_export", "container_freeze", "container_layer", "container_oom", "container_pressure",
+    "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "archives_drop", "cache_remove",
+    "cache_size", "causes", "container_commit", "container_export", "container_freeze", "container_layer",
+    "container_oom", "container_pressure",
     "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "document_put", "find",
     "fork_after_child", "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect",
     "image_file", "image_find", "image_in_use", "image_layers", "image_load", "image_open", "image_paths",
     "image_pull", "image_push", "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives",
-    "keeper_pid", "launch", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
+    "keeper_pid", "launch", "launch_copied", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
     "read_bytes", "reference_parse", "registry_catalog", "registry_home", "registry_place", "registry_tags", "run",
-    "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_lock", "step_read", "step_write",
+    "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_forget", "step_lock", "step_read", "step_write",
     "storage", "store_hold", "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
@@ -59,6 +60,10 @@ class Container:
         """Tell whether its command runs, or has run, or waits for `go`. Waits for nothing; raises what its start failed with."""
     def command(self) -> tuple[int, int]:
         """Return the command's pid as this process sees it, and its pidfd, which stays this object's; 0 and -1: unknown."""
+    def has_layer_on_disk(self) -> bool:
+        """Tell whether it has a writable layer whose removal may take long."""
+    def shed(self) -> None:
+        """Remove the writable layer of one that has ended."""
     def take_pipes(self) -> tuple[int, int, int]:
         """Return our ends of stdin, stdout and stderr, for the caller to close; -1 where there is none, and the second time."""
     def terminal(self) -> int:
@@ -209,8 +214,11 @@ def start(spec: object) -> Container:
         As `run`.
     """
 
-def launch(spec: object) -> Container:
-    """Send a container on its way; `Container.runs` tells what became of it."""
+def launch(spec: object) -> Container | None:
+    """Send a container on its way; `Container.runs` tells what became of it. None where its image had to be copied first."""
+
+def launch_copied(spec: object, events: Callable[[str, str, int, int], object]) -> Container:
+    """Copy its image, and then do the same. `events` is called now and then, and ends it by what it raises."""
 
 def run(spec: object) -> Outcome:
     """Run one container to its end. Signals of the main thread are served meanwhile.
@@ -274,8 +282,11 @@ def group_support() -> list[tuple[str, str, str, str, str]]:
 def probe_host() -> dict[str, Any]:
     """Return the answers of the kernel that need no container; `pycontainer._doctor` makes rows of them."""
 
-def storage() -> tuple[str, str, int, str | None, str] | None:
-    """Return (path of the store, kind of its file system, bytes of its images, driver or None, why); None without an engine."""
+def storage() -> tuple[str, str, tuple[int, int], str | None, str] | None:
+    """Return (path of the store, kind of its file system, bytes, driver or None, why); None without an engine.
+
+    The bytes are those of images, and of caches of builds.
+    """
 
 def disk_bound() -> tuple[str | None, str, str]:
     """Return (what would bound a writable layer on the disk, why nothing would, the cure), tried for real."""
@@ -534,6 +545,19 @@ class Held:
 
     def release(self) -> None:
         """Let go of it."""
+
+def step_forget(store: str, seconds: float) -> None:
+    """Forget the steps that no build asked for in that many seconds; their layers go with the next collection."""
+
+def cache_size(path: str) -> int:
+    """Return how many bytes a directory takes, as far as this user may look."""
+
+def cache_remove(path: str) -> None:
+    """Remove a directory of the store, which is under its name no more when this comes back.
+
+    Raises:
+        SetupError: it cannot be set aside.
+    """
 
 def store_hold(store: str) -> Held:
     """Keep garbage from being collected. Raises SetupError and NoSpaceError."""

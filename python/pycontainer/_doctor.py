@@ -252,10 +252,10 @@ def _storage(plain: _Trial) -> Guarantee:
     found = core().storage()
     if found is None:
         return _missing("storage", plain.cause or ("no container starts here", ""))
-    path, kind, used, driver, why = found
+    path, kind, (used, cached), driver, why = found
     if driver is None:
         return _missing("storage", (why, f"unset {_DRIVER}"))
-    by = f"{driver} on {kind}, {os.fspath(path)}, {used} bytes of images"
+    by = f"{driver} on {kind}, {os.fspath(path)}, {used} bytes of images, {cached} of build caches"
     if driver == "overlay":
         return Guarantee("storage", "held", by)
     return Guarantee("storage", "degraded", by, f"each container copies its image: {why}", _CURES_OF_COPIES)

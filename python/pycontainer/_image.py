@@ -269,6 +269,7 @@ class Image(Facts):
 
         Unpacked archives (`from_archive`) on which no container of this user stands go too, unless labels are asked
         for, which they do not have; an Image of one can start no more containers then.
+        What builds keep is not touched (prune_cache), but for steps that no build has asked for in 30 days.
 
         Args:
             older_than: seconds since they were made, as their configs say, or unpacked; None: of any age.
@@ -276,6 +277,21 @@ class Image(Facts):
             labels: only those that have these labels, with these values ("" for any).
         """
         return stored.prune(older_than, parse_bool(unused, "unused"), labels)
+
+    @classmethod
+    def prune_cache(cls, older_than: float | timedelta | None = None) -> int:
+        """Remove what builds keep, as `docker builder prune --all`; return how many bytes of blobs and caches that was.
+
+        That is what steps came to, the directories of RUN --mount=type=cache, and images that a build gave no name.
+        What a build uses at this moment stays; so do images that have a name, and what containers stand on. prune()
+        touches none of it.
+
+        Args:
+            older_than: seconds since a build has used it last; None: whenever that was.
+        """
+        from pycontainer._build import caches  # noqa: PLC0415 - only who asks for it
+
+        return caches.prune(older_than)
 
     def tag(self, reference: str) -> Self:
         """Give it another name, and return it under that name. The name is taken from whatever had it."""

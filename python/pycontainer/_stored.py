@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pycontainer import _log
 from pycontainer._errors import ImageNotFound, NoSpaceError
@@ -29,6 +30,17 @@ _unpacked: dict[tuple[str, str], list[str]] = {}
 def store() -> str:
     """Return where it lies: $PYCONTAINER_ROOT, or the user's or the system's default."""
     return str(core().store_root())
+
+
+def private(name: str) -> str:
+    """Return a directory of the store's, made on first use."""
+    path = os.path.join(store(), name)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    seen = os.lstat(path)
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
+        raise PermissionError(1, "it must be a directory of this user that nobody else can write to", path)
+    return path
 
 
 def resolve(reference: object, policy: object, platform: object, progress: object, auth: object) -> tuple[Any, ...]:
@@ -137,10 +149,11 @@ def untag(reference: str) -> bool:
     return was
 
 
-def collect() -> None:
-    """Remove what no name and no step of a build needs, unless somebody is at work."""
-    core().image_collect(store())
+def collect() -> int:
+    """Remove what no name and no step of a build needs, unless somebody is at work; return the bytes of those blobs."""
+    freed = core().image_collect(store())
     _unpacked.clear()
+    return 0 if freed is None else int(freed[1])
 
 
 def verify(digest: str) -> None:

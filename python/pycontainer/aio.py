@@ -1,6 +1,6 @@
 """The same names on asyncio: run(), Container, Process, events(), pull(), load().
 
-Descriptors in the loop; no child watcher, and no thread but for images.
+Descriptors in the loop; no child watcher, and no thread but for images and what is copied of them.
 
 What can wait is awaited. A cancelled run(), start() or exec() kills what it has begun, reaps and removes it before the
 cancellation goes on; so does leaving the block of a Container or of a Process.
@@ -17,13 +17,13 @@ from pycontainer._aio_control import Control
 from pycontainer._aio_events import events
 from pycontainer._aio_images import load, pull
 from pycontainer._aio_process import ExecProcess, Process, seconds_of
-from pycontainer._aio_run import alone, remove
+from pycontainer._aio_run import alone
+from pycontainer._aio_start import launched, remove, shed
 from pycontainer._beside import BesideSpec
 from pycontainer._errors import CommandNotFound
 from pycontainer._failures import TimeoutExpired
 from pycontainer._lines import OUTPUTS
 from pycontainer._loop import Exchange, Watch, to_the_end
-from pycontainer._native import core
 from pycontainer._process import Text, result_of_exec
 from pycontainer._run import judged
 from pycontainer._text import TYPE_CHECKING
@@ -51,6 +51,7 @@ class Container(Control, Process):
     def __init__(self, args: Sequence[Arg] | None = None, **options: Any) -> None:
         self._sync = _container.Container(args, **options)
         self._text, self._files, self._kept = self._sync._text, {}, {}
+        self._turn = asyncio.Lock()
 
     @classmethod
     def get(cls, id: str) -> Self:
@@ -66,6 +67,7 @@ class Container(Control, Process):
     def _around(cls, found: _container.Container) -> Self:
         made = cls.__new__(cls)
         made._sync, made._text, made._files, made._kept = found, found._text, {}, {}
+        made._turn = asyncio.Lock()
         made._watch = Watch(found._native.fileno(), found._has_ended)
         return made
 
@@ -86,13 +88,14 @@ class Container(Control, Process):
 
     async def start(self) -> Self:
         """Start the command, and come back when it runs. Raises as `pycontainer.Container.start`."""
-        self._sync._startable()
-        self._sync._claim_name()
-        try:
-            await self._begin()
-        except BaseException:
-            self._sync._withdraw()
-            raise
+        async with self._turn:  # by one task, and none that wants at its files
+            self._sync._startable()
+            self._sync._claim_name()
+            try:
+                await self._begin()
+            except BaseException:
+                self._sync._withdraw()
+                raise
         try:
             await self._adopt(self._sync._text, self._sync._kinds)
         except BaseException:  # nobody has it yet, so nobody would close it
@@ -107,7 +110,7 @@ class Container(Control, Process):
         sync._startable()
         native, sync._held = sync._held, None
         if native is None:
-            native = core().launch(sync._spec)
+            native = await launched(sync._spec)
         else:
             native.go()
         try:
@@ -117,6 +120,9 @@ class Container(Control, Process):
         except asyncio.CancelledError:
             await to_the_end(remove(native))
             raise
+        if sync._closed:  # by another task, meanwhile
+            await to_the_end(remove(native))
+        sync._startable()
         sync._native, sync._files, sync._kept = native, {}, {}
         sync._pid = native.command()[0]
         _events.started(sync)
@@ -268,6 +274,11 @@ class Container(Control, Process):
                 sync._native.kill("killed")
                 await to_the_end(self._watch.until())
             self._close_files()
+            if sync._owns:
+                await shed(sync._native)
+        elif sync._held is not None:
+            held, sync._held = sync._held, None
+            await to_the_end(remove(held))
         sync.close()
 
     async def __aenter__(self) -> Self:

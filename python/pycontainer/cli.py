@@ -5,6 +5,8 @@
     pycontainer ps [OPTIONS]
     pycontainer stats [OPTIONS] [CONTAINER...]
     pycontainer images | pull | load | save
+    pycontainer build [OPTIONS] PATH
+    pycontainer builder prune [OPTIONS]
     pycontainer doctor [--format json]
 
 Exit codes are docker's: the command's own; 125 where the container could not be started, 126 not executable,

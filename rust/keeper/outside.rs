@@ -142,7 +142,11 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
 fn copied(from: &mut Reader<'_>, slots: &mut Slots) -> Result<Fd> {
     let (path, upper) = from.text().zip(from.u16()).ok_or(Errno::PROTO)?;
     let (lower, attributes) = from.u16().zip(from.u64()).ok_or(Errno::PROTO)?;
-    let directory = fs::openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?;
+    let directory = match path.is_empty() {
+        false => fs::openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?,
+        // In a mount that is in no namespace (6.15).
+        true => fs::openat(slots.get(upper)?, crate::wire::copied::ROOT, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?,
+    };
     let clone = mount::open_tree_clone(directory.raw(), c"", false)?;
     mount::mount_setattr(clone.raw(), false, &MountAttr { set: attributes, ..MountAttr::default() })?;
     slots.layers = Layers::copied(upper, (lower != wire::copied::NO_LOWER).then_some(lower));

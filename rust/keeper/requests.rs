@@ -261,8 +261,10 @@ impl Keeper {
         if self.uppers.iter().any(known) {
             return;
         }
-        if let Some(free) = self.uppers.iter_mut().find(|fd| **fd < 0) {
-            *free = core::mem::replace(&mut received.fds[0], -1);
+        // The place of one that is gone, too: a process may have had many stores in its life.
+        let is_free = |fd: i32| fd < 0 || fs::fstat(fd).is_ok_and(|seen| seen.links == 0);
+        if let Some(free) = self.uppers.iter_mut().find(|fd| is_free(**fd)) {
+            core::mem::swap(free, &mut received.fds[0]);
         }
     }
 

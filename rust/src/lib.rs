@@ -26,13 +26,16 @@ mod _core {
     #[pymodule_export]
     const TEST_SEAMS: bool = crate::py::TEST_SEAMS;
     #[pymodule_export]
-    use crate::py::build::{Held, document_put, layer_directories, step_lock, step_read, step_write, store_hold};
+    use crate::py::build::{
+        Held, cache_remove, cache_size, document_put, layer_directories, step_forget, step_lock, step_read, step_write,
+        store_hold,
+    };
     #[pymodule_export]
     use crate::py::child::Outcome;
     #[pymodule_export]
     use crate::py::commit::{container_commit, container_export, container_layer};
     #[pymodule_export]
-    use crate::py::container::{Container, ContainerLog, Exec, launch, start};
+    use crate::py::container::{Container, ContainerLog, Exec, launch, launch_copied, start};
     #[pymodule_export]
     use crate::py::control::{container_freeze, container_oom, container_pressure, container_stats, container_update};
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! Removes a directory tree by descriptors, however deep it is: follows no link, takes a fixed number of them. Shared with rust/keeper.
 
+use crate::sys::btrfs;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Entry, Fd};
 use crate::sys::{Errno, Result};
@@ -66,6 +67,10 @@ impl Walk {
         }
         if levels == 0 {
             return self.lift(dir, entry.name);
+        }
+        // The root of a container that is a snapshot: at once, where it may and nothing of its own kind is in it.
+        if levels == LEVELS && btrfs::destroy_subvolume(dir, entry.name).is_ok() {
+            return Ok(());
         }
         let child = open(dir, entry.name)?;
         let emptied = self.empty(child.raw(), levels - 1);

@@ -11,7 +11,7 @@ import pytest
 from pycontainer import cli
 
 PAGE = Path(__file__).parents[2] / "docs/api.md"
-COMMANDS = ["run", "exec", "ps", "stats", "images", "pull", "build", "load", "save", "doctor"]
+COMMANDS = ["run", "exec", "ps", "stats", "images", "pull", "build", "builder", "load", "save", "doctor"]
 FLAG = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
 
 

@@ -176,6 +176,38 @@ def files(listing: str) -> list[str]:
     return [line for line in listing.splitlines() if not line.startswith("d")]
 
 
+@pytest.mark.requires("root", "loop", "program:mkfs.btrfs")
+def test_a_snapshot_is_removed_as_a_whole(
+    layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call for many files; file by file with a subvolume of the container's own in it."""
+    monkeypatch.setenv(VARIABLE, "btrfs")
+    layout.image("many:1", [base, layouts.tar({f"many/{n}": b"x" for n in range(5000)})])
+    code = """
+import subprocess, time
+image = pc.Image.load(sys.argv[2])[0]
+def timed(nested):
+    made = pc.Container(["sleep", "1000"], image=image).start()
+    (upper,) = [os.path.join(root, "uppers", name, "upper") for name in os.listdir(root + "/uppers")]
+    if nested:
+        subprocess.run(["btrfs", "subvolume", "create", upper + "/sub"], check=True, capture_output=True)
+    made.kill()
+    made.wait()
+    begun = time.monotonic()
+    made.close()
+    return time.monotonic() - begun
+timed(False)
+tell([min(timed(False) for _ in range(3)), min(timed(True) for _ in range(3))])
+tell(os.listdir(root + "/uppers"))
+volumes = subprocess.run(["btrfs", "subvolume", "list", root], check=True, capture_output=True, text=True).stdout
+tell(volumes.count("uppers"))
+"""
+    with mounted("btrfs", 400, scratch) as place:
+        (whole, by_files), left, volumes = in_store(place, code, place, layout.path)
+    assert (left, volumes) == ([], 0)
+    assert whole < by_files / 3, (whole, by_files)
+
+
 @pytest.mark.requires("no-btrfs")
 def test_snapshots_are_of_a_btrfs(image: pc.Image, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "btrfs")
@@ -201,6 +233,69 @@ tell(facts(r))
     with mounted("xfs-quota", 400, scratch) as place:
         (found,) = in_store(place, code, place, layout.path)
     assert (found["out"], found["state"], found["by"]) == ("yes\nno\n", "held", "project quota")
+
+
+@pytest.mark.requires("root", "loop", "program:mkfs.ext4", "program:mkfs.btrfs", "kernel>=6.15")
+@pytest.mark.parametrize(("kind", "driver"), [("ext4", "vfs"), ("btrfs", "vfs"), ("btrfs", "btrfs")])
+def test_a_copy_is_bounded_by_a_loop_file(
+    kind: str, driver: str, layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond what the image takes, which has more files than is usual for its size; and nothing of it is left."""
+    monkeypatch.setenv(VARIABLE, driver)
+    files: dict[str, layouts.Content] = {f"many/{n}": b"x" * (n % 7) for n in range(6000)}
+    owned = {"his": member("his", uid=7, gid=8, mode=0o4755), "big": os.urandom(9 << 20)}
+    layout.image("app:1", [base, layouts.tar({**files, **owned, "many/.wh.none": b""})])
+    code = """
+image = pc.Image.load(sys.argv[2])[0]
+script = "dd if=/dev/zero of=/x bs=64k 2>&-; stat -c %s /x; ls /many | wc -l; stat -c '%u %g %a' /his; rm /many/5"
+tell(facts(pc.run(["sh", "-c", script], image=image, limits=Limits(disk=int(sys.argv[3])))))
+with pc.Container(["sh", "-c", "echo x > /x; rm /many/5; echo changed > /many/6"], image=image,
+                  limits=Limits(disk="8MiB")) as made:
+    made.wait()
+    tell([[line.kind, line.path] for line in made.diff()])
+    tell([made.result.usage.disk, made.result.usage.disk_full, made.result.enforced["disk"].state])
+    committed = made.commit("made:1")
+    tell(os.listdir(root + "/uppers"))
+tell([committed.open("/many/6").read().decode(), "/many/5" in set(committed.files())])
+tell(pc.run(["sh", "-c", "ls /many | wc -l"], image=committed, limits=Limits(disk="1MiB"), text=True).stdout)
+"""
+    for size in (2 << 20, 30 << 20):
+        with mounted(kind, 600, scratch) as place:
+            seen, changes, used, names, made, count = in_store(place, code, place, layout.path, size)
+            length, many, owner = seen["out"].splitlines()
+            assert 0.93 * size <= int(length) <= 1.02 * size + 65536, seen
+            assert (many, owner) == ("6000", "7 8 4755")
+            assert (seen["state"], seen["by"], seen["full"]) == ("held", "loop file", True)
+            assert abs(seen["disk"] - int(length)) <= 128 << 10
+            assert changes == [["D", "/many/5"], ["C", "/many/6"], ["A", "/x"]] or changes == [
+                ["C", "/many"], ["D", "/many/5"], ["C", "/many/6"], ["A", "/x"]
+            ]  # fmt: skip
+            assert (used[0] < 128 << 10, used[1], used[2]) == (True, False, "held")
+            assert names == []
+            assert made == ["changed\n", False]
+            assert int(count) == 5999
+
+
+@pytest.mark.requires("root", "loop", "program:mkfs.ext4", "kernel>=6.15")
+def test_a_store_without_room_for_a_bounded_copy_says_so(
+    layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "vfs")
+    layout.image("big:1", [base, layouts.tar({"big": os.urandom(20 << 20)})])
+    code = """
+image = pc.Image.load(sys.argv[2])[0]
+try:
+    pc.run(["true"], image=image, limits=Limits(disk="500MiB"))
+except pc.SetupError as error:
+    tell([error.errno, str(error)])
+tell(facts(pc.run(["true"], image=image, limits=Limits(disk="10MiB"))))
+tell(os.listdir(root + "/uppers"))
+"""
+    with mounted("ext4", 200, scratch) as place:
+        (errno, text), seen, left = in_store(place, code, place, layout.path)
+    assert errno == 28
+    assert "bytes aside in" in text
+    assert (seen["by"], left) == ("loop file", [])
 
 
 def test_what_a_copy_may_take_is_bounded_or_refused(image: pc.Image, monkeypatch: pytest.MonkeyPatch) -> None:

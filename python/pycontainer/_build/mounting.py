@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from pycontainer._build import scratch
+from pycontainer._build import caches, scratch
 from pycontainer._build.commands import join_workdir
 from pycontainer._build.instructions import Mount as Written, MountKind
 from pycontainer._build.source import Mistake, quoted
@@ -141,7 +141,7 @@ class Mounts:
     def _cache(self, mount: Written, target: str, stack: ExitStack) -> Mount:
         mode = _CACHE_MODE if mount.mode is None else mount.mode
         owner = (mount.uid or 0, mount.gid or 0, mode)
-        path = stack.enter_context(scratch.cache(mount.id or target, mount.sharing, owner, self._check))
+        path = stack.enter_context(caches.cache(mount.id or target, mount.sharing, owner, self._check))
         if mount.read_only:
             return Mount.bind(path, target, read_only=True)
         return Mount._make("cache", target, path)

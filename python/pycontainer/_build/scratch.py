@@ -1,4 +1,4 @@
-"""Private directories for the time of a build: scripts of heredocs, secrets, filtered contexts; and the caches that stay.
+"""Private directories for the time of a build: scripts of heredocs, secrets, filtered contexts.
 
 A directory is locked while it is used: what a process leaves that dies is removed by the next build.
 """
@@ -6,25 +6,17 @@ A directory is locked while it is used: what a process leaves that dies is remov
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import stat
 import tempfile
 import time
-from contextlib import contextmanager, suppress
 
 from pycontainer import _stored as stored
-from pycontainer._build.instructions import Sharing
-from pycontainer._text import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _MEMORY = "/dev/shm"
 _SECRETS = "pycontainer-secrets-"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PAUSE_MAX = 0.05
 
 
 class Scratch:
@@ -44,7 +36,7 @@ class Scratch:
 
     def directory(self) -> str:
         """Return a new directory in the store."""
-        return tempfile.mkdtemp(dir=self._place(_private("builds"), "build-"))
+        return tempfile.mkdtemp(dir=self._place(stored.private("builds"), "build-"))
 
     def file(self, content: bytes, mode: int) -> str:
         """Return a new file in the store, for what is no secret."""
@@ -69,16 +61,6 @@ class Scratch:
 
 def _is_memory(path: str) -> bool:
     return os.path.ismount(path) and os.access(path, os.W_OK | os.X_OK)
-
-
-def _private(name: str) -> str:
-    path = os.path.join(stored.store(), name)
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    seen = os.lstat(path)
-    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
-        raise PermissionError(1, "it must be a directory of this user that nobody else can write to", path)
-    return path
 
 
 def _write(path: str, content: bytes, mode: int) -> str:
@@ -131,62 +113,3 @@ def sweep(parent: str, prefix: str) -> None:
             pass  # in use
         finally:
             os.close(fd)
-
-
-@contextmanager
-def cache(name: str, sharing: Sharing, owner: tuple[int, int, int], check: Callable[[], None]) -> Iterator[str]:
-    """Yield the directory of a cache mount, made on first use; its name never is a path (CVE-2024-9675).
-
-    Args:
-        name: any text.
-        sharing: how steps use it at the same time.
-        owner: uid, gid and mode of a new one.
-        check: raises where the build is to end.
-    """
-    parent = _private("caches")
-    base = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    number, pause = 0, 0.001
-    while True:
-        path = os.path.join(parent, f"{base}-{number}" if number else base)
-        with suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-        fd = os.open(path, _DIRECTORY)
-        try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if sharing is Sharing.SHARED else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            check()
-            if sharing is Sharing.PRIVATE:
-                number += 1
-            else:
-                time.sleep(pause)
-                pause = min(2 * pause, _PAUSE_MAX)
-            continue
-        try:
-            os.utime(fd)
-            yield _data(fd, path, owner)
-        finally:
-            os.close(fd)
-        return
-
-
-def _data(fd: int, path: str, owner: tuple[int, int, int]) -> str:
-    """The directory that is mounted, below the one that is locked: nobody else can come to it."""
-    uid, gid, mode = owner
-    beside = f"new-{os.urandom(8).hex()}"
-    try:
-        os.stat("data", dir_fd=fd, follow_symlinks=False)
-    except FileNotFoundError:
-        os.mkdir(beside, 0o700, dir_fd=fd)
-        made = os.open(beside, _DIRECTORY, dir_fd=fd)
-        try:
-            os.fchmod(made, mode)
-            if uid or gid:
-                os.fchown(made, uid, gid)
-        finally:
-            os.close(made)
-        try:
-            os.rename(beside, "data", src_dir_fd=fd, dst_dir_fd=fd)
-        except OSError:  # somebody was faster, and has something in it already
-            os.rmdir(beside, dir_fd=fd)
-    return os.path.join(path, "data")

@@ -4,6 +4,7 @@
 
 mod file;
 mod shift;
+mod size;
 
 use super::locks::{Check, interrupted};
 use super::owned::{self, Owned};
@@ -46,6 +47,7 @@ impl Owners<'_> {
 }
 
 pub use shift::shift;
+pub use size::{Size, size};
 
 /// What was made, and the files that only somebody with more power can read: empty so far, of a plain user (mode 0000).
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! Where root file systems come from: directories, archives, images of layers, and this machine itself.
 
 pub mod archive;
+pub mod caches;
 pub mod commit;
 pub mod compose;
 pub mod copied;

@@ -85,24 +85,34 @@ pub fn try_lock(store: &Store, key: &str) -> Result<Option<Lock>> {
 /// What has to stay for the steps that are kept; those that nobody wants any more are removed first.
 pub fn roots(store: &Store) -> Result<Vec<Kept>> {
     let mut found = Vec::new();
+    remaining(store, KEPT_FOR, |kept| found.extend(kept))?;
+    Ok(found)
+}
+
+/// Forgets those that no build has asked for that long. What was kept for them goes with the next collection.
+pub fn forget(store: &Store, unused_for: Duration) -> Result<()> {
+    remaining(store, unused_for, drop)
+}
+
+/// Removes what is older, or cannot be understood, and tells of the others.
+fn remaining(store: &Store, kept_for: Duration, mut tell: impl FnMut(Option<Kept>)) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = match rustix::fs::open(store.path().join(DIRECTORY), flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(found), // not made here: this runs on a full disk too
+        Err(Errno::NOENT) => return Ok(()), // not made here: this runs on a full disk too
         other => other.map_err(failed)?,
     };
     for entry in Dir::read_from(&dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let Some(key) = entry.file_name().to_str().ok().filter(|name| check(name).is_ok()) else { continue };
         let Some((bytes, file)) = content(&dir, key)? else { continue };
-        let is_old = age(&file).is_some_and(|age| age > KEPT_FOR);
+        let is_old = age(&file).is_some_and(|age| age > kept_for);
         match kept(&bytes) {
-            _ if is_old => drop(rustix::fs::unlinkat(&dir, key, AtFlags::empty())),
-            Some(None) => drop(rustix::fs::unlinkat(&dir, key, AtFlags::empty())),
-            Some(Some(kept)) => found.push(kept),
-            None => {}
+            Some(Some(kept)) if !is_old => tell(Some(kept)),
+            None if !is_old => tell(None),
+            _ => drop(rustix::fs::unlinkat(&dir, key, AtFlags::empty())),
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 fn age(file: &File) -> Option<Duration> {
@@ -203,6 +213,19 @@ mod tests {
         file.set_modified(SystemTime::now() - KEPT_FOR - Duration::from_secs(5)).unwrap();
         garbage::collect(&store).unwrap().unwrap();
         assert!(store.blob(&digest, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_nobody_asked_for_since_then_is_forgotten() {
+        let (_place, store) = store("forgotten");
+        let (_, bytes) = step(&store);
+        write(&store, KEY, &bytes).unwrap();
+        forget(&store, Duration::from_secs(60)).unwrap();
+        assert!(read(&store, KEY).unwrap().is_some());
+        let file = File::open(store.path().join(DIRECTORY).join(KEY)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(61)).unwrap();
+        forget(&store, Duration::from_secs(60)).unwrap();
+        assert!(read(&store, KEY).unwrap().is_none());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::steward;
 use super::used;
 use crate::error::{Error, Result};
 use crate::runtime::make_private_directory;
-use crate::sys::disk;
+use crate::sys::btrfs;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -207,7 +207,8 @@ impl Unpacked {
         if self.sort.directory == SUBVOLUMES.directory {
             // By itself: nothing is moved out of it.
             let inner = rustix::fs::openat(&self.dir, name, DIRECTORY, Mode::empty())?;
-            match remove_tree(inner.as_fd(), c"rootfs") {
+            let at_once = btrfs::destroy_subvolume(inner.as_raw_fd(), c"rootfs").is_ok();
+            match if at_once { Ok(()) } else { remove_tree(inner.as_fd(), c"rootfs") } {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
             }
@@ -303,7 +304,7 @@ impl Unfinished<'_> {
     pub fn into_subvolume(self) -> Result<Self> {
         rustix::fs::unlinkat(&self.dir, ROOTFS, AtFlags::REMOVEDIR)
             .map_err(|errno| failed("remove a directory", errno))?;
-        let made = disk::make_subvolume(self.dir.as_raw_fd(), c"rootfs");
+        let made = btrfs::make_subvolume(self.dir.as_raw_fd(), c"rootfs");
         made.map_err(|errno| failed("make a subvolume", Errno::from_raw_os_error(errno.0)))?;
         Ok(self)
     }

@@ -48,15 +48,19 @@ impl Build<'_> {
                 "the writable layer",
             ),
         };
-        for (name, mode) in upper_directories(&self.sources.root) {
-            self.outside.mkdir(slot, &name, mode);
+        if self.sources.copy.is_none() {
+            for (name, mode) in upper_directories(&self.sources.root) {
+                self.outside.mkdir(slot, &name, mode);
+            }
         }
         slot
     }
 
     pub(super) fn root(&mut self, upper: Slot) -> Slot {
-        if let (Some(copy), Upper::Directory(path)) = (self.sources.copy, &self.sources.upper) {
-            return self.copied(copy, path, upper);
+        match (self.sources.copy, &self.sources.upper) {
+            (Some(copy), Upper::Directory(path)) => return self.copied(copy, Some(path), upper),
+            (Some(copy), Upper::Passed) => return self.copied(copy, None, upper),
+            _ => {}
         }
         let lowers = match &self.sources.root {
             RootSource::Directory(source) => vec![self.layer(source)],
@@ -69,7 +73,7 @@ impl Build<'_> {
     }
 
     /// The copy itself, which has the container's owners on the disk; below it, to be compared with it and for nothing else, the original.
-    fn copied(&mut self, copy: Copy, path: &[u8], upper: Slot) -> Slot {
+    fn copied(&mut self, copy: Copy, path: Option<&[u8]>, upper: Slot) -> Slot {
         let original = match &self.sources.root {
             RootSource::Directory(source) => Some(source),
             RootSource::Layers(layers) => layers.first(),

@@ -134,11 +134,13 @@ impl Outside {
         slot
     }
 
-    /// The root that lies as a copy in the directory of the writable layer; `lower` is what it was copied from.
-    pub fn copied(&mut self, path: &[u8], upper: Slot, lower: Option<Slot>, attributes: u64) -> Slot {
+    /// The root that lies as a copy in the directory of the writable layer, at this path or, None, in the slot alone; `lower` is what it was
+    /// copied from.
+    pub fn copied(&mut self, path: Option<&[u8]>, upper: Slot, lower: Option<Slot>, attributes: u64) -> Slot {
         let slot = self.new_slot();
         self.begin(outside::COPIED, slot, "clone the mount of the image's copy".into());
-        self.bytes.put_bytes(&[path, b"/", copied::ROOT.to_bytes()].concat());
+        let path = path.map(|path| [path, b"/", copied::ROOT.to_bytes()].concat());
+        self.bytes.put_bytes(&path.unwrap_or_default());
         self.bytes.put_u16(upper);
         self.bytes.put_u16(lower.unwrap_or(copied::NO_LOWER));
         self.bytes.put_u64(attributes);

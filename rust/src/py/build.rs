@@ -4,6 +4,7 @@ use super::errors::raise;
 use super::functions::interruptible;
 use crate::error::Result;
 use crate::gate::Ours;
+use crate::image::caches;
 use crate::image::descriptor::Descriptor;
 use crate::image::digest::Digest;
 use crate::image::locks::{self, Lock};
@@ -11,11 +12,13 @@ use crate::image::progress::Queue;
 use crate::image::steps;
 use crate::image::store::Store;
 use crate::image::whole;
+use crate::spawn::{engine, upper};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
 enum Lease {
     Work(#[allow(dead_code)] Ours), // held for its lock
@@ -61,6 +64,25 @@ pub fn step_read<'py>(py: Python<'py>, store: PathBuf, key: &str) -> PyResult<Op
 #[pyfunction]
 pub fn step_write(py: Python<'_>, store: PathBuf, key: &str, value: Vec<u8>) -> PyResult<()> {
     py.detach(|| steps::write(&Store::open(&store)?, key, &value)).map_err(|error| raise(py, error))
+}
+
+/// Forgets steps that no build asked for in that many seconds.
+#[pyfunction]
+pub fn step_forget(py: Python<'_>, store: PathBuf, seconds: f64) -> PyResult<()> {
+    let unused_for = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    py.detach(|| steps::forget(&Store::open(&store)?, unused_for)).map_err(|error| raise(py, error))
+}
+
+/// Bytes that a directory takes.
+#[pyfunction]
+pub fn cache_size(py: Python<'_>, path: PathBuf) -> u64 {
+    py.detach(|| caches::size(&path))
+}
+
+/// Removes a directory of the store, which is under its name no more when this comes back.
+#[pyfunction]
+pub fn cache_remove(py: Python<'_>, path: PathBuf) -> PyResult<()> {
+    py.detach(|| upper::remove(&*engine::current()?, &path)).map_err(|error| raise(py, error))
 }
 
 /// A config or manifest, into the store; its digest.

@@ -3,8 +3,10 @@
 use super::child::Outcome;
 use super::errors::raise;
 use super::functions::interruptible;
+use super::progress::watched;
 use super::shared::handle_methods;
 use crate::error::Error;
+use crate::image::progress::Queue;
 use crate::spawn::exec::{Done, End, Exec as NativeExec, Home};
 use crate::spawn::handle::Handle;
 use crate::spawn::lend;
@@ -52,11 +54,20 @@ pub fn start(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Container> {
     Ok(Container { handle: Arc::new(handle), outcome: OnceLock::new() })
 }
 
-/// Sends a container on its way and waits for nothing; `Container.runs` tells what became of it.
+/// Sends a container on its way and waits for nothing; `Container.runs` tells what became of it. None where its image would have to be
+/// copied first.
 #[pyfunction]
-pub fn launch(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Container> {
+pub fn launch(py: Python<'_>, spec: &Bound<'_, PyAny>) -> PyResult<Option<Container>> {
     let spec = super::spec::read(spec)?;
     let handle = py.detach(|| Handle::launch(spec)).map_err(|error| raise(py, error))?;
+    Ok(handle.map(|handle| Container { handle: Arc::new(handle), outcome: OnceLock::new() }))
+}
+
+/// Copies its image, and then does the same. `events` is called now and then, and ends it by what it raises.
+#[pyfunction]
+pub fn launch_copied(py: Python<'_>, spec: &Bound<'_, PyAny>, events: Py<PyAny>) -> PyResult<Container> {
+    let spec = super::spec::read(spec)?;
+    let handle = watched(py, Some(events), &Queue::default(), |check| Handle::launch_until(spec, check))?;
     Ok(Container { handle: Arc::new(handle), outcome: OnceLock::new() })
 }
 
@@ -79,6 +90,16 @@ handle_methods! { Container {
     /// For who waits elsewhere for an end that is owed: wakes a keeper that was stopped, and raises where what was killed does not die.
     fn nudge(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.handle.impatient()).map_err(|error| raise(py, error))
+    }
+
+    /// Whether it has a writable layer whose removal may take long.
+    fn has_layer_on_disk(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.handle.has_layer_on_disk()).map_err(|error| raise(py, error))
+    }
+
+    /// Removes the writable layer of one that has ended; `close` does the rest.
+    fn shed(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.handle.shed()).map_err(|error| raise(py, error))
     }
 
     fn take_pipes(&self, py: Python<'_>) -> PyResult<Pipes> {

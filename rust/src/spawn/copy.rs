@@ -1,6 +1,8 @@
 //! The root file system of one container as a copy of its image, in the directory of its writable layer (upper.rs), where no overlay
-//! shows it. Beside it lies a note of when it was complete: what changes later is the container's doing (rust/keeper/agent).
+//! shows it, or in a file system of its own. Beside it lies a note of when it was complete: what changes later is the container's doing (rust/keeper/agent).
 
+use super::disk::loop_file::{self, Room};
+use super::disk::{Bound, Means};
 use super::driver::{self, Driver};
 use super::engine::Engine;
 use super::layer::Layer;
@@ -16,14 +18,18 @@ use crate::image::used::Used;
 use crate::mount::layout::{Copy, RootSource};
 use crate::runtime;
 use crate::security::maps::{Lines, Maps, outside};
-use crate::sys::disk;
+use crate::sys::btrfs;
+use crate::sys::constants::MOUNT_ATTR_NODEV;
 use crate::wire::copied as note;
-use std::ffi::{CStr, OsStr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Layers as the one tree that is copied, which nobody removes as long as its lock is held.
 pub fn union(driver: Driver, layers: &[PathBuf], check: Check<'_>) -> Result<(RootSource, Used)> {
@@ -70,61 +76,92 @@ pub fn make(
     copy: &Copy,
     root: &RootSource,
     (name, ids): (&str, &Maps),
-    bytes: Option<u64>,
+    bound: Option<Bound>,
     check: Check<'_>,
 ) -> Result<(Layer, Vec<Vec<u8>>)> {
     let store = engine.uppers()?;
     let from = original(root).unwrap_or(Path::new("/nonexistent"));
+    if let Some(Bound { bytes, means: Means::LoopFile }) = bound {
+        let copy = Copy { snapshot: false, ..*copy };
+        return in_file(engine, &copy, from, (&store, ids), bytes, check).map_err(|error| no_room(error, &store));
+    }
     let mut unread = Vec::new();
     let fill = |path: &Path| {
-        unread = fill(engine, copy, from, path, ids, check)?;
+        unread = fill(engine, copy, from, (upper::open(path)?, path), ids, check)?;
         Ok(())
     };
+    let bytes = bound.map(|bound| bound.bytes);
     let made = upper::make(&store, name, bytes, fill).map_err(|error| no_room(error, &store))?;
     Ok((Layer::Directory(made), unread))
 }
 
-fn fill(engine: &Engine, copy: &Copy, from: &Path, path: &Path, ids: &Maps, check: Check<'_>) -> Result<Vec<Vec<u8>>> {
-    let at = |error: std::io::Error| {
-        Error::setup_at("copy the image", path.display().to_string(), error.raw_os_error().unwrap_or(libc::EIO))
-    };
-    let rootfs = path.join(named(note::ROOT));
+/// In a file system of its own, which is as large as the copy and what may be written beside it.
+fn in_file(
+    engine: &Engine,
+    copy: &Copy,
+    from: &Path,
+    (store, ids): (&Path, &Maps),
+    bytes: u64,
+    check: Check<'_>,
+) -> Result<(Layer, Vec<Vec<u8>>)> {
+    let size = copied::size(Merged::open(&[PathBuf::from(from)])?, check)?;
+    let room = Room { bytes: size.bytes.saturating_add(bytes), files: size.files };
+    // Whether set-id bits count is said by the mount of the root.
+    let mut file = loop_file::make(store, room, MOUNT_ATTR_NODEV)?;
+    let filled = file.root().and_then(|root| fill(engine, copy, from, (root, store), ids, check));
+    match filled.and_then(|unread| file.leave(bytes).map(|()| unread)) {
+        Ok(unread) => Ok((Layer::LoopFile(file), unread)),
+        Err(error) => {
+            file.discard();
+            Err(error)
+        }
+    }
+}
+
+/// `to`: the directory of the layer, and how errors name it.
+fn fill(
+    engine: &Engine,
+    copy: &Copy,
+    from: &Path,
+    (to, shown): (OwnedFd, &Path),
+    ids: &Maps,
+    check: Check<'_>,
+) -> Result<Vec<Vec<u8>>> {
+    let at = |errno: Errno| Error::setup_at("copy the image", shown.display().to_string(), errno.raw_os_error());
     // What the container's map has no line for is nobody's.
     let shift = |lines: &Lines, id: u32| if lines.is_empty() { id } else { outside(lines, id).unwrap_or(note::NOBODY) };
     let (uid, gid) = (|id| shift(&ids.uid, id), |id| shift(&ids.gid, id));
     let (owners, privileged) = (Owners { uid: &uid, gid: &gid }, engine.is_root());
-    let open = |path: &Path| std::fs::File::open(path).map(OwnedFd::from).map_err(at);
+    let open = || rustix::fs::openat(&to, note::ROOT, DIRECTORY, Mode::empty()).map_err(at);
     let unread = if copy.snapshot {
-        let made = disk::snapshot(open(from)?.as_raw_fd(), open(path)?.as_raw_fd(), note::ROOT);
-        made.map_err(|errno| at(std::io::Error::from_raw_os_error(errno.0)))?;
+        let made = btrfs::snapshot(upper::open(from)?.as_raw_fd(), to.as_raw_fd(), note::ROOT);
+        made.map_err(|errno| at(Errno::from_raw_os_error(errno.0)))?;
         if privileged && !(ids.uid.is_empty() && ids.gid.is_empty()) {
-            copied::shift(open(&rootfs)?.as_fd(), &owners, check)?;
+            copied::shift(open()?.as_fd(), &owners, check)?;
         }
         Vec::new()
     } else {
-        std::fs::create_dir(&rootfs).map_err(at)?;
+        rustix::fs::mkdirat(&to, note::ROOT, Mode::RWXU).map_err(at)?;
         let from = Merged::open(&[PathBuf::from(from)])?;
-        copied::make(from, open(&rootfs)?, &Manner::Copied { owners, privileged }, check)?.unread
+        copied::make(from, open()?, &Manner::Copied { owners, privileged }, check)?.unread
     };
     // Of whoever compares the two: how far the owners lie apart where the original cannot be seen with the container's.
     let apart = if copy.mapped { 0 } else { ids.root().0 };
-    std::fs::write(path.join(named(note::NOTE)), apart.to_le_bytes()).map_err(at)?;
-    let noted = std::fs::metadata(path.join(named(note::NOTE))).map_err(at)?;
-    until_later(path, (noted.ctime(), noted.ctime_nsec())).map_err(at)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let noted = rustix::fs::openat(&to, note::NOTE, flags, Mode::from_raw_mode(0o644)).map_err(at)?;
+    rustix::io::write(&noted, &apart.to_le_bytes()).map_err(at)?;
+    let noted = rustix::fs::fstat(&noted).map_err(at)?;
+    until_later(to.as_fd(), (noted.st_ctime as i64, noted.st_ctime_nsec as i64)).map_err(at)?;
     Ok(unread)
 }
 
-fn named(name: &CStr) -> &OsStr {
-    OsStr::from_bytes(name.to_bytes())
-}
-
 /// The clock of a file system stands still for some milliseconds: what the container changes has to bear a later time than the note.
-fn until_later(path: &Path, than: (i64, i64)) -> std::io::Result<()> {
+fn until_later(directory: BorrowedFd<'_>, than: (i64, i64)) -> rustix::io::Result<()> {
     const TRIES: usize = 100;
     for _ in 0..TRIES {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?; // as it is; its ctime moves
-        let now = std::fs::metadata(path)?;
-        if (now.ctime(), now.ctime_nsec()) > than {
+        rustix::fs::fchmod(directory, Mode::RWXU)?; // as it is; its ctime moves
+        let now = rustix::fs::fstat(directory)?;
+        if (now.st_ctime as i64, now.st_ctime_nsec as i64) > than {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(1));

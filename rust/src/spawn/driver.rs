@@ -169,16 +169,18 @@ fn kind(place: &Path) -> std::result::Result<Kind, u64> {
     KINDS.iter().find(|(known, _)| *known == magic).map(|(_, kind)| *kind).ok_or(magic)
 }
 
-/// The store for `doctor()`: where it is or would be, on what, by which driver, how many bytes images take there.
+/// The store for `doctor()`: where it is or would be, on what, by which driver, how many bytes images take there, and caches of builds.
 pub struct Report {
     pub path: PathBuf,
     pub kind: String,
     pub choice: Result<Choice>,
     pub used: u64,
+    pub cached: u64,
 }
 
 pub fn report(engine: &Engine) -> Report {
     let (path, there) = store();
     let kind = kind(&there).map_or_else(|magic| format!("{magic:#x}"), |(name, _)| name.into());
-    Report { kind, choice: of_store(engine, &there), used: crate::image::store::used(&path), path }
+    let (used, cached) = (crate::image::store::used(&path), crate::image::caches::used(&path));
+    Report { kind, choice: of_store(engine, &there), used, cached, path }
 }

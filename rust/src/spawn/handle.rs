@@ -1,6 +1,7 @@
 //! A container that runs beside its caller: waited for, signalled, ended, from any thread. A forked copy of the host owns nothing of it.
 
 use super::basis::Basis;
+use super::driver::{self, Driver};
 use super::engine::{self, Engine};
 use super::exec::{Home, Kept};
 use super::explain;
@@ -62,12 +63,18 @@ impl Handle {
         Ok(handle)
     }
 
-    /// Sends it on its way, and waits for nothing: `runs` tells what became of it.
-    pub fn launch(spec: Spec) -> Result<Handle> {
-        Handle::launch_until(spec, &mut || false)
+    /// Sends it on its way, and waits for nothing: `runs` tells what became of it. None where its image would have to be copied first.
+    pub fn launch(spec: Spec) -> Result<Option<Handle>> {
+        let engine = engine::current().map_err(explain::completed)?;
+        // What is wrong with the choice is told in its turn.
+        if driver::of(&engine, &spec).is_ok_and(|choice| choice.driver != Driver::Overlay) {
+            return Ok(None);
+        }
+        Handle::launch_until(spec, &mut || false).map(Some)
     }
 
-    fn launch_until(spec: Spec, interrupted: Interrupted<'_>) -> Result<Handle> {
+    /// Likewise, but copies the image.
+    pub fn launch_until(spec: Spec, interrupted: Interrupted<'_>) -> Result<Handle> {
         let called = sys::process::now();
         let spec = Arc::new(spec);
         let begun =
@@ -226,6 +233,23 @@ impl Handle {
         live.release();
         slot.pidfd = None;
         waited
+    }
+
+    /// Whether it has a writable layer whose removal may take long.
+    pub fn has_layer_on_disk(&self) -> Result<bool> {
+        Ok(self.slot()?.live.as_ref().is_some_and(|live| live.prepared.upper_is_on_disk()))
+    }
+
+    /// Removes the writable layer of one that has ended, and its files are nobody's any more. Nobody waits for it meanwhile.
+    pub fn shed(&self) -> Result<()> {
+        let mut slot = self.slot()?;
+        let Slot { live: Some(live), finished: Some(_), .. } = &mut *slot else { return Ok(()) };
+        let layer = live.take_layer();
+        drop(slot);
+        if let Some((layer, dying)) = layer {
+            layer.remove(&self.inner.engine, dying);
+        }
+        Ok(())
     }
 
     /// Nobody reads it any more.

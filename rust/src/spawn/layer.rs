@@ -1,6 +1,6 @@
 //! The writable layer of one container outside memory: made before its start, gone with it. Which one is decided in `disk`.
 
-use super::disk::loop_file::{self, LoopFile};
+use super::disk::loop_file::{self, LoopFile, Room};
 use super::disk::{Bound, Means};
 use super::engine::Engine;
 use super::seams;
@@ -9,6 +9,7 @@ use super::upper::{self, UpperDirectory};
 use crate::error::Result;
 use crate::mount::layers::upper_directories;
 use crate::mount::layout::{LAYER_UPPER, RootSource, Upper};
+use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID};
 use crate::wire::role;
 use std::path::Path;
 
@@ -24,7 +25,8 @@ impl Layer {
         let store = engine.uppers()?;
         let bound = bound.filter(|_| !seams::skips("disk"));
         if let Some(Bound { bytes, means: Means::LoopFile }) = bound {
-            return loop_file::make(&store, bytes).map(Layer::LoopFile);
+            let room = Room { bytes, files: 0 };
+            return loop_file::make(&store, room, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV).map(Layer::LoopFile);
         }
         let bytes = bound.map(|bound| bound.bytes);
         let fill = |path: &Path| upper::directories(path, owner, &upper_directories(root));
@@ -55,11 +57,11 @@ impl Layer {
         }
     }
 
-    /// Bytes that its quota counted when it was made.
+    /// Bytes that were counted in it when it was made.
     pub fn ground(&self) -> u64 {
         match self {
             Layer::Directory(directory) => directory.ground(),
-            Layer::LoopFile(_) => 0,
+            Layer::LoopFile(file) => file.ground(),
         }
     }
 

@@ -54,7 +54,9 @@ fn row(name: &'static str, state: State, by: &str, why: String, fix: &str) -> Op
     Some(Guarantee { name, state, by: by.into(), why, fix: fix.into() })
 }
 
-const ONLY_BY_QUOTA: &str = "a root that is a copy of its image (vfs) is bounded by a project quota alone";
+/// Since when a part of a mount that is in no namespace can be mounted.
+const PARTS_OF_DETACHED: (u32, u32) = (6, 15);
+const ONLY_BY_QUOTA: &str = "before Linux 6.15 a root that is a copy of its image is bounded by a project quota alone";
 const HAVE_QUOTA: &str =
     "mount the store's file system with prjquota (ext4, XFS), or degrade=[\"disk\"], or the driver overlay";
 
@@ -64,7 +66,9 @@ fn disk(engine: &Engine, spec: &Spec, copies: bool) -> Result<(Option<Guarantee>
     let Some(bytes) = spec.limits.disk.filter(|size| *size != NEVER) else { return Ok((None, None)) };
     if spec.upper_on_disk || copies {
         return match disk::means(engine, spec)? {
-            Ok(Means::LoopFile) if copies => missing(ONLY_BY_QUOTA.into(), HAVE_QUOTA),
+            Ok(Means::LoopFile) if copies && engine.kernel < PARTS_OF_DETACHED => {
+                missing(ONLY_BY_QUOTA.into(), HAVE_QUOTA)
+            }
             Ok(means) => Ok((None, Some(Bound { bytes, means }))),
             Err(lacking) => missing(lacking.why, lacking.fix),
         };

@@ -233,9 +233,9 @@ impl Prepared {
 
     /// Makes the writable layer on the disk, where it was asked for (or memory cannot hold it: K23).
     pub fn make_upper(&self, engine: &Engine, spec: &Spec, (name, ids): (&str, &Maps), check: Check<'_>) -> Result<()> {
-        let bytes = self.bound.filter(|_| !seams::skips("disk")).map(|bound| bound.bytes);
         if let Some(copy) = &self.sources.copy {
-            let (layer, unread) = copy::make(engine, copy, &self.sources.root, (name, ids), bytes, check)?;
+            let bound = self.bound.filter(|_| !seams::skips("disk"));
+            let (layer, unread) = copy::make(engine, copy, &self.sources.root, (name, ids), bound, check)?;
             let _ = (self.ground.set(layer.ground()), self.layer.set(layer), self.unread.set(unread));
             return Ok(());
         }
@@ -336,11 +336,9 @@ impl Prepared {
         let _ = self.layout.set(layout);
     }
 
-    /// `dying`: its container may still be at it for a moment.
-    pub fn remove_upper(&mut self, engine: &Engine, dying: bool) {
-        if let Some(layer) = self.layer.take() {
-            layer.remove(engine, dying);
-        }
+    /// For who removes it.
+    pub fn take_layer(&mut self) -> Option<Layer> {
+        self.layer.take()
     }
 
     pub fn explain(&self, spec: &Spec, ended: &Ended) -> Error {

@@ -96,7 +96,9 @@ impl Live {
         match Parts::launch(engine, spec, &prepared, &mut check) {
             Ok(parts) => Ok(Live::of(engine, spec, prepared, parts)),
             Err(error) => {
-                prepared.remove_upper(engine, false);
+                if let Some(layer) = prepared.take_layer() {
+                    layer.remove(engine, false);
+                }
                 Err(error)
             }
         }

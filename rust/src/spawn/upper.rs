@@ -1,6 +1,7 @@
 //! A writable layer on the disk: one directory in the store per container, gone with it.
 
 use super::disk::quota::Project;
+use super::engine::Engine;
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::sys::Errno;
@@ -84,6 +85,21 @@ pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&s
         }
     }
     found
+}
+
+/// Removes a directory of the store that is no container's, as if it had been one's: whatever happens from here on, a sweep or the
+/// keeper ends it. In it may be files of a plain user's subordinate ids, which only the keeper can remove.
+pub fn remove(engine: &Engine, path: &Path) -> Result<()> {
+    let fail = |error: std::io::Error| {
+        Error::setup_at("remove", path.display().to_string(), error.raw_os_error().unwrap_or(libc::EIO))
+    };
+    let aside = engine.uppers()?.join(engine.group_name(engine.next_id()));
+    std::fs::rename(path, &aside).map_err(fail)?;
+    let taken = UpperDirectory { path: aside, project: None, _lock: None };
+    if let Some(left) = taken.remove(false) {
+        engine.keeper.remove(&left.to_string_lossy());
+    }
+    Ok(())
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {

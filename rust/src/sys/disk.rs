@@ -2,7 +2,6 @@
 
 use super::fs::ioctl;
 use super::{Errno, Result, call, nr};
-use core::ffi::CStr;
 
 const PROJECT: usize = 2; // PRJQUOTA
 
@@ -127,37 +126,6 @@ pub fn attach_loop(device: i32, file: i32, block_size: u32) -> Result<()> {
         reserved: [0; 8],
     };
     ioctl(device, LOOP_CONFIGURE, &raw const config as usize).map(drop)
-}
-
-/// struct btrfs_ioctl_vol_args_v2 of linux/btrfs.h.
-#[repr(C)]
-struct Volume {
-    fd: i64,
-    transaction: u64,
-    flags: u64,
-    unused: [u64; 4],
-    name: [u8; 4040],
-}
-
-const _: () = assert!(size_of::<Volume>() == 4096);
-
-fn volume(parent: i32, request: usize, of: i64, name: &CStr) -> Result<()> {
-    let mut volume = Volume { fd: of, transaction: 0, flags: 0, unused: [0; 4], name: [0; 4040] };
-    let name = name.to_bytes_with_nul();
-    volume.name.get_mut(..name.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(name);
-    ioctl(parent, request, &raw const volume as usize).map(drop)
-}
-
-/// An empty subvolume of a btrfs, in the directory `parent`.
-pub fn make_subvolume(parent: i32, name: &CStr) -> Result<()> {
-    const BTRFS_IOC_SUBVOL_CREATE_V2: usize = 0x5000_9418;
-    volume(parent, BTRFS_IOC_SUBVOL_CREATE_V2, 0, name)
-}
-
-/// A snapshot of a subvolume that can be written to, in the directory `parent`. Whoever owns the subvolume may.
-pub fn snapshot(subvolume: i32, parent: i32, name: &CStr) -> Result<()> {
-    const BTRFS_IOC_SNAP_CREATE_V2: usize = 0x5000_9417;
-    volume(parent, BTRFS_IOC_SNAP_CREATE_V2, i64::from(subvolume), name)
 }
 
 /// Ends a file system whose content nobody wants any more: nothing is written back (EXT4_IOC_SHUTDOWN, no flush of the log).

@@ -4,6 +4,7 @@
 mod arch;
 #[cfg(keeper)]
 pub mod beside;
+pub mod btrfs;
 pub mod constants;
 pub mod errno;
 pub mod fs;

@@ -30,10 +30,10 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// None beyond the 16 TiB that 32-bit block numbers reach.
-    pub fn of(wanted: u64) -> Option<Geometry> {
+    /// None beyond the 16 TiB that 32-bit block numbers reach. `files`: so many inodes more than are usual for that size.
+    pub fn of(wanted: u64, files: u64) -> Option<Geometry> {
         let data = wanted.div_ceil(BLOCK).max(1);
-        let inodes = (data / 4).max(data.min(SMALL)).max(64) + RESERVED_INODES;
+        let inodes = (data / 4).max(data.min(SMALL)).max(64) + RESERVED_INODES + files;
         let mut blocks = data;
         loop {
             let geometry = Geometry::with(blocks, inodes);
@@ -244,8 +244,12 @@ mod tests {
 
     /// What e2fsck, which reads everything and repairs nothing, says against a file system made here.
     fn checked(wanted: u64) -> String {
-        let geometry = Geometry::of(wanted).expect("it fits");
-        let path = std::env::temp_dir().join(format!("pycontainer-ext4-{}-{wanted}", std::process::id()));
+        checked_with(wanted, 0)
+    }
+
+    fn checked_with(wanted: u64, files: u64) -> String {
+        let geometry = Geometry::of(wanted, files).expect("it fits");
+        let path = std::env::temp_dir().join(format!("pycontainer-ext4-{}-{wanted}-{files}", std::process::id()));
         let file = std::fs::File::create(&path).expect("the temporary directory can be written");
         file.set_len(geometry.blocks * BLOCK).expect("sparse");
         for (at, bytes) in format(&geometry, *b"0123456789abcdef") {
@@ -266,6 +270,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn there_are_inodes_for_many_small_files() {
+        for (wanted, files) in [(4096, 1), (1 << 20, 10_000), (200 << 20, 50_000), (1 << 30, 200_000)] {
+            let geometry = Geometry::of(wanted, files).expect("it fits");
+            assert!(geometry.inodes_per_group * geometry.groups > files, "{geometry:?}");
+            assert_eq!(checked_with(wanted, files), "", "{wanted} {files}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
@@ -275,7 +288,7 @@ mod tests {
 
         #[test]
         fn there_is_room_for_what_was_wanted_and_little_more(wanted in 1u64..1 << 43) {
-            let geometry = Geometry::of(wanted).expect("below 16 TiB");
+            let geometry = Geometry::of(wanted, 0).expect("below 16 TiB");
             let free = geometry.blocks - geometry.overhead() - 1 - (geometry.blocks / 50).min(KEPT_MOST);
             let data = wanted.div_ceil(BLOCK);
             prop_assert!(free >= data, "{geometry:?}");
@@ -286,7 +299,7 @@ mod tests {
 
     #[test]
     fn more_than_32_bits_of_blocks_is_refused() {
-        assert_eq!(Geometry::of(16 << 40), None);
+        assert_eq!(Geometry::of(16 << 40, 0), None);
     }
 
     #[test]

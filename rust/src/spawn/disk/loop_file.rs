@@ -5,7 +5,7 @@ use super::Missing;
 use super::ext4::{self, BLOCK, Geometry};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
-use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, O_DIRECTORY};
+use crate::sys::constants::O_DIRECTORY;
 use crate::sys::{Errno, disk, fs, host, mount};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use std::ffi::CString;
@@ -22,7 +22,20 @@ const ENOSPC: i32 = 28;
 #[derive(Debug)]
 pub struct LoopFile {
     mount: Ours,
+    /// What was in it before the container's first file.
+    ground: u64,
 }
+
+/// What has to fit into it.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub bytes: u64,
+    /// Beyond the files that are usual for so many bytes.
+    pub files: u64,
+}
+
+/// Beside a copy, where no container sees it.
+const BALLAST: &str = "ballast";
 
 /// Whether this process can have a loop device; looked at, not taken.
 pub fn possible() -> std::result::Result<(), Missing> {
@@ -44,18 +57,18 @@ fn open(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
 }
 
-/// A file system in `store` into which `bytes` can be written.
-pub fn make(store: &Path, bytes: u64) -> Result<LoopFile> {
+/// A file system in `store` into which so much can be written. `attributes`: of its mount.
+pub fn make(store: &Path, Room { bytes, files }: Room, attributes: u64) -> Result<LoopFile> {
     // A forked copy of this process that held one of the descriptors would keep the device.
     let _gate = crate::gate::spawning();
     let too_large = || Error::Value(format!("disk: {bytes} bytes is more than a file system in a file can have"));
-    let geometry = Geometry::of(bytes).ok_or_else(too_large)?;
+    let geometry = Geometry::of(bytes, files).ok_or_else(too_large)?;
     let file = nameless(store).map_err(|errno| at("make the writable layer's file", store, errno))?;
     fill(&file, &geometry).map_err(|errno| no_room(store, &geometry, errno))?;
     let (device, number) = attach(&file)?;
-    let mount = mounted(number)?;
+    let mount = mounted(number, attributes)?;
     drop(device);
-    Ok(LoopFile { mount: Ours::new(mount) })
+    Ok(LoopFile { mount: Ours::new(mount), ground: 0 })
 }
 
 fn at(step: &str, path: &Path, errno: rustix::io::Errno) -> Error {
@@ -125,7 +138,7 @@ fn attach(file: &OwnedFd) -> Result<(OwnedFd, u32)> {
     Err(Error::setup("take a loop device before somebody else does", last.0))
 }
 
-fn mounted(number: u32) -> Result<OwnedFd> {
+fn mounted(number: u32, attributes: u64) -> Result<OwnedFd> {
     let fail = |errno: Errno| Error::setup("mount the writable layer's file system", errno.0);
     let source = CString::new(format!("/dev/loop{number}")).unwrap_or_default();
     let context = mount::fsopen(c"ext4").map_err(fail)?;
@@ -136,13 +149,42 @@ fn mounted(number: u32) -> Result<OwnedFd> {
         mount::fsconfig_flag(context.raw(), option).map_err(fail)?;
     }
     mount::fsconfig_create(context.raw()).map_err(fail)?;
-    let mount = mount::fsmount(context.raw(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV).map_err(fail)?;
+    let mount = mount::fsmount(context.raw(), attributes).map_err(fail)?;
     Ok(host::adopt(mount.release()))
 }
 
 impl LoopFile {
     pub fn fd(&self) -> i32 {
         self.mount.as_raw_fd()
+    }
+
+    /// Its root directory, for who fills it.
+    pub fn root(&self) -> Result<OwnedFd> {
+        let root = fs::openat(self.fd(), c".", O_DIRECTORY, 0);
+        root.map(|root| host::adopt(root.release()))
+            .map_err(|errno| Error::setup("open the layer's file system", errno.0))
+    }
+
+    /// Beside what is in it now there is room for so many bytes from here on, and no more.
+    pub fn leave(&mut self, bytes: u64) -> Result<()> {
+        let fail = |errno: rustix::io::Errno| Error::setup("bound the copy of the image", errno.raw_os_error());
+        let root = self.root()?;
+        let seen = rustix::fs::fstatfs(&root).map_err(fail)?;
+        let surplus = (seen.f_bavail * BLOCK).saturating_sub(bytes.next_multiple_of(BLOCK));
+        if surplus > 0 {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let ballast = rustix::fs::openat(&root, BALLAST, flags, Mode::RUSR).map_err(fail)?;
+            let set_aside = || rustix::fs::fallocate(&ballast, FallocateFlags::empty(), 0, surplus);
+            rustix::io::retry_on_intr(set_aside).map_err(fail)?;
+        }
+        let seen = rustix::fs::fstatfs(&root).map_err(fail)?;
+        self.ground = (seen.f_blocks - seen.f_bfree) * BLOCK;
+        Ok(())
+    }
+
+    /// Bytes that were in it when it was bounded.
+    pub fn ground(&self) -> u64 {
+        self.ground
     }
 
     /// Its content goes with it: what the container wrote and the kernel has not yet need never reach the disk.

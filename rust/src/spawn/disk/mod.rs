@@ -10,6 +10,7 @@ use super::spec::{Spec, UserSpace};
 use super::{seams, upper};
 use crate::error::{Error, Result};
 use crate::sys;
+use crate::sys::constants::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -61,7 +62,8 @@ pub fn tried() -> std::result::Result<Means, Missing> {
     }
     loop_file::possible()?;
     let fail = |error: Error| Missing { why: error.to_string(), fix: "upper=\"memory\"" };
-    loop_file::make(there, 1 << 20).map_err(fail)?.discard();
+    let room = loop_file::Room { bytes: 1 << 20, files: 0 };
+    loop_file::make(there, room, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV).map_err(fail)?.discard();
     Ok(Means::LoopFile)
 }
 

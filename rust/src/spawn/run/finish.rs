@@ -4,6 +4,7 @@ use super::Live;
 use crate::cgroup::Groups;
 use crate::error::{Error, Result};
 use crate::spawn::explain;
+use crate::spawn::layer::Layer;
 use crate::spawn::order::remove_groups;
 use crate::spawn::outcome::{Finished, Seen};
 use crate::spawn::plan;
@@ -79,12 +80,19 @@ impl Live {
         })
     }
 
-    /// The writable layer and the ids.
-    pub(in crate::spawn) fn release(&mut self) {
+    /// The writable layer, where it is on the disk, and whether its container may still be at it for a moment.
+    pub(in crate::spawn) fn take_layer(&mut self) -> Option<(Layer, bool)> {
         if self.spec.handle {
             self.engine.keeper.forget(self.id);
         }
-        self.prepared.remove_upper(&self.engine, !self.buried);
+        self.prepared.take_layer().map(|layer| (layer, !self.buried))
+    }
+
+    /// The writable layer and the ids.
+    pub(in crate::spawn) fn release(&mut self) {
+        if let Some((layer, dying)) = self.take_layer() {
+            layer.remove(&self.engine, dying);
+        }
         // Ids that may still be in use are not given back: PID 1 holds their lock as long as it lives, or this process does for it.
         match (self.range.take(), self.engine.pool()) {
             (Some(range), Some(pool)) if self.buried => pool.give_back(range),
