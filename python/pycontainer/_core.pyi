@@ -9,16 +9,16 @@ from typing import Any, Final, final
 
 __all__ = [
     "Container", "ContainerLog", "Exec", "Held", "Outcome", "TEST_SEAMS", "Tree", "archives_drop", "cache_remove",
-    "cache_size", "causes", "container_commit", "container_export", "container_freeze", "container_layer",
-    "container_oom", "container_pressure",
-    "container_stats", "container_update", "copy_in", "copy_out", "diff", "disk_bound", "document_put", "find",
-    "fork_after_child", "fork_after_parent", "fork_before", "group_support", "image_all", "image_collect",
-    "image_file", "image_find", "image_in_use", "image_layers", "image_load", "image_open", "image_paths",
-    "image_pull", "image_push", "image_save", "image_tag", "image_untag", "image_verify", "keeper_lives",
-    "keeper_pid", "launch", "launch_copied", "layer_copy", "layer_directories", "layer_directory", "platform_parse", "probe_host",
-    "read_bytes", "reference_parse", "registry_catalog", "registry_home", "registry_place", "registry_tags", "run",
-    "seccomp_compile", "seccomp_program", "set_packaged_keeper", "start", "step_forget", "step_lock", "step_read", "step_write",
-    "storage", "store_hold", "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
+    "cache_size", "can_own", "causes", "container_commit", "container_export", "container_freeze", "container_layer",
+    "container_oom", "container_pressure", "container_stats", "container_update", "copy_in", "copy_out", "diff",
+    "disk_bound", "document_put", "find", "fork_after_child", "fork_after_parent", "fork_before", "give_owner",
+    "group_support", "image_all", "image_collect", "image_file", "image_find", "image_in_use", "image_layers",
+    "image_load", "image_open", "image_paths", "image_pull", "image_push", "image_save", "image_tag", "image_untag",
+    "image_verify", "keeper_lives", "keeper_pid", "launch", "launch_copied", "layer_copy", "layer_directories",
+    "layer_directory", "platform_parse", "probe_host", "read_bytes", "reference_parse", "registry_catalog",
+    "registry_home", "registry_place", "registry_tags", "run", "seccomp_compile", "seccomp_program",
+    "set_packaged_keeper", "start", "step_forget", "step_lock", "step_read", "step_write", "storage", "store_hold",
+    "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
 ]
 
 TEST_SEAMS: Final[bool]
@@ -548,6 +548,12 @@ class Held:
 
 def step_forget(store: str, seconds: float) -> None:
     """Forget the steps that no build asked for in that many seconds; their layers go with the next collection."""
+
+def can_own(uid: int, gid: int) -> bool:
+    """Return whether this user can give files to the ids that a container knows as these."""
+
+def give_owner(directory: int, name: bytes, uid: int, gid: int) -> None:
+    """Give them an entry of the directory that is open as `directory`."""
 
 def cache_size(path: str) -> int:
     """Return how many bytes a directory takes, as far as this user may look."""

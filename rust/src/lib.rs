@@ -27,8 +27,8 @@ mod _core {
     const TEST_SEAMS: bool = crate::py::TEST_SEAMS;
     #[pymodule_export]
     use crate::py::build::{
-        Held, cache_remove, cache_size, document_put, layer_directories, step_forget, step_lock, step_read, step_write,
-        store_hold,
+        Held, cache_remove, cache_size, can_own, document_put, give_owner, layer_directories, step_forget, step_lock,
+        step_read, step_write, store_hold,
     };
     #[pymodule_export]
     use crate::py::child::Outcome;

@@ -151,11 +151,29 @@ def test_caches_stay_and_are_no_layer(builder: Builder) -> None:
     assert "/c/x" not in set(image.files())
 
 
-@pytest.mark.requires("root")
+@pytest.mark.requires("ids")
 def test_a_cache_has_its_owner_and_mode_and_set_id_bits_are_free(builder: Builder) -> None:
     cache = "--mount=type=cache,target=/c,uid=5,gid=6,mode=0750"
-    builder.build(f"RUN {cache} stat -c '%a %u:%g' /c; cp /bin/busybox /b; chmod 4755 /b")
+    builder.build(f"RUN {cache} stat -c '%a %u:%g' /c; cp /bin/busybox /b; chmod 4755 /b; echo 1 > /c/x")
     assert builder.output() == "750 5:6\n"
+    builder.build(f"USER 5:6\nRUN {cache} cat /c/x; echo 2 > /c/y && stat -c '%u:%g' /c/y")
+    assert builder.output() == "1\n5:6\n"
+    pc.Image.prune_cache()
+    assert list((builder.store / "caches").iterdir()) == []
+
+
+@pytest.mark.requires("ids")
+def test_a_secret_has_its_owner(builder: Builder) -> None:
+    mount = "--mount=type=secret,id=s,uid=5,gid=6,mode=0400"
+    step = f"RUN {mount} stat -c '%a %u:%g' /run/secrets/s; cat /run/secrets/s"
+    builder.build(f"USER 5:6\n{step}", secrets={"s": b"told"})
+    assert builder.output() == "400 5:6\ntold"
+
+
+@pytest.mark.requires("user")
+def test_an_owner_that_this_user_cannot_be(builder: Builder) -> None:
+    error = failing(lambda: builder.build("RUN --mount=type=cache,target=/c,uid=4000000000 true"))
+    assert "need a build by root, or by a user in whose range of ids they are" in str(error)
 
 
 def both(step: str) -> str:

@@ -56,7 +56,7 @@ class Case:
         by: who is asked too: the builders whose releases of 2023 (docker 20.10, buildah 1.28) know all that is in it.
         rows: what has to come of it where nobody is asked, written by hand: a tree's rows, and "config.NAME".
         refused: words of the error that it is with us (docs/dockerfile.md).
-        by_root: a plain user is told that it needs a build by root.
+        by_root: a plain user without a range of ids is told that it needs a build by root.
         by_user: rows that are other ones where a plain user without a range of ids builds.
     """
 

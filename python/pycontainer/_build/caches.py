@@ -90,10 +90,10 @@ def _data(fd: int, path: str, owner: tuple[int, int, int]) -> str:
         made = os.open(beside, _DIRECTORY, dir_fd=fd)
         try:
             os.fchmod(made, mode)
-            if uid or gid:
-                os.fchown(made, uid, gid)
         finally:
             os.close(made)
+        if uid or gid:
+            core().give_owner(fd, beside.encode(), uid, gid)
         try:
             os.rename(beside, "data", src_dir_fd=fd, dst_dir_fd=fd)
         except OSError:  # somebody was faster, and has something in it already

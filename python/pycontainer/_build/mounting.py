@@ -9,6 +9,7 @@ from pycontainer._build import caches, scratch
 from pycontainer._build.commands import join_workdir
 from pycontainer._build.instructions import Mount as Written, MountKind
 from pycontainer._build.source import Mistake, quoted
+from pycontainer._native import core
 from pycontainer._container import Container
 from pycontainer._errors import SetupError
 from pycontainer._mounts import Mount
@@ -63,8 +64,9 @@ class Mounts:
     def _refuse(self, mount: Written) -> None:
         if mount.kind is MountKind.CACHE and (mount.from_ or mount.source):
             raise Mistake("a cache that begins with files (from=, source=) is not supported", mount.text)
-        if (mount.uid or mount.gid) and os.geteuid() != 0:
-            raise Mistake("uid= and gid= of a mount need a build by root", mount.text, "leave them out")
+        if (mount.uid or mount.gid) and not core().can_own(mount.uid or 0, mount.gid or 0):
+            need = "uid= and gid= of a mount need a build by root, or by a user in whose range of ids they are"
+            raise Mistake(need, mount.text, "leave them out; `pycontainer doctor` tells of the range (row subuid)")
         if mount.kind is MountKind.SECRET and mount.required and mount.id not in self._secrets:
             raise Mistake(f"the build was not given the secret {quoted(mount.id or '')}", mount.text, "see secrets=")
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 
 from pycontainer import _stored as stored
+from pycontainer._native import core
 
 _MEMORY = "/dev/shm"
 _SECRETS = "pycontainer-secrets-"
@@ -48,7 +49,11 @@ class Scratch:
         place = tempfile.mkdtemp(dir=self._place(memory, _SECRETS))
         path = _write(os.path.join(place, "secret"), content, mode)
         if uid or gid:
-            os.chown(path, uid, gid)
+            fd = os.open(place, _DIRECTORY)
+            try:
+                core().give_owner(fd, b"secret", uid, gid)
+            finally:
+                os.close(fd)
         return path
 
     def close(self) -> None:

@@ -2,9 +2,9 @@
 //! has that range lends its power; who has none, or one id, has layers in which everything is the user's. Root needs nobody.
 
 use super::owned::Owned;
-use crate::error::Result;
-use crate::security::maps::{Line, Maps, inside};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
+use crate::error::{Error, Result};
+use crate::security::maps::{Line, Maps, inside, outside};
+use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,6 +35,28 @@ pub fn lend_by(lend: Lend) {
 
 pub fn lent() -> Option<Arc<dyn Steward>> {
     if rustix::process::geteuid().is_root() { None } else { LEND.get()?() }
+}
+
+/// Whether this user can give files to the ids that a container knows as these.
+pub fn can_own(uid: u32, gid: u32) -> bool {
+    let is_one_of = |steward: Arc<dyn Steward>| {
+        let maps = steward.maps();
+        outside(&maps.uid, uid).is_some() && outside(&maps.gid, gid).is_some()
+    };
+    rustix::process::geteuid().is_root() || lent().is_some_and(is_one_of)
+}
+
+/// Gives them an entry of a directory, which is not followed.
+pub fn give(directory: i32, name: &[u8], (uid, gid): (u32, u32)) -> Result<()> {
+    let directory = crate::sys::host::borrow(directory);
+    if rustix::process::geteuid().is_root() {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        let given = rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+        return given.map_err(|errno| Error::from(("give a file its owner", errno)));
+    }
+    let mut owned = Owned::new();
+    owned.push(directory, name, (uid, gid), b"")?;
+    owned.give(directory).map(drop)
 }
 
 /// Of a file of the store: its owner and group as an image numbers them.

@@ -10,6 +10,7 @@ use crate::image::digest::Digest;
 use crate::image::locks::{self, Lock};
 use crate::image::progress::Queue;
 use crate::image::steps;
+use crate::image::steward;
 use crate::image::store::Store;
 use crate::image::whole;
 use crate::spawn::{engine, upper};
@@ -71,6 +72,19 @@ pub fn step_write(py: Python<'_>, store: PathBuf, key: &str, value: Vec<u8>) -> 
 pub fn step_forget(py: Python<'_>, store: PathBuf, seconds: f64) -> PyResult<()> {
     let unused_for = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     py.detach(|| steps::forget(&Store::open(&store)?, unused_for)).map_err(|error| raise(py, error))
+}
+
+/// Whether this user can give files to the ids that a container knows as these.
+#[pyfunction]
+pub fn can_own(py: Python<'_>, uid: u32, gid: u32) -> bool {
+    py.detach(|| steward::can_own(uid, gid))
+}
+
+/// Gives them an entry of a directory that is open.
+#[pyfunction]
+pub fn give_owner(py: Python<'_>, directory: i32, name: Vec<u8>, uid: u32, gid: u32) -> PyResult<()> {
+    let given = py.detach(|| steward::give(directory, &name, (uid, gid)));
+    given.map_err(|error| raise(py, error))
 }
 
 /// Bytes that a directory takes.
