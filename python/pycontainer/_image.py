@@ -15,11 +15,10 @@ from pycontainer._types import host_path, is_sequence, parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from datetime import timedelta
     from typing import Any, BinaryIO, Literal, Self
 
     from pycontainer._dockerfile import Dockerfile
-    from pycontainer._types import Arg
+    from pycontainer._types import Age, Arg
 
 _SEARCH = tuple(config_of.SEARCH)
 _DEFAULT_LIMITS = Limits()
@@ -107,7 +106,6 @@ class Image(Facts):
 
         The packages are those of its prefix, of its venv, and what `pip install --user` put into the home of the user
         who asks: that directory alone, read-only below /root, where an interpreter inside looks for it.
-
         Of /etc only what programs need is there (certificates, ld.so, alternatives, locales, services, ...), with
         passwd, group and hosts of our own making. /home, /root, /var, /run and /tmp of the host are not. Host files
         belong to nobody inside: what is not world-readable stays unreadable, nothing of it can be changed.
@@ -123,8 +121,7 @@ class Image(Facts):
 
         Raises:
             TypeError: `paths` is a str, or holds something that is no path.
-            NotSupported: when a container starts: `writable=True` as a plain user, or on a file system that cannot be
-                idmapped.
+            NotSupported: at a container's start: `writable=True` as a plain user, or where nothing can be idmapped.
         """
         if not is_sequence(paths):
             raise TypeError(f"paths must be a sequence of directories, not {type(paths).__name__}")
@@ -139,8 +136,7 @@ class Image(Facts):
         A relative path is made absolute now; the directory is opened when a container starts.
 
         Raises:
-            TypeError: `path` is no path.
-            ValueError: it is empty or has a NUL byte.
+            TypeError, ValueError: `path` is no path; it is empty or has a NUL byte.
         """
         return cls._make("directory", directory=host_path(path, "path"))
 
@@ -259,17 +255,11 @@ class Image(Facts):
         return cls._of(*builder().build({**unsaid, **options, "context": context}, handle))
 
     @classmethod
-    def prune(
-        cls,
-        older_than: float | timedelta | None = None,
-        unused: bool = True,
-        labels: Mapping[str, str] | None = None,
-    ) -> list[str]:
+    def prune(cls, older_than: Age = None, unused: bool = True, labels: Mapping[str, str] | None = None) -> list[str]:
         """Remove images that all of this is true of, and whatever no image needs any more. Return their names.
 
-        Unpacked archives (`from_archive`) on which no container of this user stands go too, unless labels are asked
-        for, which they do not have; an Image of one can start no more containers then.
-        What builds keep is not touched (prune_cache), but for steps that no build has asked for in 30 days.
+        Unpacked archives (`from_archive`) go too, unless labels are asked for, or a container of this user stands on
+        them. What builds keep stays (prune_cache), but for steps that no build has asked for in 30 days.
 
         Args:
             older_than: seconds since they were made, as their configs say, or unpacked; None: of any age.
@@ -279,12 +269,11 @@ class Image(Facts):
         return stored.prune(older_than, parse_bool(unused, "unused"), labels)
 
     @classmethod
-    def prune_cache(cls, older_than: float | timedelta | None = None) -> int:
+    def prune_cache(cls, older_than: Age = None) -> int:
         """Remove what builds keep, as `docker builder prune --all`; return how many bytes of blobs and caches that was.
 
         That is what steps came to, the directories of RUN --mount=type=cache, and images that a build gave no name.
-        What a build uses at this moment stays; so do images that have a name, and what containers stand on. prune()
-        touches none of it.
+        What a build uses at this moment stays; so do images that have a name, and what containers stand on.
 
         Args:
             older_than: seconds since a build has used it last; None: whenever that was.

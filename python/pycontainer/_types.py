@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     K = TypeVar("K")
     V = TypeVar("V")
     Arg: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    Age: TypeAlias = float | timedelta | None
     Size: TypeAlias = int | float | str
     Duration: TypeAlias = int | float | str | timedelta
 

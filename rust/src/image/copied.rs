@@ -78,7 +78,7 @@ pub fn make(from: Merged, to: OwnedFd, manner: &Manner<'_>, check: Check<'_>) ->
         first: HashMap::new(),
         directories: Vec::new(),
         made: Made::default(),
-        owned: Owned::new(),
+        owned: Owned::default(),
     };
     work.all()?;
     work.made.owners = work.owned.give(work.to.as_fd())?;

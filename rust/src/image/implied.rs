@@ -85,7 +85,7 @@ fn make(corrected: &Unpacked, key: &str, directories: BTreeMap<Vec<u8>, Meta>) -
 
 fn fill(mut tree: Tree<Meta>, directories: BTreeMap<Vec<u8>, Meta>) -> Result<Owners> {
     let privileged = rustix::process::geteuid().is_root();
-    let (mut owned, root) = (Owned::new(), tree.root().try_clone_to_owned());
+    let (mut owned, root) = (Owned::default(), tree.root().try_clone_to_owned());
     let root = root.map_err(|error| Error::setup("copy a descriptor", error.raw_os_error().unwrap_or(24)))?;
     for (name, meta) in directories {
         let place = tree.directory(&components(&name)?, true)?;

@@ -30,6 +30,7 @@ pub enum Owners {
     Given(String),
 }
 
+#[derive(Default)]
 pub struct Owned {
     steward: Option<Arc<dyn Steward>>,
     batch: Vec<u8>,
@@ -60,10 +61,6 @@ fn failed_io(error: &std::io::Error) -> Error {
 }
 
 impl Owned {
-    pub fn new() -> Owned {
-        Owned { steward: None, batch: Vec::new(), spool: None, lengths: Vec::new(), is_asked: false }
-    }
-
     /// Beneath the root of its tree, `place`, which is also where notes lie that are too many.
     pub fn push(
         &mut self,
@@ -157,7 +154,7 @@ mod tests {
     }
 
     fn of(lines: Vec<Line>) -> Owned {
-        Owned { steward: Some(Arc::new(Range(Maps::both(lines)))), is_asked: true, ..Owned::new() }
+        Owned { steward: Some(Arc::new(Range(Maps::both(lines)))), is_asked: true, ..Owned::default() }
     }
 
     fn read(owned: &mut Owned) -> Vec<(u32, u32, Vec<u8>, Vec<u8>)> {

@@ -54,7 +54,7 @@ pub fn give(directory: i32, name: &[u8], (uid, gid): (u32, u32)) -> Result<()> {
         let given = rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
         return given.map_err(|errno| Error::from(("give a file its owner", errno)));
     }
-    let mut owned = Owned::new();
+    let mut owned = Owned::default();
     owned.push(directory, name, (uid, gid), b"")?;
     owned.give(directory).map(drop)
 }

@@ -62,7 +62,7 @@ pub struct Extractor<'a> {
 
 /// Unpacks all of it into `root`, an empty directory that is open for reading and that nobody else writes to.
 pub fn extract<R: Read>(reader: &mut Reader<R>, root: OwnedFd, manner: Manner, check: Check<'_>) -> Result<Totals> {
-    let (tree, buffer, owned) = (Tree::new(root)?, vec![0; CHUNK], Owned::new());
+    let (tree, buffer, owned) = (Tree::new(root)?, vec![0; CHUNK], Owned::default());
     let mut extractor = Extractor { tree, manner, check, totals: Totals::default(), next_look: 0, buffer, owned };
     extractor.watch_space()?;
     while let Some(entry) = reader.next()? {
