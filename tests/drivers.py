@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import layouts
+import requirements
 
 VARIABLE = "PYCONTAINER_STORAGE_DRIVER"
-DRIVERS = ["overlay", "vfs"]  # those that are on every file system
+DRIVERS = ["overlay", "fuse-overlayfs", "vfs"]  # those that are on every file system
+
+
+def there() -> list[str]:
+    """Those that this machine has."""
+    return [driver for driver in DRIVERS if driver != "fuse-overlayfs" or requirements.fuse_overlayfs() is None]
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, **fields: Any) -> tarfile.TarInfo:

@@ -37,7 +37,18 @@ SYS_LANDLOCK_CREATE_RULESET = 444
 def layer_size() -> str | None:
     """Whether the driver under test holds a writable layer in memory to its size (tests/conftest.py)."""
     driver = os.environ.get("PYCONTAINER_STORAGE_DRIVER", "overlay")
-    return None if driver == "overlay" else f"{driver} bounds a copy by a project quota alone"
+    return f"{driver} bounds a copy by a project quota alone" if driver in ("vfs", "btrfs") else None
+
+
+def fuse_overlayfs() -> str | None:
+    """The program where the engine looks for it, and its device."""
+    if not any(os.access(f"{place}/fuse-overlayfs", os.X_OK) for place in ("/usr/bin", "/bin", "/usr/local/bin")):
+        return "fuse-overlayfs is not installed"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/fuse: {error.strerror}"
+    return None
 
 
 def no_btrfs() -> str | None:
@@ -386,6 +397,7 @@ PLAIN: dict[str, Callable[[], str | None]] = {
     "landlock": landlock, "ptrace": ptrace, "loop": loop, "swap": swap, "docker": docker, "seams": seams,
     "tmpfs-upper": tmpfs_upper, "one-id": one_id, "plain-user": plain_user, "disk": disk, "no-swap": no_swap,
     "pen": pen, "layer-size": layer_size, "no-btrfs": no_btrfs, "emulated": emulated, "postgresql": postgresql,
+    "fuse-overlayfs": fuse_overlayfs,
     "seccomp.json": lambda: existing("/usr/share/containers/seccomp.json"),
 }  # fmt: skip
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {

@@ -43,12 +43,7 @@ fn no_room(error: Error, place: &Path) -> Error {
 }
 
 fn original(root: &RootSource) -> Option<&Path> {
-    let source = match root {
-        RootSource::Directory(source) => source,
-        RootSource::Layers(layers) => layers.first()?,
-        RootSource::Host { .. } | RootSource::View => return None,
-    };
-    Some(Path::new(OsStr::from_bytes(&source.path)))
+    root.lowest().map(|source| Path::new(OsStr::from_bytes(&source.path)))
 }
 
 /// How the copy of an image is made and compared.
