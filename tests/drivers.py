@@ -42,9 +42,11 @@ TOP = layouts.tar({"opt/top": b"top", "opt/old/": None, "opt/old/.wh..wh..opq": 
 LOOK = """cd /opt; ls -lnR . | grep -v ^total; cat a b top old/new link; test -e /bin/true && echo WRONG
 test b -ef hard && echo same; id -u; cat /etc/hostname"""
 
-CHANGES = """cd /opt; echo more >> a; chmod 600 attributes; mkdir /d; echo y > /d/f; ln attributes c; mv top moved
+# Times are told apart by whole seconds: what changes is later than the reference, whatever the machine's speed.
+CHANGES = """touch /ref; while touch /now; [ $(stat -c %Y /now) -le $(stat -c %Y /ref) ]; do sleep 0.1; done
+cd /opt; echo more >> a; chmod 600 attributes; mkdir /d; echo y > /d/f; ln attributes c; mv top moved
 rm -r gone old; mkdir old; echo o > old/o; rm link; ln -s b link; mkdir dir/in; rm -f suid; : > empty
-find / -xdev -newer /bin/busybox -exec touch -h -d @1700000000 {} + 2> /dev/null; """
+find / -xdev -newer /ref -exec touch -h -d @1700000000 {} + 2> /dev/null; rm /now /ref; touch -d @1700000000 /; """
 
 
 def uppers(store: Path) -> list[str]:

@@ -94,7 +94,7 @@ def test_containers_that_are_killed_leave_none(three: pc.Image) -> None:
 
 HELD = """
 import os
-
+from pycontainer import _core
 held = [pc.Container(["sleep", "1000"], image=pc.Image.get("three:1"), upper=upper) for upper in ("memory", "disk")]
 [one.start() for one in held]
 tell([os.getpid(), _core.keeper_pid()[0]])
@@ -115,7 +115,7 @@ def test_the_death_of_the_host_or_of_its_keeper_is_theirs(victim: str, three: pc
         os.kill(host if victim == "host" else its_keeper, signal.SIGKILL)
         until(lambda: not any(name_of(pid) == "fuse-overlayfs" for pid in found))
         child.kill()
-    in_store(store, "pc.run(['true'], image=pc.Image.get('three:1'))", store)
+    in_store(store, "pc.run(['id'], image=pc.Image.get('three:1'))", store)
     until(lambda: list(store.glob("uppers/*")) == [])
 
 
@@ -135,10 +135,11 @@ def test_it_has_no_more_than_it_needs(three: pc.Image) -> None:
             return  # what is in it can be looked at by root alone
         assert Path(f"/proc/{daemon}/environ").read_bytes() == b""
         targets = [os.readlink(f"/proc/{daemon}/fd/{number}") for number in range(4)]
-        assert [targets[0], targets[1], targets[3]] == ["/dev/null", "/dev/null", "/dev/fuse"]
+        assert [targets[place].rpartition("/")[2] for place in (0, 1, 3)] == ["null", "null", "fuse"]
         assert targets[2].startswith("pipe:")
-        others = [os.readlink(link) for link in Path(f"/proc/{daemon}/fd").iterdir() if int(link.name) > 3]
-        assert all(one.startswith(("/lower", "/upper")) for one in others), others
+        # Those that it opened itself: layers and what is in them, and a pipe to splice through.
+        others = {os.readlink(link) for link in Path(f"/proc/{daemon}/fd").iterdir() if int(link.name) > 3}
+        assert sum(not one.startswith(("/lower", "/upper")) for one in others) <= 1, others
         assert sorted(os.listdir(f"/proc/{daemon}/root")) == [
             "bin",
             "etc",
@@ -195,7 +196,7 @@ def test_what_it_says_at_last_is_in_the_error(three: pc.Image, scratch: Path) ->
     code = """
 import pycontainer as pc
 try:
-    pc.run(["true"], image=pc.Image.get("three:1"))
+    pc.run(["id"], image=pc.Image.get("three:1"))
 except pc.SetupError as error:
     print(error)
 """
@@ -211,7 +212,7 @@ except pc.SetupError as error:
 def test_without_the_program_it_is_refused_with_the_cure(three: pc.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYCONTAINER_SEAM", "fuse-overlayfs")
     with pytest.raises(pc.NotSupported, match=f"^{VARIABLE}: fuse-overlayfs is in none of .*; apt-get install"):
-        pc.run(["true"], image=three)
+        pc.run(["id"], image=three)
 
 
 @pytest.mark.requires("seams")
@@ -253,9 +254,12 @@ def test_a_directory_whose_name_is_none_of_its_words(fresh_rootfs: Path) -> None
 
 
 def test_a_full_layer_is_full(three: pc.Image) -> None:
-    script = "head -c 20000000 /dev/zero > /opt/big; wc -c < /opt/big"
+    """The write that fills it is cut short by the program, which to the kernel is an error of its own (docs/storage.md)."""
+    script = "head -c 20000000 /dev/zero > /opt/big; wc -c < /opt/big; cat /bin/busybox > /opt/c 2>&-; echo x > /opt/d"
     done = pc.run(["sh", "-c", script], image=three, text=True, limits=pc.Limits(disk="8MiB"))
-    assert "No space left on device" in done.stderr
+    first, second = done.stderr.splitlines()
+    assert first.endswith("I/O error")
+    assert second.endswith("No space left on device")
     assert 6 << 20 < int(done.stdout) <= 8 << 20
     assert done.usage.disk_full
 
