@@ -259,8 +259,10 @@ def _storage(plain: _Trial) -> Guarantee:
     if driver == "overlay":
         return Guarantee("storage", "held", by)
     if driver == "fuse-overlayfs":
-        return Guarantee("storage", "degraded", by, f"a process shows each container its files: {why}", _CURES_OF_DRIVERS)
-    return Guarantee("storage", "degraded", by, f"each container copies its image: {why}", _CURES_OF_DRIVERS)
+        why = f"a process shows each container its files: {why}"
+    else:
+        why = f"each container copies its image: {why}"
+    return Guarantee("storage", "degraded", by, why, _CURES_OF_DRIVERS)
 
 
 # ---- one probe per promise that needs a container of its own ----------------------------------------------------

@@ -254,7 +254,7 @@ def test_a_directory_whose_name_is_none_of_its_words(fresh_rootfs: Path) -> None
 
 
 def test_a_full_layer_is_full(three: pc.Image) -> None:
-    """The write that fills it is cut short by the program, which to the kernel is an error of its own (docs/storage.md)."""
+    """The write that fills it is cut short by the program, which to the kernel is an error of its own."""
     script = "head -c 20000000 /dev/zero > /opt/big; wc -c < /opt/big; cat /bin/busybox > /opt/c 2>&-; echo x > /opt/d"
     done = pc.run(["sh", "-c", script], image=three, text=True, limits=pc.Limits(disk="8MiB"))
     first, second = done.stderr.splitlines()

@@ -1,7 +1,7 @@
 //! What a writable layer says of the layers below besides its files: in attributes, as the kernel's overlay does, or in names, as
 //! fuse-overlayfs does where it has to.
 
-use crate::sys::constants::AT_SYMLINK_NOFOLLOW;
+use crate::sys::constants::{AT_SYMLINK_NOFOLLOW, S_IFREG};
 use crate::sys::{Errno, fs, xattr};
 use core::ffi::CStr;
 
@@ -53,17 +53,18 @@ impl Marks {
         !self.served && self.elsewhere.into_iter().any(is_set)
     }
 
-    /// Of a name in a directory of the layer. Where the name that is said to be gone is there again, that tells more.
+    /// Of a name in a directory of the layer. Where the name that is said to be gone is there again, that tells more; and it takes its
+    /// own mark of a directory for a name that has to be hidden, by a device.
     pub fn note<'n>(&self, directory: i32, name: &'n CStr) -> Note<'n> {
         let bytes = name.to_bytes_with_nul();
         let Some(gone) = bytes.strip_prefix(GONE).filter(|_| self.served) else { return Note::None };
+        let look = |name| fs::statx(directory, name, AT_SYMLINK_NOFOLLOW);
+        let is_note = look(name).is_ok_and(|seen| seen.kind() == S_IFREG);
         match CStr::from_bytes_with_nul(gone) {
-            Ok(gone) if !gone.is_empty() && !gone.to_bytes().starts_with(GONE) => {
-                match fs::statx(directory, gone, AT_SYMLINK_NOFOLLOW) {
-                    Err(Errno::NOENT) => Note::Gone(gone),
-                    _ => Note::Other,
-                }
-            }
+            Ok(gone) if is_note && !gone.is_empty() && !gone.to_bytes().starts_with(GONE) => match look(gone) {
+                Err(Errno::NOENT) => Note::Gone(gone),
+                _ => Note::Other,
+            },
             _ => Note::Other,
         }
     }
