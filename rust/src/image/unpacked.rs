@@ -31,6 +31,8 @@ pub const ATTRIBUTES: Sort = Sort { directory: "attributes", version: "pycontain
 pub const UNIONS: Sort = Sort { directory: "unions", version: "pycontainer-union 1" };
 /// The same as subvolumes of a btrfs, of which there are snapshots.
 pub const SUBVOLUMES: Sort = Sort { directory: "subvolumes", version: "pycontainer-subvolume 1" };
+/// As unions, and no file in it has two names.
+pub const APART: Sort = Sort { directory: "apart", version: "pycontainer-apart 1" };
 
 const RECORD: &str = "complete";
 /// Beside a layer: names of directories, a NUL after each. Not there where all are described.

@@ -25,11 +25,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Layers as the one tree that is copied, which nobody removes as long as its lock is held.
+/// Layers as the one tree that is copied, or shown by a program, which nobody removes as long as its lock is held.
 pub fn union(driver: Driver, layers: &[PathBuf], check: Check<'_>) -> Result<(RootSource, Used)> {
     let store = runtime::store(rustix::process::geteuid().as_raw());
-    let (path, union) =
-        unions::tree(&store, layers, driver == Driver::Btrfs, check).map_err(|error| no_room(error, &store))?;
+    let kind = match driver {
+        Driver::Btrfs => unions::Kind::Snapshots,
+        Driver::Fuse => unions::Kind::Shown,
+        Driver::Overlay | Driver::Vfs => unions::Kind::Copies,
+    };
+    let (path, union) = unions::tree(&store, layers, kind, check).map_err(|error| no_room(error, &store))?;
     let seen = rustix::fs::fstat(union.as_ref()).map_err(|errno| os("look at the image", &path, &errno.into()))?;
     let source = seen_as(&path, &seen);
     Ok((RootSource::Layers(vec![source]), union))
