@@ -3,7 +3,7 @@
 use crate::account::{self, last_words, measure_upper, spent_cpu_time};
 use crate::agents::Agents;
 use crate::cache::Cache;
-use crate::container::{Container, NEVER, Table};
+use crate::container::{NEVER, Table};
 use crate::daemons::Daemons;
 use crate::ends::{kill_group, strike};
 use crate::kept::Kept;
@@ -17,7 +17,7 @@ use crate::scribes::Scribes;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Credentials};
-use crate::sys::process::{self, PollFd};
+use crate::sys::process;
 use crate::sys::{Errno, Result, memory};
 use crate::visitors::Visitors;
 use crate::wire::{self, Ended, Fixed, Reader, Write, cause, flag, outcome, record, request, step};

@@ -232,6 +232,24 @@ tell(pc.doctor().to_dict()["storage"])
     assert row["why"].endswith("this kernel has no overlay file system")
 
 
+@pytest.mark.requires("root", "ptrace", "program:strace")
+def test_before_6_15_the_layers_themselves_are_attached_for_it(three: pc.Image) -> None:
+    """Each process's fourth open_tree and later ones: in the program's set-up those of the two layers."""
+    del three
+    code = """
+import pycontainer as pc
+bare = pc.Security(masked_paths=[], readonly_paths=[])  # those take clones of detached mounts too
+words = ["sh", "-c", "cd /opt; echo new > a; rm -r gone; cat a b"]
+with pc.Container(words, image=pc.Image.get("three:1"), security=bare) as made:
+    made.wait()
+    print(made.logs(), [line.path for line in made.diff()])
+"""
+    rules = ["-e", "trace=open_tree", "-e", "inject=open_tree:error=EINVAL:when=4+"]
+    words = ["strace", "-f", "-qq", "-o", "/dev/null", *rules, *worlds.python(code)]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=patience(60))
+    assert done.stdout == "b'new\\nb' ['/opt', '/opt/a', '/opt/gone']\n"
+
+
 # ---- what it shows ---------------------------------------------------------------------------------------------------
 
 
