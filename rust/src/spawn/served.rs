@@ -2,6 +2,7 @@
 //! it (rust/keeper/served.rs).
 
 use super::causes::{self, Cause};
+use super::driver::VARIABLE;
 use super::engine::find_program;
 use super::seams;
 use crate::error::{Error, Result};
@@ -40,6 +41,7 @@ pub fn died(log: &Ours, step: &str, errno: i32) -> Option<Error> {
     let length = crate::sys::fs::read(log.as_raw_fd(), &mut said).unwrap_or(0);
     let said = String::from_utf8_lossy(&said[..length]).into_owned();
     let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    let note = format!("{PROGRAM}, which shows the image, has ended: {}", last.trim());
+    let last = last.trim();
+    let note = format!("{PROGRAM}, which shows the image, has ended: {last}; {VARIABLE}=vfs copies images instead");
     Some(Error::Setup { step: step.into(), path: None, errno, note: Some(note) })
 }
