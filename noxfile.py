@@ -42,7 +42,7 @@ nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "rust", "cross", "fuzz", "tests", "docs", "reliability", "vm"]
 
 TYPED = ("noxfile.py", "tools", "benchmarks")
-DRIVERS = ("overlay", "vfs", "btrfs")
+DRIVERS = ("overlay", "fuse-overlayfs", "vfs", "btrfs")
 DRIVER_TESTS = (
     "tests/images", "tests/build", "tests/integration/test_commit.py", "tests/integration/test_export.py",
     "tests/integration/test_container_diff.py", "tests/integration/test_copies.py",
@@ -185,7 +185,7 @@ def drivers(session: nox.Session) -> None:
     owned = house.Stage("drivers-user", house.USER if IS_ROOT else None)
     stages.append((staged(session, owned, python, built), IS_ROOT))
     failed = []
-    for driver in DRIVERS if IS_ROOT else DRIVERS[:2]:
+    for driver in DRIVERS if IS_ROOT else DRIVERS[:3]:
         os.environ["PYCONTAINER_TEST_DRIVER"] = driver
         with house.scratch_of(driver):
             for stage, as_other in stages:

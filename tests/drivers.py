@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import layouts
+import requirements
 
 VARIABLE = "PYCONTAINER_STORAGE_DRIVER"
-DRIVERS = ["overlay", "vfs"]  # those that are on every file system
+DRIVERS = ["overlay", "fuse-overlayfs", "vfs"]  # those that are on every file system
+
+
+def there() -> list[str]:
+    """Those that this machine has."""
+    return [driver for driver in DRIVERS if driver != "fuse-overlayfs" or requirements.fuse_overlayfs() is None]
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, **fields: Any) -> tarfile.TarInfo:
@@ -36,9 +42,11 @@ TOP = layouts.tar({"opt/top": b"top", "opt/old/": None, "opt/old/.wh..wh..opq": 
 LOOK = """cd /opt; ls -lnR . | grep -v ^total; cat a b top old/new link; test -e /bin/true && echo WRONG
 test b -ef hard && echo same; id -u; cat /etc/hostname"""
 
-CHANGES = """cd /opt; echo more >> a; chmod 600 attributes; mkdir /d; echo y > /d/f; ln attributes c; mv top moved
+# Times are told apart by whole seconds: what changes is later than the reference, whatever the machine's speed.
+CHANGES = """touch /ref; while touch /now; [ $(stat -c %Y /now) -le $(stat -c %Y /ref) ]; do sleep 0.1; done
+cd /opt; echo more >> a; chmod 600 attributes; mkdir /d; echo y > /d/f; ln attributes c; mv top moved
 rm -r gone old; mkdir old; echo o > old/o; rm link; ln -s b link; mkdir dir/in; rm -f suid; : > empty
-find / -xdev -newer /bin/busybox -exec touch -h -d @1700000000 {} + 2> /dev/null; """
+find / -xdev -newer /ref -exec touch -h -d @1700000000 {} + 2> /dev/null; rm /now /ref; touch -d @1700000000 /; """
 
 
 def uppers(store: Path) -> list[str]:

@@ -37,10 +37,27 @@ SYS_LANDLOCK_CREATE_RULESET = 444
 def layer_size() -> str | None:
     """Whether the driver under test holds a writable layer to its size (tests/conftest.py)."""
     driver = os.environ.get("PYCONTAINER_STORAGE_DRIVER", "overlay")
-    if driver == "overlay":
+    if driver in ("overlay", "fuse-overlayfs"):
         return None
     if why := root() or loop() or at_least("kernel", ">=", "6.15"):
         return f"{driver} bounds a copy by a loop file: {why}"
+    return None
+
+
+def traced_root() -> str | None:
+    """Whether a tracer of all that the keeper starts can read what those have in memory of the root file system."""
+    served = os.environ.get("PYCONTAINER_STORAGE_DRIVER") == "fuse-overlayfs"
+    return "it would wait for the program that shows the root, which waits for it" if served else None
+
+
+def fuse_overlayfs() -> str | None:
+    """The program where the engine looks for it, and its device."""
+    if not any(os.access(f"{place}/fuse-overlayfs", os.X_OK) for place in ("/usr/bin", "/bin", "/usr/local/bin")):
+        return "fuse-overlayfs is not installed"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/fuse: {error.strerror}"
     return None
 
 
@@ -390,6 +407,7 @@ PLAIN: dict[str, Callable[[], str | None]] = {
     "landlock": landlock, "ptrace": ptrace, "loop": loop, "swap": swap, "docker": docker, "seams": seams,
     "tmpfs-upper": tmpfs_upper, "one-id": one_id, "plain-user": plain_user, "disk": disk, "no-swap": no_swap,
     "pen": pen, "layer-size": layer_size, "no-btrfs": no_btrfs, "emulated": emulated, "postgresql": postgresql,
+    "fuse-overlayfs": fuse_overlayfs, "traced-root": traced_root,
     "seccomp.json": lambda: existing("/usr/share/containers/seccomp.json"),
 }  # fmt: skip
 WITH_ARGUMENT: dict[str, Callable[[str], str | None]] = {

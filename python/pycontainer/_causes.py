@@ -73,6 +73,14 @@ NATIVE: dict[str, Cause] = {
         f"mount -o remount,rw /sys; {_SYS_FIX}",
     ),
     "no_overlay": ("this kernel has no overlay file system", "modprobe overlay"),
+    "no_fuse_program": (
+        "fuse-overlayfs is in none of /usr/bin, /bin and /usr/local/bin",
+        "apt-get install fuse-overlayfs",
+    ),
+    "no_fuse_device": (
+        "this process cannot open /dev/fuse",
+        "modprobe fuse, or within a container: docker run --device /dev/fuse",
+    ),
     "no_idmap": (
         "this file system cannot be idmapped (overlayfs, FUSE, NFS, or a kernel before 5.12)",
         'copy it to ext4, xfs, btrfs or (6.3) tmpfs, or set security=Security(user_namespace="host")',

@@ -33,7 +33,7 @@ OF_GROUPS = (
 )  # fmt: skip
 PATIENCE = 20  # seconds; a broken machine must not hang its diagnosis
 _DRIVER = "PYCONTAINER_STORAGE_DRIVER"
-_CURES_OF_COPIES = f"a kernel with overlay, a store on ext4, xfs or btrfs (PYCONTAINER_ROOT), and no {_DRIVER}"
+_CURES_OF_DRIVERS = f"a kernel with overlay, a store on ext4, xfs or btrfs (PYCONTAINER_ROOT), and no {_DRIVER}"
 _ERRNO_WORDS = {1: "EPERM", 13: "EACCES", 38: "ENOSYS"}
 
 
@@ -248,7 +248,7 @@ def _idmapped_mounts(plain: _Trial, facts: dict[str, Any]) -> Guarantee:
 
 
 def _storage(plain: _Trial) -> Guarantee:
-    """Where images lie, and how a container gets them; a driver that copies is degraded, whoever picked it."""
+    """Where images lie, and how a container gets them; a driver other than overlay is degraded, whoever picked it."""
     found = core().storage()
     if found is None:
         return _missing("storage", plain.cause or ("no container starts here", ""))
@@ -258,7 +258,11 @@ def _storage(plain: _Trial) -> Guarantee:
     by = f"{driver} on {kind}, {os.fspath(path)}, {used} bytes of images, {cached} of build caches"
     if driver == "overlay":
         return Guarantee("storage", "held", by)
-    return Guarantee("storage", "degraded", by, f"each container copies its image: {why}", _CURES_OF_COPIES)
+    if driver == "fuse-overlayfs":
+        why = f"a process shows each container its files: {why}"
+    else:
+        why = f"each container copies its image: {why}"
+    return Guarantee("storage", "degraded", by, why, _CURES_OF_DRIVERS)
 
 
 # ---- one probe per promise that needs a container of its own ----------------------------------------------------

@@ -160,6 +160,13 @@ _COPIED = (
 )
 
 
+_BY_PROGRAM = "by fuse-overlayfs"
+_SERVED = (
+    "a process outside of the container's group writes the layer: it has its size, and is not in limits.memory",
+    'pycontainer.doctor()["storage"] says why; upper="disk" takes it from there',
+)
+
+
 def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
     if (of := _view(asked)) is not None:
         return Guarantee("upper", "missing", "", f"the mount namespace is {of}: what is written is written there")
@@ -169,7 +176,12 @@ def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
             return Guarantee("upper", "held", by)
         return Guarantee("upper", "degraded", by, *_COPIED)
     if seen["upper_in_memory"]:
+        if seen["served"]:
+            return Guarantee("upper", "degraded", f"tmpfs, {_BY_PROGRAM}", *_SERVED)
         return Guarantee("upper", "held", "tmpfs")
+    if seen["served"] and (asked["upper"] == "disk" or seen["disk_bound"]):
+        where = "a file system of its own" if seen["disk_bound"] == "loop file" else "a directory"
+        return Guarantee("upper", "held", f"{where} in the store, {_BY_PROGRAM}")
     if seen["disk_bound"] == "loop file":
         return Guarantee("upper", "held", "a file system of its own in the store")
     if asked["upper"] == "disk":
@@ -193,7 +205,8 @@ def _pids(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee | None:
     if asked["pids"] is not None and asked["pids"] == float("inf"):
         return Guarantee("pids", "held", "lifted, as asked")
     wanted = DEFAULT_PIDS if asked["pids"] is None else asked["pids"]
-    bounded = seen["nproc"] <= wanted + 1  # our own PID 1
+    beside = seen["served"] and not seen["rootless"]
+    bounded = seen["nproc"] <= wanted + 1 + beside  # our own PID 1, and the program that shows the root
     return _row("pids", bounded, "the user namespace's own task limit", "no bound on tasks is in force")
 
 

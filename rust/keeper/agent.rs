@@ -9,6 +9,7 @@ use crate::sys::fs::{self, Fd};
 use crate::sys::{Errno, Result, freestanding, memory, net, process, security};
 use crate::transfer::input::Input;
 use crate::transfer::output::Output;
+use crate::transfer::tree::Marks;
 use crate::transfer::{
     self, BUFFER, EXTRA_MAX, LEVELS, LIST_MAX, NAMES, SPECIAL, Stream, pack, refuse_kernels, unpack,
 };
@@ -24,6 +25,8 @@ const UPPER: i32 = 5;
 const LOWER: i32 = 6;
 /// Beside a word of `ask`, in the one number that is taken along: the keeper is a plain user's.
 const ROOTLESS: i32 = 1 << 8;
+/// Likewise: a program shows the container's root.
+const SERVED: i32 = 1 << 9;
 const PATH_MAX: usize = 4096;
 /// What root needs to reach its files, to change them whoever they belong to, and to leave set-id bits as they are.
 const CAPABILITIES: u64 = CAP_DAC_OVERRIDE | CAP_FOWNER | CAP_FSETID;
@@ -49,7 +52,8 @@ pub fn enter(files: &Files, space: Option<i32>, what: u8, rootless: bool, socket
         let _ = Output::new(Socket(socket), &mut [0; 128]).verdict(errno, (0, Errno(0)), b"");
         process::exit_group(1);
     }
-    freestanding::forget_and(serve, i32::from(what) | if rootless { ROOTLESS } else { 0 })
+    let flag = |on: bool, bit: i32| if on { bit } else { 0 };
+    freestanding::forget_and(serve, i32::from(what) | flag(rootless, ROOTLESS) | flag(files.served, SERVED))
 }
 
 fn become_agent(files: &Files, space: Option<i32>, what: u8, socket: i32) -> Result<()> {
@@ -90,7 +94,8 @@ fn become_agent(files: &Files, space: Option<i32>, what: u8, socket: i32) -> Res
 
 /// One errand, whose failure is said; the end of this process is the end of the session.
 fn serve(what: i32) -> ! {
-    let errno = match errand(what as u8, what & ROOTLESS != 0) {
+    let marks = if what & SERVED != 0 { Marks::SERVED } else { Marks::of(what & ROOTLESS != 0) };
+    let errno = match errand(what as u8, marks) {
         Ok(()) => process::exit_group(0),
         Err(errno) => errno,
     };
@@ -98,7 +103,7 @@ fn serve(what: i32) -> ! {
     process::exit_group(1)
 }
 
-fn errand(what: u8, rootless: bool) -> Result<()> {
+fn errand(what: u8, marks: Marks) -> Result<()> {
     let seam = cfg!(test_seams) && what & ask::SWAP_RESOLVED != 0;
     let mut input = Input::new(Socket(SOCKET), memory::map_bytes(BUFFER)?);
     let (mut path, mut temporary) = ([0; PATH_MAX], [0; PATH_MAX]);
@@ -110,8 +115,8 @@ fn errand(what: u8, rootless: bool) -> Result<()> {
             let temporary = text(&mut input, &mut temporary)?;
             unpack(input, path, temporary, seam)
         }
-        ask::DIFF => diff::differences(Output::new(Socket(SOCKET), memory::map_bytes(BUFFER)?), rootless),
-        ask::LAYER => layer::layer(rootless),
+        ask::DIFF => diff::differences(Output::new(Socket(SOCKET), memory::map_bytes(BUFFER)?), marks),
+        ask::LAYER => layer::layer(marks),
         ask::WHOLE => layer::whole(),
         _ => Err(Errno::PROTO),
     }

@@ -15,6 +15,10 @@ pub struct Container {
     pub live: bool,
     pub cause: u8,
     pub killed: bool,
+    /// By a signal, after which there is nothing to wait for but the kernel.
+    pub struck: bool,
+    /// A program shows its root (served.rs).
+    pub served: bool,
     /// Its tasks stand still, and PID 1 with them.
     pub frozen: bool,
     /// In a pid namespace of its own, whose PID 1 is ours: it can end everything inside by itself.
@@ -124,6 +128,8 @@ impl Table {
         entry.asked = 0;
         entry.uncharged = 0;
         entry.killed = false;
+        entry.struck = false;
+        entry.served = false;
         entry.frozen = false;
         entry.id = head.id;
         entry.flags = head.flags;

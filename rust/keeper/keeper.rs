@@ -3,7 +3,9 @@
 use crate::account::{self, last_words, measure_upper, spent_cpu_time};
 use crate::agents::Agents;
 use crate::cache::Cache;
-use crate::container::{Container, NEVER, Table};
+use crate::container::{NEVER, Table};
+use crate::daemons::Daemons;
+use crate::ends::{kill_group, strike};
 use crate::kept::Kept;
 use crate::log::Listeners;
 use crate::oom;
@@ -15,7 +17,7 @@ use crate::scribes::Scribes;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::net::{self, Credentials};
-use crate::sys::process::{self, PollFd};
+use crate::sys::process;
 use crate::sys::{Errno, Result, memory};
 use crate::visitors::Visitors;
 use crate::wire::{self, Ended, Fixed, Reader, Write, cause, flag, outcome, record, request, step};
@@ -30,9 +32,6 @@ pub const UPPERS_MAX: usize = 8;
 const IDLE_MS: i32 = 1000;
 /// Nanoseconds for PID 1 to end everything inside.
 pub const GRACE: u64 = 500_000_000;
-/// Nanoseconds for all containers to die when the host is gone, before their directories are removed; and then again.
-const LAST_GRACE: u64 = 2_000_000_000;
-const LAST_PATIENCE: u64 = 30_000_000_000;
 
 /// What an id without a mapping reads as (/proc/sys/kernel/overflowuid, which nobody changes).
 const OVERFLOW_ID: u32 = 65534;
@@ -54,6 +53,7 @@ pub const KIND_LISTENER: u64 = 13;
 pub const KIND_VISITOR: u64 = 14;
 pub const KIND_PORTER: u64 = 8;
 pub const KIND_AGENT: u64 = 12;
+pub const KIND_DAEMON: u64 = 11;
 
 pub struct Keeper {
     pub epoll: Fd,
@@ -68,6 +68,7 @@ pub struct Keeper {
     pub cache: &'static mut Cache,
     pub kept: &'static mut Kept,
     pub agents: &'static mut Agents,
+    pub daemons: &'static mut Daemons,
     pub listeners: &'static mut Listeners,
     pub scribes: &'static mut Scribes,
     pub visitors: &'static mut Visitors,
@@ -105,6 +106,7 @@ fn start() -> Result<Keeper> {
         cache: memory::map_zeroed()?,
         kept: memory::map_zeroed()?,
         agents: memory::map_zeroed()?,
+        daemons: memory::map_zeroed()?,
         listeners: memory::map_zeroed()?,
         scribes: memory::map_zeroed()?,
         visitors: memory::map_zeroed()?,
@@ -190,6 +192,7 @@ impl Keeper {
             KIND_PRELUDE => self.prelude.end(self.epoll.raw()),
             KIND_PORTER => self.bury_porter(index),
             KIND_AGENT => self.agents.reap(self.epoll.raw(), index),
+            KIND_DAEMON => self.bury_daemon(index),
             KIND_OOM => {
                 if let Some(container) = self.table.get(index) {
                     oom::alarm(container, process::now());
@@ -218,6 +221,7 @@ impl Keeper {
         }
         porter::end((container.porter, container.porter_fd));
         self.table.remove(index);
+        self.end_daemon(id);
         self.listeners.forget(index);
         self.end_scribes(id);
         self.see_out(index);
@@ -239,7 +243,7 @@ impl Keeper {
         if asked {
             container.kill_at = process::now() + GRACE;
         } else {
-            kill_now(container);
+            strike(container);
         }
         if container.oom_event >= 0 {
             process::epoll_remove(self.epoll.raw(), container.oom_event);
@@ -271,8 +275,13 @@ impl Keeper {
                 continue;
             }
             if container.killed {
-                container.kill_at = NEVER;
-                kill_now(container);
+                // Who does not die of it waits for the program that shows its root, whose end ends all such waits.
+                let (id, struck) = (container.id, container.struck);
+                strike(container);
+                if struck {
+                    container.kill_at = NEVER;
+                    self.daemons.end(id);
+                }
                 continue;
             }
             if container.next_oom_check <= now && oom::look(container, now) {
@@ -301,6 +310,11 @@ impl Keeper {
         if container.porter > 0 {
             return self.bury_later(index);
         }
+        let id = container.id;
+        if self.end_daemon(id) {
+            return self.bury_later(index);
+        }
+        let Some(container) = self.table.get(index) else { return };
         let unseen = account::unseen(container);
         // Without waiting: whatever brought us here, the keeper never blocks on a container.
         let Ok((1.., status, usage)) = process::wait4(container.pid, WALL | WNOHANG) else { return };
@@ -338,52 +352,10 @@ impl Keeper {
         self.visitors.tell(index, self.report.bytes());
         self.forget(index);
     }
-
-    /// The host is gone: nothing of its containers stays.
-    fn end_all(&mut self) {
-        self.table.live().for_each(|container| kill_now(container));
-        for patience in [LAST_GRACE, LAST_PATIENCE] {
-            let all = self.reap_until(process::now() + patience);
-            remove::ours(self.prefix.bytes(), &self.places, &self.uppers);
-            if all {
-                return;
-            }
-        }
-    }
-
-    /// True where all are dead. One that waits in the kernel, for a file system that does not answer, ends when that lets it go: it does
-    /// not keep what others have left.
-    fn reap_until(&mut self, deadline: u64) -> bool {
-        let mut all = true;
-        for container in self.table.live() {
-            let left = deadline.saturating_sub(process::now()).div_ceil(1_000_000);
-            let _ = process::poll(&mut [PollFd { fd: container.pidfd, events: POLLIN, revents: 0 }], left as i64);
-            all &= !matches!(process::wait4(container.pid, WALL | WNOHANG), Ok((0, ..)));
-            porter::end((core::mem::take(&mut container.porter), container.porter_fd));
-        }
-        all
-    }
 }
 
 pub fn become_privileged() -> core::result::Result<(), (u16, Errno)> {
     process::prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(|errno| (step::RANGE, errno))?;
     let _ = process::prctl(PR_SET_DUMPABLE, 0, 0);
     Ok(())
-}
-
-fn kill_now(container: &Container) {
-    kill_group(container);
-    // Refused, its time limits would not hold. The number is its own until it is reaped here.
-    if process::pidfd_send_signal(container.pidfd, SIGKILL).is_err() {
-        let _ = process::kill(container.pid, SIGKILL);
-    }
-    if container.porter > 0 {
-        let _ = process::pidfd_send_signal(container.porter_fd, SIGKILL);
-    }
-}
-
-fn kill_group(container: &Container) {
-    if container.cgroup_kill >= 0 {
-        let _ = fs::write(container.cgroup_kill, b"1");
-    }
 }

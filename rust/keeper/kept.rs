@@ -25,6 +25,8 @@ pub struct Layers {
     pub lower: Option<Slot>,
     upper: Slot,
     name: [u8; NAME_MAX],
+    /// By a program, which has notes of its own in the upper one.
+    served: bool,
 }
 
 impl Layers {
@@ -36,7 +38,7 @@ impl Layers {
         let (upper, said) = (from.u16()?, from.text()?.to_bytes_with_nul());
         let mut name = [0; NAME_MAX];
         name.get_mut(..said.len())?.copy_from_slice(said);
-        Some(Layers { lower: (lowers == 1).then_some(lower), upper, name })
+        Some(Layers { lower: (lowers == 1).then_some(lower), upper, name, served: false })
     }
 
     /// What holds the writable layer.
@@ -49,7 +51,16 @@ impl Layers {
         let mut name = [0; NAME_MAX];
         let root = copied::ROOT.to_bytes();
         name.get_mut(..root.len())?.copy_from_slice(root);
-        Some(Layers { lower, upper, name })
+        Some(Layers { lower, upper, name, served: false })
+    }
+
+    /// From the operation that has a program show them.
+    pub fn served(mut from: Reader<'_>) -> Option<Layers> {
+        from.text()?;
+        let (lower, upper, said) = (from.u16()?, from.u16()?, from.text()?.to_bytes_with_nul());
+        let mut name = [0; NAME_MAX];
+        name.get_mut(..said.len())?.copy_from_slice(said);
+        Some(Layers { lower: Some(lower), upper, name, served: true })
     }
 }
 
@@ -73,6 +84,8 @@ pub struct Files {
     pub root: i32,
     pub upper: i32,
     pub lower: i32,
+    /// As in `Layers`.
+    pub served: bool,
     /// The user namespace of a map of the caller's own.
     space: i32,
     /// The range from this id on, and its maps: its namespace is made where it is missing. 0: ids are the keeper's own.
@@ -90,6 +103,7 @@ impl Files {
             root: -1,
             upper: -1,
             lower: -1,
+            served: false,
             space: -1,
             base: 0,
             uid: [0; MAP_MAX],
@@ -105,6 +119,7 @@ impl Files {
         if let Some(layers) = &slots.layers {
             let name = CStr::from_bytes_until_nul(&layers.name).map_err(|_| Errno::NAMETOOLONG)?;
             let directory = O_PATH | O_DIRECTORY | O_NOFOLLOW;
+            self.served = layers.served;
             self.upper = fs::openat(slots.get(layers.upper)?, name, directory, 0)?.release();
             let lower = layers
                 .lower
@@ -191,8 +206,12 @@ impl Keeper {
     /// With the agents that are at work among them.
     pub fn forget_files(&mut self, id: u64) {
         self.agents.end(id);
+        let ended = self.table.index_of(id).is_none();
         let entries = &mut self.kept.entries[..self.kept.top];
         entries.iter_mut().filter(|files| id != 0 && files.id == id).for_each(Files::close);
         self.kept.top = entries.iter().rposition(|files| files.id != 0).map_or(0, |last| last + 1);
+        if ended {
+            self.end_daemon(id);
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::outside::{self, Slots};
 use crate::pid1::{self, Inside};
 use crate::plan::Plan;
 use crate::porter;
+use crate::served::Daemon;
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::process::{self, Cloned};
@@ -33,6 +34,8 @@ pub struct Launched {
     /// The porter's pid and pidfd; 0 and none without published ports.
     pub porter: (i32, Fd),
     pub files: Held,
+    /// The program that shows its root, if one does.
+    pub daemon: Daemon,
 }
 
 pub type Outcome<T> = Result<T, Failure>;
@@ -65,7 +68,8 @@ pub fn launch(plan: &Plan<'_>, cache: &mut Cache, rootless: bool, index: usize, 
     let Cloned::Parent { pid, pidfd } = cloned? else { process::exit_group(70) };
     drop(theirs);
     let porter = (0, Fd::NONE);
-    let mut launched = Launched { pid, pidfd, control: ours, upper: slots.keep_upper(), porter, files };
+    let (upper, daemon) = (slots.keep_upper(), core::mem::replace(&mut slots.daemon, Daemon::NONE));
+    let mut launched = Launched { pid, pidfd, control: ours, upper, porter, files, daemon };
     let released = release(plan, &mut launched, rootless);
     if released.is_err() {
         abandon(launched.pidfd.raw(), launched.pid);

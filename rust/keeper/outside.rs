@@ -4,6 +4,7 @@ use crate::cache::Cache;
 use crate::kept::Layers;
 use crate::overlay;
 use crate::plan::{Fds, Plan};
+use crate::served::{self, Daemon};
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd};
 use crate::sys::mount::{self, MountAttr};
@@ -26,13 +27,23 @@ pub struct Slots {
     pub layers: Option<Layers>,
     /// Where it has several layers below and somebody may ask for what was changed: those as one read-only tree.
     pub union: Fd,
+    /// The program that shows the root, if one does.
+    pub daemon: Daemon,
     /// An attempt before this one had no descriptor left (requests.rs): a layer on the disk is as that one left it.
     pub again: bool,
 }
 
 impl Slots {
     pub fn new(again: bool) -> Slots {
-        Slots { places: [FREE; SLOTS], upper: None, mapped: mapped::NO_MOUNT, layers: None, union: Fd::NONE, again }
+        Slots {
+            places: [FREE; SLOTS],
+            upper: None,
+            mapped: mapped::NO_MOUNT,
+            layers: None,
+            union: Fd::NONE,
+            daemon: Daemon::NONE,
+            again,
+        }
     }
 
     pub fn get(&self, slot: Slot) -> Result<i32> {
@@ -119,6 +130,11 @@ fn one(kind: u8, from: &mut Reader<'_>, plan: &Plan<'_>, cache: &mut Cache, slot
         }
         op::COPIED => {
             let made = copied(from, slots)?;
+            slots.put(slot, made)
+        }
+        op::SERVED => {
+            slots.layers = Layers::served(*from);
+            let made = served::make(from, plan, slots)?;
             slots.put(slot, made)
         }
         op::FILL => fill(slots.get(slot)?, from, slots),

@@ -186,7 +186,7 @@ fn by_mount(overlay: &Overlay<'_>, scratch: i32, lowerdir: &[u8]) -> Result<Fd> 
 }
 
 /// An empty tmpfs over this namespace's root, as working directory: layers get short relative names in it.
-fn scratch_root() -> Result<Fd> {
+pub fn scratch_root() -> Result<Fd> {
     let context = mount::fsopen(c"tmpfs")?;
     mount::fsconfig_create(context.raw())?;
     let scratch = mount::fsmount(context.raw(), 0)?;

@@ -125,7 +125,8 @@ impl Keeper {
         container.porter_fd = launched.porter.1.release();
         container.oom_event = plan.fds.oom_event;
         container.log.begin(plan.fds.log, plan.fds.log_pipes);
-        let kept = self.keep_files(launched.files);
+        container.served = launched.daemon.pid > 0;
+        let kept = self.keep_daemon(plan.head.id, launched.daemon).and_then(|()| self.keep_files(launched.files));
         kept.and_then(|()| self.watch(index)).map_err(|errno| {
             // One whose end would go unnoticed is not started.
             if let Some(container) = self.table.get(index) {

@@ -16,7 +16,7 @@ mod numbers;
 #[path = "wire/store.rs"]
 pub mod store;
 
-pub use format::{Decimal, Fixed, Reader, Write};
+pub use format::{Decimal, Fixed, Reader, Sink, Write};
 pub use numbers::{Ended, EntryHead, Head, Update};
 
 /// A message is at most this long; a longer plan travels in a memfd (kind `SPAWN_FILE`).
@@ -120,6 +120,8 @@ pub mod role {
     pub const LOG_STDERR: u8 = 19;
     /// A socket that listens for a published port: the port inside, and above its 16 bits a number of `protocol`.
     pub const PORT: u8 = 20;
+    /// Where the program that shows the root says what is wrong.
+    pub const DAEMON_LOG: u8 = 21;
 }
 
 /// Of published ports, as IP numbers them.
@@ -184,6 +186,7 @@ pub mod outside {
     pub const UPPER_FD: u8 = 8;
     pub const COPIED: u8 = 9;
     pub const FILL: u8 = 10;
+    pub const SERVED: u8 = 11;
     pub const END: u8 = 0;
 }
 

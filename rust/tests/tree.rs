@@ -86,12 +86,16 @@ impl Taker for Kept {
 }
 
 fn told(scratch: &Scratch, layer: bool) -> Vec<u8> {
+    told_by(scratch, layer.then(|| Marks::of(true)))
+}
+
+fn told_by(scratch: &Scratch, marks: Option<Marks>) -> Vec<u8> {
     let open = |name: &str| Fd::own(fs::File::open(scratch.0.join(name)).unwrap().into_raw_fd());
     let (upper, lower) = (open("upper"), open("lower"));
     let (mut buffer, mut room) = (vec![0; BUFFER], vec![0; ROOM]);
-    let what = if layer { What::Layer(Marks::of(true)) } else { What::Whole([-1, -1]) };
+    let what = marks.map_or(What::Whole([-1, -1]), What::Layer);
     let mut tree = Tree::new(Output::new(Bytes::default(), &mut buffer), &mut room, what);
-    tree.walk(upper.raw(), layer.then(|| lower.raw())).unwrap();
+    tree.walk(upper.raw(), marks.map(|_| lower.raw())).unwrap();
     tree.out.stream.0
 }
 
@@ -137,6 +141,26 @@ fn a_layer_says_what_is_gone_and_what_is_hidden() {
     let found = taken(told(&scratch, false), None).unwrap();
     assert_eq!(names(&found)[..4], [".", "a", "a-", "b"]);
     assert!(!names(&found).iter().any(|name| name.contains(".wh.")));
+}
+
+#[test]
+fn fuse_overlayfs_says_the_same_by_names() {
+    let scratch = Scratch::new();
+    for name in ["lower/gone", "lower/noted", "lower/again", "lower/hides/x"] {
+        scratch.file(name, "below");
+    }
+    for name in ["upper/a", "upper/again", "upper/hides/y", "upper/fresh/y"] {
+        scratch.file(name, "text");
+    }
+    whiteout(&scratch.0.join("upper/gone"));
+    for name in ["upper/.wh.noted", "upper/.wh.again", "upper/hides/.wh..wh..opq", "upper/fresh/.wh..wh..opq"] {
+        scratch.file(name, "");
+    }
+    // It takes its own mark for a name that has to be hidden.
+    whiteout(&scratch.0.join("upper/fresh/.wh..opq"));
+    let found = taken(told_by(&scratch, Some(Marks::SERVED)), Some(&Own::default())).unwrap();
+    let expected = ".wh.noted a again fresh fresh/y .wh.gone hides hides/.wh..wh..opq hides/y";
+    assert_eq!(names(&found), expected.split(' ').collect::<Vec<_>>());
 }
 
 #[test]

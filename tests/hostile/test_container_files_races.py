@@ -296,7 +296,7 @@ LINE = re.compile(
 )  # as a call begins; the rest of an interrupted one says nothing of its arguments
 
 
-@pytest.mark.requires("program:strace", "ptrace")
+@pytest.mark.requires("program:strace", "ptrace", "traced-root")
 def test_cve_2019_14271_no_program_runs_and_no_path_is_absolute(fresh_rootfs: Path, tmp_path: Path) -> None:
     """Also CVE-2026-41567 (an archive is a file) and CVE-2026-41568 (nothing is mounted)."""
     for name in TRAPS:

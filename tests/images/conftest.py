@@ -48,7 +48,11 @@ def image(store: Path, shared_place: Path) -> pc.Image:
     return pc.Image.load(shared_place / "layout")[0]
 
 
-@pytest.fixture(params=drivers.DRIVERS)
+@pytest.fixture(
+    params=[
+        pytest.param(one, marks=pytest.mark.requires(one) if one == "fuse-overlayfs" else ()) for one in drivers.DRIVERS
+    ]
+)
 def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv(drivers.VARIABLE, request.param)
     return str(request.param)

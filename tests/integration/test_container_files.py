@@ -81,7 +81,8 @@ def test_a_tree_comes_back_as_it_was(state: str, rootfs: Path, tmp_path: Path) -
         made.copy_in(source, "/tmp/new name")
         made.copy_out("/tmp/new name", tmp_path / "copy")
         assert seen(source) == seen(tmp_path / "copy")
-        assert (tmp_path / "copy/hole").stat().st_blocks <= (source / "hole").stat().st_blocks + 64
+        if os.environ.get("PYCONTAINER_STORAGE_DRIVER") != "fuse-overlayfs":  # which tells of no hole: docs/storage.md
+            assert (tmp_path / "copy/hole").stat().st_blocks <= (source / "hole").stat().st_blocks + 64
         # One file, one link: the same.
         made.copy_out("/tmp/new name/a/b/file", tmp_path / "one")
         made.copy_out("/tmp/new name/a/link", tmp_path / "link")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,7 +128,30 @@ def test_a_driver_that_copies_and_one_that_nobody_knows() -> None:
     assert (copies["state"], copies["by"][:7]) == ("degraded", "vfs on ")
     assert "PYCONTAINER_STORAGE_DRIVER says so" in copies["why"]
     assert said("aufs")["state"] == "missing"
-    assert said("fuse-overlayfs")["why"].startswith("PYCONTAINER_STORAGE_DRIVER: there is no driver fuse-overlayfs")
+    assert "is none of overlay, fuse-overlayfs, btrfs, vfs" in said("aufs")["why"]
+
+
+@takes("storage", cause="no_fuse_program")
+@pytest.mark.requires("seams")
+def test_a_driver_whose_program_is_not_there() -> None:
+    taken = {"PYCONTAINER_STORAGE_DRIVER": "fuse-overlayfs", "PYCONTAINER_SEAM": "fuse-overlayfs"}
+    row = worlds.report(worlds.python(worlds.DOCTOR), env={**os.environ, **taken})["storage"]
+    assert row["state"] == "missing"
+    assert "fuse-overlayfs is in none of /usr/bin, /bin and /usr/local/bin" in row["why"]
+
+
+@takes("storage", cause="no_fuse_device")
+@pytest.mark.requires("root", "fuse-overlayfs")
+def test_a_driver_whose_device_is_not_there(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something that nobody can open is mounted over it."""
+    monkeypatch.setenv("PYCONTAINER_STORAGE_DRIVER", "fuse-overlayfs")
+    place = scratch / "nothing"
+    with socket.socket(socket.AF_UNIX) as nothing:
+        nothing.bind(str(place))
+        row = worlds.private(f"mount --bind {place} /dev/fuse")["storage"]
+    place.unlink()
+    assert row["state"] == "missing"
+    assert "this process cannot open /dev/fuse" in row["why"]
 
 
 @takes("namespace:uts", cause="namespaces_full")

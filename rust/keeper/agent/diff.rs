@@ -7,7 +7,7 @@ use crate::sys::fs::{self, Fd, Statx};
 use crate::sys::{Errno, Result, memory};
 use crate::transfer::copied::Copied;
 use crate::transfer::output::Output;
-use crate::transfer::tree::{is_opaque, is_whiteout};
+use crate::transfer::tree::{Marks, Note, is_whiteout};
 use crate::transfer::{DEEP, LEVELS, NAMES};
 use crate::wire::EntryHead;
 use crate::wire::files::{change, changed, entry};
@@ -33,19 +33,16 @@ impl Level {
 struct Walk {
     out: Output<'static, Socket>,
     names: &'static mut [u8],
-    /// By which a directory says that it hides those below.
-    opaque: &'static CStr,
+    marks: Marks,
     copied: Option<Copied>,
     levels: [Level; LEVELS],
     depth: usize,
 }
 
-/// In a user namespace an overlay keeps its notes in user.* attributes, elsewhere in trusted.*: the others are the container's own.
-pub fn differences(out: Output<'static, Socket>, rootless: bool) -> Result<()> {
+pub fn differences(out: Output<'static, Socket>, marks: Marks) -> Result<()> {
     let names = memory::map_bytes(LEVELS * NAMES)?;
-    let opaque = if rootless { c"user.overlay.opaque" } else { c"trusted.overlay.opaque" };
     let mut walk =
-        Walk { out, names, opaque, copied: Copied::of(UPPER), levels: [const { Level::NONE }; LEVELS], depth: 0 };
+        Walk { out, names, marks, copied: Copied::of(UPPER), levels: [const { Level::NONE }; LEVELS], depth: 0 };
     let upper = fs::openat(UPPER, c".", DIRECTORY, 0)?;
     let lower = fs::openat(LOWER, c".", DIRECTORY, 0).map_err(|_| Errno::OPNOTSUPP)?;
     walk.enter(upper, lower)?;
@@ -56,7 +53,7 @@ pub fn differences(out: Output<'static, Socket>, rootless: bool) -> Result<()> {
 
 impl Walk {
     fn enter(&mut self, upper: Fd, lower: Fd) -> Result<()> {
-        let opaque = lower.is_open() && (self.copied.is_some() || is_opaque(upper.raw(), self.opaque));
+        let opaque = lower.is_open() && (self.copied.is_some() || self.marks.is_opaque(upper.raw()));
         let level = self.levels.get_mut(self.depth).ok_or(DEEP)?;
         *level = Level { upper, lower, opaque, below: false, filled: 0, at: 0 };
         self.depth += 1;
@@ -132,6 +129,14 @@ impl Walk {
 
     fn one(&mut self, top: usize, name: &CStr) -> Result<()> {
         let (upper, lower) = (self.levels[top].upper.raw(), self.levels[top].lower.raw());
+        match self.marks.note(upper, name) {
+            Note::None => {}
+            // Beneath one that hides them all, a name that is not there is told of by `hidden`.
+            Note::Gone(name) if !self.levels[top].opaque => {
+                return self.was(top, name).map_or(Ok(()), |_| self.say(name, change::DELETED, 0));
+            }
+            Note::Gone(_) | Note::Other => return Ok(()),
+        }
         let Ok(seen) = fs::statx(upper, name, AT_SYMLINK_NOFOLLOW) else { return Ok(()) }; // gone meanwhile
         let was = self.was(top, name);
         if is_whiteout(&seen) {

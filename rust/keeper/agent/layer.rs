@@ -12,9 +12,9 @@ fn tree(what: What) -> Result<Tree<'static, Socket>> {
     Ok(Tree::new(out, memory::map_bytes(ROOM)?, what))
 }
 
-pub fn layer(rootless: bool) -> Result<()> {
+pub fn layer(marks: Marks) -> Result<()> {
     fs::fstat(LOWER).map_err(|_| Errno::OPNOTSUPP)?;
-    let what = Copied::of(UPPER).map_or(What::Layer(Marks::of(rootless)), What::Copy);
+    let what = Copied::of(UPPER).map_or(What::Layer(marks), What::Copy);
     told(tree(what)?.walk(UPPER, Some(LOWER)))
 }
 

@@ -23,8 +23,8 @@ const OBJECTS_MAX: usize = 4_000_000;
 
 /// What becomes of the files of a union.
 pub enum Manner<'a> {
-    /// Other names of the same inodes: a tree that nobody writes to.
-    Linked,
+    /// Other names of the same inodes: a tree that nobody writes to. `once`: of each one name, and copies for its others.
+    Linked { once: bool },
     /// Files of their own; a plain user gives nobody anything.
     Copied { owners: Owners<'a>, privileged: bool },
 }
@@ -190,7 +190,7 @@ impl Work<'_, '_> {
     fn owner(&self, seen: &Stat) -> Option<(Uid, Gid)> {
         match self.manner {
             Manner::Copied { owners, privileged: true } => Some(owners.of(seen)),
-            Manner::Linked if rustix::process::geteuid().is_root() => {
+            Manner::Linked { .. } if rustix::process::geteuid().is_root() => {
                 Some((Uid::from_raw(seen.st_uid), Gid::from_raw(seen.st_gid)))
             }
             _ => None,
@@ -217,6 +217,7 @@ impl Work<'_, '_> {
             return Ok(false);
         }
         match self.first.get(&(seen.st_dev, seen.st_ino)) {
+            Some(_) if matches!(self.manner, Manner::Linked { once: true }) => Ok(false),
             None => {
                 self.first.insert((seen.st_dev, seen.st_ino), path.to_vec());
                 Ok(false)
@@ -244,13 +245,22 @@ impl Work<'_, '_> {
 
     fn other(&mut self, parent: BorrowedFd<'_>, path: &[u8], lower: &Lower<'_>) -> Result<()> {
         let (name, seen) = (last(path), lower.seen);
-        if matches!(self.manner, Manner::Linked) {
+        let Manner::Linked { once } = *self.manner else { return self.anew(parent, path, lower) };
+        let several = once && seen.st_nlink > 1 && FileType::from_raw_mode(seen.st_mode) == FileType::RegularFile;
+        let again = several && self.first.insert((seen.st_dev, seen.st_ino), path.to_vec()).is_some();
+        // What its owner may not read has its one inode under all names.
+        if !again || lower.merged.file(lower.index, name).is_err() {
             match lower.merged.link(lower.index, name, parent) {
                 // As many names as an inode may have, or a file system that gives one no second name: a copy as it is.
                 Err(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => {}
                 other => return other.map_err(|errno| failed("make a hard link", path, errno)),
             }
         }
+        self.anew(parent, path, lower)
+    }
+
+    fn anew(&mut self, parent: BorrowedFd<'_>, path: &[u8], lower: &Lower<'_>) -> Result<()> {
+        let seen = lower.seen;
         if self.is_again(parent, path, seen)? {
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! The layers of an image as one tree, for containers whose root is a copy: what they are copied from and compared with. Its files are the
+//! The layers of an image as one tree, for containers that no overlay shows them: what their roots are copied from, or shown from by a
+//! program, and what those are compared with. Its files are the
 //! layers' own under one more name, so it takes room for names alone. Made when it is wanted first, gone when nobody stands on it.
 
 use super::archive::Totals;
@@ -6,19 +7,40 @@ use super::copied::{self, Manner};
 use super::digest::Digest;
 use super::locks::Check;
 use super::union::Merged;
-use super::unpacked::{SUBVOLUMES, UNIONS, Unpacked};
+use super::unpacked::{APART, SUBVOLUMES, Sort, UNIONS, Unpacked};
 use super::used::{self, Used};
 use crate::error::{Error, Result};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Of layers in this store, the lowest first; one alone is its own union. `snapshots`: a subvolume of the store's btrfs, of copies that
-/// share their blocks with the layers, since no file has names in two of them.
-pub fn tree(store: &Path, layers: &[PathBuf], snapshots: bool, check: Check<'_>) -> Result<(PathBuf, Used)> {
-    if let ([only], false) = (layers, snapshots) {
+/// What the tree is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// To be copied; one layer alone is its own union.
+    Copies,
+    /// A subvolume of the store's btrfs, of copies that share their blocks with the layers, since no file has names in two of them.
+    Snapshots,
+    /// To be shown by fuse-overlayfs, which (1.10) has one inode for all names of a file, also when one of them is another file by then.
+    Shown,
+}
+
+impl Kind {
+    fn sort(self) -> Sort {
+        match self {
+            Kind::Copies => UNIONS,
+            Kind::Snapshots => SUBVOLUMES,
+            Kind::Shown => APART,
+        }
+    }
+}
+
+/// Of layers in this store, the lowest first.
+pub fn tree(store: &Path, layers: &[PathBuf], kind: Kind, check: Check<'_>) -> Result<(PathBuf, Used)> {
+    if let ([only], Kind::Copies) = (layers, kind) {
         return Ok((only.clone(), used::take(only)?));
     }
-    let unions = Unpacked::open(store, if snapshots { SUBVOLUMES } else { UNIONS })?;
+    let snapshots = kind == Kind::Snapshots;
+    let unions = Unpacked::open(store, kind.sort())?;
     // Layers lie under their digests.
     let names: Vec<&[u8]> = layers.iter().map(|layer| layer.as_os_str().as_bytes()).collect();
     let key = Digest::of(&names.join(&b'\n'));
@@ -36,7 +58,9 @@ pub fn tree(store: &Path, layers: &[PathBuf], snapshots: bool, check: Check<'_>)
     let unfinished = unions.unfinished(key.hex())?;
     let unfinished = if snapshots { unfinished.into_subvolume()? } else { unfinished };
     let root = unfinished.root().map_err(|errno| Error::setup("make a directory in the store", errno.raw_os_error()));
-    let made = root.and_then(|root| copied::make(Merged::open(layers)?, root, &Manner::Linked, check));
+    let made = root.and_then(|root| {
+        copied::make(Merged::open(layers)?, root, &Manner::Linked { once: kind == Kind::Shown }, check)
+    });
     match made {
         Ok(made) if !made.unread.is_empty() => {
             unfinished.discard();

@@ -34,6 +34,8 @@ pub const ATTRIBUTES: Sort = Sort { directory: "attributes", version: "pycontain
 pub const UNIONS: Sort = Sort { directory: "unions", version: "pycontainer-union 2" };
 /// The same as subvolumes of a btrfs, of which there are snapshots.
 pub const SUBVOLUMES: Sort = Sort { directory: "subvolumes", version: "pycontainer-subvolume 2" };
+/// As unions, and no file in it has two names.
+pub const APART: Sort = Sort { directory: "apart", version: "pycontainer-apart 1" };
 
 const RECORD: &str = "complete";
 /// Beside a tree of a plain user's that has files of others: which ids these have (owned.rs), or that all are the user's.

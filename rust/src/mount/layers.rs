@@ -33,6 +33,17 @@ fn work_of(tree: usize) -> String {
     format!("work{tree}")
 }
 
+impl RootSource {
+    /// Of a root that stands on one tree, that.
+    pub fn lowest(&self) -> Option<&Source> {
+        match self {
+            RootSource::Directory(source) => Some(source),
+            RootSource::Layers(layers) => layers.first(),
+            RootSource::Host { .. } | RootSource::View => None,
+        }
+    }
+}
+
 impl Build<'_> {
     /// The slot with the directories of the writable layer.
     pub(super) fn upper(&mut self) -> Slot {
@@ -62,6 +73,12 @@ impl Build<'_> {
             (Some(copy), Upper::Passed) => return self.copied(copy, None, upper),
             _ => {}
         }
+        if let Some((program, lower)) = self.sources.served.as_ref().zip(self.sources.root.lowest()) {
+            let view = View { idmap: self.range(), recursive: false, ..View::PLAIN };
+            let lower = self.outside.tree(lower, view);
+            let attributes = self.image_attributes();
+            return self.outside.served(program, lower, upper, ("upper", "work"), attributes);
+        }
         let lowers = match &self.sources.root {
             RootSource::Directory(source) => vec![self.layer(source)],
             RootSource::Layers(layers) => layers.iter().rev().map(|layer| self.layer(layer)).collect(),
@@ -74,15 +91,10 @@ impl Build<'_> {
 
     /// The copy itself, which has the container's owners on the disk; below it, to be compared with it and for nothing else, the original.
     fn copied(&mut self, copy: Copy, path: Option<&[u8]>, upper: Slot) -> Slot {
-        let original = match &self.sources.root {
-            RootSource::Directory(source) => Some(source),
-            RootSource::Layers(layers) => layers.first(),
-            RootSource::Host { .. } | RootSource::View => None,
-        };
         let idmap = if copy.mapped { self.range() } else { idmap::NONE };
         // Not kept: of a subvolume that is gone the next one takes over the number of the device, and each one's root is inode 256.
         let view = View { idmap, recursive: false, ..View::PLAIN };
-        let lower = original.map(|source| self.outside.tree(source, view));
+        let lower = self.sources.root.lowest().map(|source| self.outside.tree(source, view));
         let attributes = self.image_attributes();
         let root = self.outside.copied(path, upper, lower, attributes);
         for (lower, unread) in self.sources.unread.iter().filter_map(|path| Some((lower?, path))) {

@@ -134,6 +134,19 @@ impl Outside {
         slot
     }
 
+    /// As an overlay of one layer below, by a program.
+    pub fn served(&mut self, program: &str, lower: Slot, upper: Slot, names: (&str, &str), attributes: u64) -> Slot {
+        let slot = self.new_slot();
+        self.begin(outside::SERVED, slot, format!("start {program}"));
+        self.bytes.put_bytes(program.as_bytes());
+        self.bytes.put_u16(lower);
+        self.bytes.put_u16(upper);
+        self.bytes.put_bytes(names.0.as_bytes());
+        self.bytes.put_bytes(names.1.as_bytes());
+        self.bytes.put_u64(attributes);
+        slot
+    }
+
     /// The root that lies as a copy in the directory of the writable layer, at this path or, None, in the slot alone; `lower` is what it was
     /// copied from.
     pub fn copied(&mut self, path: Option<&[u8]>, upper: Slot, lower: Option<Slot>, attributes: u64) -> Slot {

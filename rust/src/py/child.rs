@@ -104,6 +104,7 @@ impl Outcome {
         facts.set_item("uncovered", seen.uncovered.clone())?;
         facts.set_item("upper_in_memory", self.finished.upper_in_memory)?;
         facts.set_item("copied", self.finished.copied.is_some())?;
+        facts.set_item("served", self.finished.served)?;
         facts.set_item("disk_bound", self.finished.bound.map(|bound| bound.means.words()))?;
         facts.set_item("rootless", self.finished.rootless)?;
         facts.set_item("group_paths", self.finished.group_paths.clone())?;

@@ -16,6 +16,7 @@ pub struct Basis {
     pub one_id_pids: Option<u64>,
     pub upper_in_memory: bool,
     pub copied: bool,
+    pub served: bool,
     /// Where its groups are, as `cgroup::Found` takes it.
     pub seats: [u8; SEATS],
 }
@@ -32,6 +33,7 @@ impl Basis {
             one_id_pids: live.prepared.one_id_pids(engine, spec),
             upper_in_memory: !live.prepared.upper_is_on_disk(),
             copied: live.prepared.copied().is_some(),
+            served: live.prepared.served(),
             seats: engine.place.seats(),
         }
     }
@@ -50,7 +52,8 @@ impl Basis {
                 [line.inside, line.outside, line.count].into_iter().for_each(|number| out.put_u32(number));
             }
         }
-        for is in [self.one_id, self.rootless, self.upper_in_memory, self.copied, self.one_id_pids.is_some()] {
+        let facts = [self.one_id, self.rootless, self.upper_in_memory, self.copied, self.served];
+        for is in facts.into_iter().chain([self.one_id_pids.is_some()]) {
             out.put_u8(u8::from(is));
         }
         out.put_u64(self.one_id_pids.unwrap_or_default());
@@ -64,10 +67,12 @@ impl Basis {
         let head = Head::read(&mut from)?;
         let ids = Maps { uid: lines(&mut from)?, gid: lines(&mut from)? };
         let mut is = || from.u8().map(|is| is != 0);
-        let (one_id, rootless, upper_in_memory, copied, bounded) = (is()?, is()?, is()?, is()?, is()?);
+        let (one_id, rootless, upper_in_memory) = (is()?, is()?, is()?);
+        let (copied, served, bounded) = (is()?, is()?, is()?);
         let one_id_pids = Some(from.u64()?).filter(|_| bounded);
         let seats = from.take(SEATS)?.try_into().ok()?;
-        from.is_empty().then_some(Basis { head, ids, one_id, rootless, one_id_pids, upper_in_memory, copied, seats })
+        let whole = from.is_empty();
+        whole.then_some(Basis { head, ids, one_id, rootless, one_id_pids, upper_in_memory, copied, served, seats })
     }
 }
 
@@ -91,6 +96,7 @@ mod tests {
             one_id_pids: Some(64),
             upper_in_memory: true,
             copied: false,
+            served: true,
             seats: std::array::from_fn(|seat| seat as u8),
         };
         let bytes = basis.encode();

@@ -78,6 +78,12 @@ causes! {
     NO_OVERLAY = "no_overlay":
         "this kernel has no overlay file system",
         "modprobe overlay";
+    NO_FUSE_PROGRAM = "no_fuse_program":
+        "fuse-overlayfs is in none of /usr/bin, /bin and /usr/local/bin",
+        "apt-get install fuse-overlayfs";
+    NO_FUSE_DEVICE = "no_fuse_device":
+        "this process cannot open /dev/fuse",
+        "modprobe fuse, or within a container: docker run --device /dev/fuse";
     NO_IDMAP = "no_idmap":
         "this file system cannot be idmapped (overlayfs, FUSE, NFS, or a kernel before 5.12)",
         "copy it to ext4, xfs, btrfs or (6.3) tmpfs, or set security=Security(user_namespace=\"host\")";

@@ -31,11 +31,15 @@ use std::time::Duration;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Layers as the one tree that is copied, which nobody removes as long as its lock is held.
+/// Layers as the one tree that is copied, or shown by a program, which nobody removes as long as its lock is held.
 pub fn union(driver: Driver, layers: &[PathBuf], check: Check<'_>) -> Result<(RootSource, Used)> {
     let store = runtime::store(rustix::process::geteuid().as_raw());
-    let (path, union) =
-        unions::tree(&store, layers, driver == Driver::Btrfs, check).map_err(|error| no_room(error, &store))?;
+    let kind = match driver {
+        Driver::Btrfs => unions::Kind::Snapshots,
+        Driver::Fuse => unions::Kind::Shown,
+        Driver::Overlay | Driver::Vfs => unions::Kind::Copies,
+    };
+    let (path, union) = unions::tree(&store, layers, kind, check).map_err(|error| no_room(error, &store))?;
     let seen = rustix::fs::fstat(union.as_ref()).map_err(|errno| os("look at the image", &path, &errno.into()))?;
     let source = seen_as(&path, &seen);
     Ok((RootSource::Layers(vec![source]), union))
@@ -49,12 +53,7 @@ fn no_room(error: Error, place: &Path) -> Error {
 }
 
 fn original(root: &RootSource) -> Option<&Path> {
-    let source = match root {
-        RootSource::Directory(source) => source,
-        RootSource::Layers(layers) => layers.first()?,
-        RootSource::Host { .. } | RootSource::View => return None,
-    };
-    Some(Path::new(OsStr::from_bytes(&source.path)))
+    root.lowest().map(|source| Path::new(OsStr::from_bytes(&source.path)))
 }
 
 /// How the copy of an image is made and compared.

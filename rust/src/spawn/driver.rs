@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use super::spec::{Root, Spec, UserSpace};
-use super::{causes, seams};
+use super::{causes, seams, served};
 use crate::error::{Error, Result};
 use crate::runtime;
 use crate::sys;
@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 
 pub const VARIABLE: &str = "PYCONTAINER_STORAGE_DRIVER";
 /// In the order in which the ladder takes them.
-const NAMES: [(&str, Driver); 3] = [("overlay", Driver::Overlay), ("btrfs", Driver::Btrfs), ("vfs", Driver::Vfs)];
-/// Of other engines, and known to this one as what it does not have.
-const NOT_HAD: [&str; 1] = ["fuse-overlayfs"];
+const NAMES: [(&str, Driver); 4] =
+    [("overlay", Driver::Overlay), (served::PROGRAM, Driver::Fuse), ("btrfs", Driver::Btrfs), ("vfs", Driver::Vfs)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     /// Layers below a writable one, by the kernel.
     Overlay,
+    /// The same, by a program.
+    Fuse,
     /// A snapshot of them for each container, where the store lies on btrfs.
     Btrfs,
     /// A copy of them for each container.
@@ -36,6 +37,11 @@ impl Driver {
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(_, driver)| *driver == self).map_or("", |(name, _)| name)
     }
+
+    /// Each container has all of its image to itself.
+    pub fn copies(self) -> bool {
+        matches!(self, Driver::Btrfs | Driver::Vfs)
+    }
 }
 
 /// What the caller's environment says; None leaves it to the ladder.
@@ -45,11 +51,7 @@ fn asked() -> Result<Option<Choice>> {
     if let Some((_, driver)) = NAMES.iter().find(|(name, _)| *name == said) {
         return Ok(Some(Choice { driver: *driver, why: format!("{VARIABLE} says so") }));
     }
-    if NOT_HAD.contains(&&*said) {
-        let cause = format!("there is no driver {said}: docs/storage.md tells what stands in for it");
-        return Err(Error::unsupported(VARIABLE, cause, "leave it unset, or overlay, btrfs or vfs"));
-    }
-    let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).chain(NOT_HAD).collect();
+    let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
     Err(Error::Value(format!("{VARIABLE}: {said:?} is none of {}", names.join(", "))))
 }
 
@@ -68,8 +70,11 @@ pub fn of(engine: &Engine, spec: &Spec) -> Result<Choice> {
     Ok(ladder(engine, place, spec.user_space != UserSpace::Host))
 }
 
-/// A snapshot is one of a btrfs.
+/// A snapshot is one of a btrfs, and a program has to be there.
 fn checked(asked: Choice) -> Result<Choice> {
+    if let Some(lacking) = served::lacking().filter(|_| asked.driver == Driver::Fuse) {
+        return Err(Error::unsupported(VARIABLE, lacking.why, lacking.fix));
+    }
     let (store, there) = store();
     if asked.driver != Driver::Btrfs || is_btrfs(&there) {
         return Ok(asked);
@@ -95,17 +100,22 @@ fn overlay(why: &str) -> Choice {
 
 /// The best for what lies in `place`. `mapped`: its owners have to be seen as the container's.
 pub fn ladder(engine: &Engine, place: &Path, mapped: bool) -> Choice {
-    let vfs = |why: String| {
+    let copies = |why: String| {
         let driver = if is_btrfs(&store().1) { Driver::Btrfs } else { Driver::Vfs };
         Choice { driver, why }
     };
+    let unmapped = mapped && engine.is_root() && !can_be_idmapped(engine, place);
     if let Some(why) = engine.overlay_missing.get_or_init(|| overlay_missing(engine)) {
-        return vfs(why.clone());
+        return match served::lacking() {
+            None if !unmapped => Choice { driver: Driver::Fuse, why: why.clone() },
+            Some(lacking) if !unmapped => copies(format!("{why}; {}", lacking.why)),
+            _ => copies(why.clone()),
+        };
     }
     // A directory of the caller's own may be large: that it cannot be idmapped is told to him, not cured by a copy.
     let ours = place.starts_with(runtime::store(rustix::process::geteuid().as_raw()));
-    if ours && mapped && engine.is_root() && !can_be_idmapped(engine, place) {
-        return vfs(format!("{}: {}", place.display(), causes::NO_IDMAP.why));
+    if ours && unmapped {
+        return copies(format!("{}: {}", place.display(), causes::NO_IDMAP.why));
     }
     overlay("the kernel's own, shared by all containers")
 }

@@ -332,7 +332,7 @@ fn one_id(identity: Identity) -> Maps {
     Maps { uid: vec![Line::new(0, identity.uid, 1)], gid: vec![Line::new(0, identity.gid, 1)] }
 }
 
-fn find_program(name: &str) -> Option<String> {
+pub fn find_program(name: &str) -> Option<String> {
     ["/usr/bin", "/bin", "/usr/local/bin"]
         .iter()
         .map(|directory| format!("{directory}/{name}"))

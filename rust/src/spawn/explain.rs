@@ -21,6 +21,17 @@ const EUSERS: i32 = 87;
 const EOPNOTSUPP: i32 = 95;
 const ESTALE: i32 = 116;
 
+/// Where a list of the plan was left, or that there was none yet.
+pub fn step_of(layout: Option<&Layout>, ended: &Ended) -> String {
+    let labels = layout.map(|layout| match ended.phase {
+        phase::OUTSIDE => &layout.outside_labels[..],
+        phase::INSIDE => &layout.inside_labels[..],
+        _ => &[],
+    });
+    let label = labels.and_then(|labels| labels.get(ended.step as usize));
+    label.map_or_else(|| "set the container up".into(), String::clone)
+}
+
 pub fn explain(spec: &Spec, facts: &Facts, layout: Option<&Layout>, ended: &Ended) -> Error {
     let empty = Vec::new();
     let label = |labels: Option<&Vec<String>>| labels.unwrap_or(&empty).get(ended.step as usize).cloned();
@@ -83,16 +94,17 @@ fn mounting(label: String, facts: &Facts, errno: i32) -> Error {
         let cause = format!("{label}: {}", causes::NO_IDMAP.why);
         return Error::unsupported("idmapped mounts", cause, causes::NO_IDMAP.fix);
     }
-    if label.contains("overlay") && errno == ENODEV {
+    let overlay = label.starts_with("mount overlay");
+    if overlay && errno == ENODEV {
         return unsupported("root", &causes::NO_OVERLAY);
     }
     let note = match errno {
         ESTALE => Some("another object took its name while the container was prepared"),
         EACCES if facts.rootless => Some("this user may not read it"),
-        EPERM if label.contains("overlay") => Some(
+        EPERM if overlay => Some(
             "the kernel refuses an overlay: with PYCONTAINER_STORAGE_DRIVER=vfs each container on an image gets a copy of it",
         ),
-        EINVAL if label.contains("overlay") => Some(
+        EINVAL if overlay => Some(
             "a layer lies on a file system that overlayfs cannot stack (an overlay itself, FUSE, NFS): put image and store on ext4, xfs, btrfs or tmpfs",
         ),
         _ => None,

@@ -1,12 +1,13 @@
 //! The start of one container, from groups and ids to the message to the keeper. What is half done where a step fails is undone.
 
+use super::contents;
 use super::engine::Engine;
 use super::late;
 use super::limits;
 use super::log::Log;
 use super::plan::{self, Descriptors};
-use super::prepare::{self, Prepared};
-use super::spec::{Root, Spec, Stream, UserSpace};
+use super::prepare::Prepared;
+use super::spec::{Spec, Stream, UserSpace};
 use super::streams::Streams;
 use crate::cgroup::{CpuFormat, Groups};
 use crate::error::{Error, Result};
@@ -160,11 +161,7 @@ impl Order<'_> {
 fn refuse_too_many(spec: &Spec, prepared: &Prepared, layout: &Layout) -> Result<()> {
     // Beside the layers of its image, for which there is room at any rate.
     const MOST: usize = wire::SLOTS / 4;
-    let layers = match &spec.root {
-        Root::Layers(layers) if prepared.copied().is_none() => layers.len(),
-        _ => 0,
-    };
-    let (asked, count) = (spec.mounts.len(), layout.slots - layers);
+    let (asked, count) = (spec.mounts.len(), layout.slots - prepared.layers());
     if count <= MOST {
         return Ok(());
     }
@@ -184,7 +181,7 @@ fn deliver(engine: &Engine, body: &[u8], mut descriptors: Descriptors) -> Result
         message.extend_from_slice(body);
         return engine.keeper.send(&message, &descriptors.fds);
     }
-    let file = prepare::memory_file(body)?;
+    let file = contents::memory_file(body)?;
     message.put_u8(request::SPAWN_FILE);
     message.put_u64(body.len() as u64);
     descriptors.fds.push(file.as_raw_fd());

@@ -48,6 +48,8 @@ pub struct Finished {
     pub upper_in_memory: bool,
     /// The root is a copy of its image, which had so many bytes of what bounds it.
     pub copied: Option<u64>,
+    /// A program shows the root.
+    pub served: bool,
     /// What held a layer on the disk to its size.
     pub bound: Option<Bound>,
     pub rootless: bool,

@@ -1,6 +1,7 @@
 //! Looks at the host for one plan: sources, files, ranges, what this machine can hold. Refuses before anything is made.
 
 use super::check;
+use super::contents;
 use super::copy;
 use super::disk::Bound;
 use super::driver::{self, Driver};
@@ -12,11 +13,13 @@ use super::limits;
 use super::plan::{self, Descriptors, NEVER};
 use super::ports::Published;
 use super::seams;
+use super::served;
 use super::sources::{device, look, mount_source, os, seen_as, standard_nodes};
 use super::spaces;
-use super::spec::{Content, Root, Spec};
+use super::spec::{Root, Spec};
 use crate::cgroup::{self, Groups, Guarantee};
 use crate::error::{Error, Result};
+use crate::gate::Ours;
 use crate::image::locks::Check;
 use crate::image::skeleton;
 use crate::image::unpacked;
@@ -27,10 +30,8 @@ use crate::security::maps::Maps;
 use crate::wire::{Ended, Head, role};
 use std::cell::OnceCell;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,18 +60,20 @@ pub struct Prepared {
     unread: OnceCell<Vec<Vec<u8>>>,
     ground: OnceCell<u64>,
     layout: OnceCell<Layout>,
+    /// What the program says that shows the root.
+    said: OnceCell<Ours>,
 }
 
 pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepared> {
     check::all(engine, spec)?;
     let driver = driver::of(engine, spec)?.driver;
-    let copies = driver != Driver::Overlay;
+    let copies = driver.copies();
     let maps = identities::maps(engine, spec)?;
     let facts = identities::facts(engine, spec);
     let (degraded, bound) = limits::degraded(engine, spec, copies)?;
     let used = layers(spec)?;
     let (root, skeleton, union) = match &spec.root {
-        Root::Layers(layers) if copies => {
+        Root::Layers(layers) if copies || driver == Driver::Fuse => {
             let (root, union) = copy::union(driver, layers, check)?;
             (root, None, Some(union))
         }
@@ -80,7 +83,7 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
         }
     };
     let copy = if copies { copy::of(driver, engine, spec, &root)? } else { None };
-    let (files, offsets) = files(spec)?;
+    let (files, offsets) = contents::files(spec)?;
     let sources = Sources {
         root,
         mounts: spec.mounts.iter().map(|mount| mount_source(mount, engine)).collect::<Result<_>>()?,
@@ -90,6 +93,7 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
         files: offsets,
         upper: Upper::Memory(limits::upper_size(spec)),
         copy,
+        served: served::program().filter(|_| driver == Driver::Fuse),
         unread: Vec::new(),
     };
     Ok(Prepared {
@@ -109,6 +113,7 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
         unread: OnceCell::new(),
         ground: OnceCell::new(),
         layout: OnceCell::new(),
+        said: OnceCell::new(),
     })
 }
 
@@ -163,59 +168,6 @@ fn not_a_directory(path: &Path) -> Error {
     Error::Setup { step: "open the image".into(), path: Some(path.display().to_string()), errno: 20, note }
 }
 
-/// Offsets, lengths and modes of the caller's files.
-type Contents = Vec<(u64, u64, u32)>;
-
-/// The contents of all files of the caller's, one after another in a memfd.
-fn files(spec: &Spec) -> Result<(Option<OwnedFd>, Contents)> {
-    let mut data = Vec::new();
-    let mut offsets = Vec::new();
-    for file in spec.files.iter() {
-        let start = data.len() as u64;
-        let mode = match &file.content {
-            Content::Bytes(bytes) => {
-                data.extend_from_slice(bytes);
-                0o644
-            }
-            Content::Path(path) => read_source(path, &mut data)?,
-        };
-        offsets.push((start, data.len() as u64 - start, file.mode.unwrap_or(mode)));
-    }
-    let file = if spec.files.is_empty() { None } else { Some(memory_file(&data)?) };
-    Ok((file, offsets))
-}
-
-/// A regular file only: a FIFO would hang, a device has no end.
-fn read_source(path: &Path, data: &mut Vec<u8>) -> Result<u32> {
-    use rustix::fs::{Mode, OFlags};
-    use std::io::Read;
-    let fail = |error: std::io::Error| os("read the file", path, &error);
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let mut source = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| fail(errno.into()))?);
-    let seen = source.metadata().map_err(fail)?;
-    if !seen.is_file() {
-        return Err(Error::setup_at("read the file", path.display().to_string(), if seen.is_dir() { 21 } else { 22 }));
-    }
-    source.read_to_end(data).map_err(fail)?;
-    Ok(seen.mode() & 0o777)
-}
-
-/// Bytes in a memfd that nobody can change any more.
-pub fn memory_file(data: &[u8]) -> Result<OwnedFd> {
-    use rustix::fs::{MemfdFlags, SealFlags};
-    let fail = |errno: rustix::io::Errno| Error::from(("keep data for the container in memory", errno));
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = rustix::fs::memfd_create(c"pycontainer-data", flags).map_err(fail)?;
-    let mut rest = data;
-    while !rest.is_empty() {
-        rest = &rest[rustix::io::write(&file, rest).map_err(fail)?..];
-    }
-    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(fail)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)
-        .map_err(fail)?;
-    Ok(file)
-}
-
 impl Prepared {
     /// The container's ids in the keeper's user namespace.
     pub fn ids(&self, range: Option<&Range>) -> Maps {
@@ -262,6 +214,12 @@ impl Prepared {
         }
         if let Some((role, fd, number)) = self.layer.get().and_then(Layer::descriptor) {
             descriptors.add(role, fd, number);
+        }
+        if self.served() {
+            let (ours, theirs) = served::log()?;
+            descriptors.add(role::DAEMON_LOG, theirs.as_raw_fd(), 0);
+            kept.push(theirs);
+            let _ = self.said.set(ours);
         }
         for (fd, kind) in &self.namespaces {
             descriptors.add(role::NAMESPACE, fd.as_raw_fd(), *kind as i32);
@@ -311,7 +269,9 @@ impl Prepared {
     fn nproc(&self, engine: &Engine, spec: &Spec) -> u64 {
         let bound = limits::pids_bound(engine, spec);
         let by_namespace = self.facts.user_namespace && !engine.facts.one_id;
-        bound.filter(|_| by_namespace && !seams::skips("pids")).unwrap_or(NEVER)
+        // The program that shows the root has the ids of who made the namespace, and is counted too.
+        let beside = u64::from(self.served() && engine.is_root());
+        bound.filter(|_| by_namespace && !seams::skips("pids")).map_or(NEVER, |bound| bound + beside)
     }
 
     /// With one id an rlimit inside is the bound: there is no other id to escape to.
@@ -342,7 +302,9 @@ impl Prepared {
     }
 
     pub fn explain(&self, spec: &Spec, ended: &Ended) -> Error {
-        explain::explain(spec, &self.facts, self.layout.get(), ended)
+        let died = |log| served::died(log, &explain::step_of(self.layout.get(), ended), ended.errno);
+        let died = self.said.get().and_then(died);
+        died.unwrap_or_else(|| explain::explain(spec, &self.facts, self.layout.get(), ended))
     }
 
     /// Another bound for the layer of a live container, where that is on the disk and can have one.
@@ -357,6 +319,19 @@ impl Prepared {
     /// Of a root that is a copy, how many bytes that had of what bounds it.
     pub fn copied(&self) -> Option<u64> {
         self.sources.copy.map(|_| self.ground.get().copied().unwrap_or(0))
+    }
+
+    /// A program shows its root.
+    pub fn served(&self) -> bool {
+        self.sources.served.is_some() && self.sources.root.lowest().is_some()
+    }
+
+    /// How many layers of an image it stands on.
+    pub fn layers(&self) -> usize {
+        match &self.sources.root {
+            RootSource::Layers(layers) => layers.len(),
+            _ => 0,
+        }
     }
 
     pub fn facts(&self) -> &Facts {

@@ -136,6 +136,7 @@ pub const PR_SET_SECUREBITS: usize = 28;
 pub const PR_SET_NO_NEW_PRIVS: usize = 38;
 pub const PR_SET_NAME: usize = 15;
 pub const PR_CAP_AMBIENT: usize = 47;
+pub const PR_CAP_AMBIENT_RAISE: usize = 2;
 pub const PR_CAP_AMBIENT_CLEAR_ALL: usize = 4;
 pub const CAP_CHOWN: u64 = 1;
 pub const CAP_DAC_OVERRIDE: u64 = 1 << 1;
@@ -143,10 +144,12 @@ pub const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 pub const CAP_FOWNER: u64 = 1 << 3;
 pub const CAP_FSETID: u64 = 1 << 4;
 pub const CAP_SYS_ADMIN: u64 = 1 << 21;
+pub const CAP_MKNOD: u64 = 1 << 27;
 pub const CAP_SETFCAP: u64 = 1 << 31;
 
 pub const SECBIT_NO_SETUID_FIXUP: usize = 4;
 
+pub const RLIMIT_CORE: u32 = 4;
 pub const RLIMIT_NPROC: u32 = 6;
 
 pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;

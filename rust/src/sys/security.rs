@@ -7,10 +7,23 @@ use super::{Errno, Result, call, nr};
 
 /// Sets the effective and permitted sets of this thread; the inheritable set becomes empty.
 pub fn capset(mask: u64) -> Result<()> {
+    set(mask, 0)
+}
+
+/// These and no other, also for the program that is executed next (the ambient set), whoever it runs as.
+pub fn keep_through_exec(mask: u64) -> Result<()> {
+    set(mask, mask)?;
+    let raise = |capability| prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability).map(drop);
+    (0..64).filter(|capability| mask >> capability & 1 == 1).try_for_each(raise)
+}
+
+fn set(mask: u64, inheritable: u64) -> Result<()> {
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3, 0];
-    let (low, high) = (mask as u32, (mask >> 32) as u32);
-    let sets = [low, low, 0, high, high, 0];
+    let half = |set: u64, high: bool| if high { (set >> 32) as u32 } else { set as u32 };
+    let part = |high| [half(mask, high), half(mask, high), half(inheritable, high)];
+    let ([a, b, c], [d, e, f]) = (part(false), part(true));
+    let sets = [a, b, c, d, e, f];
     // SAFETY: header and data live across the call and have version 3's layout.
     unsafe { call(nr::CAPSET, [header.as_ptr() as usize, sets.as_ptr() as usize]) }.map(drop)
 }

@@ -7,9 +7,10 @@ use core::ffi::CStr;
 const HEAD: usize = 5; // bytes of the name with its zero, of the value
 
 /// Only `user.`: others name rights (capabilities, labels, lists of ids) that mean something else on the other side; and `user.overlay.`
-/// is a layer's, which would lead an overlay astray that lies over the copy.
+/// and `user.fuseoverlayfs.` are a layer's, which would lead an overlay astray that lies over the copy.
 fn travels(name: &CStr) -> bool {
-    name.to_bytes().starts_with(b"user.") && !name.to_bytes().starts_with(b"user.overlay.")
+    let is = |begin: &[u8]| name.to_bytes().starts_with(begin);
+    is(b"user.") && !is(b"user.overlay.") && !is(b"user.fuseoverlayfs.")
 }
 
 /// In a layer a file's capabilities too.

@@ -1,8 +1,11 @@
 //! A tree onto a stream with all that a layer holds: the writable layer beside the one below, or a whole root file system. Sorted, so
 //! that the same files are the same bytes. Follows nothing and crosses no mount: what the container changes meanwhile leads nowhere.
 
+mod marks;
 mod names;
 mod regions;
+
+pub use self::marks::{Marks, Note};
 
 use self::names::{Listing, Names};
 use super::copied::Copied;
@@ -12,7 +15,7 @@ use super::trail::Trail;
 use super::{DEEP, ELSEWHERE, EXTRA_MAX, LEVELS, LIST_MAX, SPECIAL, Stream, attributes};
 use crate::sys::constants::*;
 use crate::sys::fs::{self, Fd, Statx};
-use crate::sys::{Errno, Result, xattr};
+use crate::sys::{Errno, Result};
 use crate::wire::EntryHead;
 use crate::wire::files::{change, changed, entry};
 use core::ffi::CStr;
@@ -29,28 +32,6 @@ const PATH: usize = 4097;
 const EXTRA: usize = EXTRA_MAX + LIST_MAX;
 /// Bytes that a walk needs; pages that it does not touch do not come into being.
 pub const ROOM: usize = EXTRA + names::ROOM;
-
-/// The attributes of an overlay's own: in a user namespace it keeps them in user.*, elsewhere in trusted.*.
-#[derive(Clone, Copy)]
-pub struct Marks {
-    /// By which a directory says that it hides those below.
-    opaque: &'static CStr,
-    /// By which a name says that what it stands for lies elsewhere.
-    elsewhere: [&'static CStr; 2],
-}
-
-impl Marks {
-    pub fn of(rootless: bool) -> Marks {
-        if rootless {
-            Marks { opaque: c"user.overlay.opaque", elsewhere: [c"user.overlay.redirect", c"user.overlay.metacopy"] }
-        } else {
-            Marks {
-                opaque: c"trusted.overlay.opaque",
-                elsewhere: [c"trusted.overlay.redirect", c"trusted.overlay.metacopy"],
-            }
-        }
-    }
-}
 
 /// What is walked.
 #[derive(Clone, Copy)]
@@ -153,10 +134,17 @@ impl<'a, S: Stream> Tree<'a, S> {
 
     fn by_kind(&mut self, level: usize, name: &CStr) -> Packed {
         let parent = self.levels[level].directory.raw();
+        if let What::Layer(marks) = self.what {
+            match marks.note(parent, name) {
+                Note::None => {}
+                Note::Gone(name) => return self.whiteout(name),
+                Note::Other => return Ok(()),
+            }
+        }
         let was = self.was(level, name);
         let seen = match fs::statx(parent, name, AT_SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) if was.is_some() && matches!(self.what, What::Copy(_)) => {
-                return stream(self.out.entry(EntryHead { kind: entry::WHITEOUT, ..EntryHead::default() }, name, b""));
+                return self.whiteout(name);
             }
             other => here(other)?,
         };
@@ -181,9 +169,7 @@ impl<'a, S: Stream> Tree<'a, S> {
             }
             S_IFREG => self.file(level, name),
             S_IFLNK => self.link(parent, name, &seen),
-            S_IFCHR if is_whiteout(&seen) && matches!(self.what, What::Layer(_)) => {
-                stream(self.out.entry(EntryHead { kind: entry::WHITEOUT, ..EntryHead::default() }, name, b""))
-            }
+            S_IFCHR if is_whiteout(&seen) && matches!(self.what, What::Layer(_)) => self.whiteout(name),
             S_IFCHR | S_IFBLK | S_IFIFO => {
                 let size = u64::from(seen.rdev_major) << 32 | u64::from(seen.rdev_minor);
                 let head = EntryHead { mode: u32::from(seen.mode), size, ..head_of(entry::NODE, &seen) };
@@ -191,6 +177,10 @@ impl<'a, S: Stream> Tree<'a, S> {
             }
             _ => Ok(()), // a socket is nothing without its process
         }
+    }
+
+    fn whiteout(&mut self, name: &CStr) -> Packed {
+        stream(self.out.entry(EntryHead { kind: entry::WHITEOUT, ..EntryHead::default() }, name, b""))
     }
 
     /// What was opened is what was looked at: on the same mount, whatever was put there meanwhile.
@@ -201,8 +191,7 @@ impl<'a, S: Stream> Tree<'a, S> {
 
     fn refuse_elsewhere(&self, fd: i32) -> Packed {
         let What::Layer(marks) = self.what else { return Ok(()) };
-        let is_set = |name| !matches!(xattr::fgetxattr(fd, name, &mut [0; 1]), Err(Errno::NODATA | Errno::OPNOTSUPP));
-        if marks.elsewhere.into_iter().any(is_set) { Err(Fault::Here(ELSEWHERE)) } else { Ok(()) }
+        if marks.leads_elsewhere(fd) { Err(Fault::Here(ELSEWHERE)) } else { Ok(()) }
     }
 
     fn say_change(&mut self, kind: u32, flags: u64) -> Packed {
@@ -217,7 +206,7 @@ impl<'a, S: Stream> Tree<'a, S> {
         }
         self.refuse_elsewhere(directory.raw())?;
         let opaque = match self.what {
-            What::Layer(marks) => below.is_open() && is_opaque(directory.raw(), marks.opaque),
+            What::Layer(marks) => below.is_open() && marks.is_opaque(directory.raw()),
             What::Copy(_) | What::Whole(_) => false,
         };
         let above = self.depth.checked_sub(1).map(|level| &self.levels[level].listing);
@@ -336,10 +325,6 @@ impl<'a, S: Stream> Tree<'a, S> {
             _ => Ok(()),
         }
     }
-}
-
-pub fn is_opaque(directory: i32, mark: &CStr) -> bool {
-    matches!(xattr::fgetxattr(directory, mark, &mut [0; 8]), Ok(1))
 }
 
 /// A device 0:0 stands for a name that was removed (overlayfs.rst).

@@ -35,6 +35,34 @@ fn is_whiteout(path: &std::path::Path) -> bool {
 }
 
 #[test]
+fn a_tree_that_a_program_shows_has_one_name_for_each_file() {
+    use crate::image::unions::{Kind, tree};
+    let scratch = Scratch::new();
+    let store = Store::open(&scratch.0.join("store")).unwrap();
+    let tar = archive(&[
+        entry(b'0', b"d/file", b"", b"content"),
+        entry(b'1', b"a", b"d/file", b""),
+        entry(b'1', b"z", b"d/file", b""),
+        entry(b'0', b"single", b"", b"x"),
+    ]);
+    let (blob, diff_id) = layer(&store, &tar, &gzip(&tar), media::OCI_LAYER_GZIP);
+    let below = unpack_layer(&store, &blob, &diff_id, &mut || false).unwrap();
+    let inodes = |root: &std::path::Path| {
+        ["a", "d/file", "z", "single"].map(|name| std::fs::metadata(root.join(name)).unwrap().ino())
+    };
+    let [a, file, z, single] = inodes(&below);
+    assert!(a == file && file == z);
+    let one = std::slice::from_ref(&below);
+    let (shown, _used) = tree(&scratch.0.join("store"), one, Kind::Shown, &mut || false).unwrap();
+    let found = inodes(&shown);
+    assert_eq!(found.iter().collect::<std::collections::HashSet<_>>().len(), 4);
+    assert!(found[..3].contains(&a) && found[3] == single, "one name, and what has one alone, are the layer's own");
+    assert!(["a", "d/file", "z"].iter().all(|name| std::fs::read(shown.join(name)).unwrap() == b"content"));
+    let (copied, _used) = tree(&scratch.0.join("store"), one, Kind::Copies, &mut || false).unwrap();
+    assert_eq!(copied, below);
+}
+
+#[test]
 fn whiteouts_hide_lower_layers_alone_in_any_order() {
     let scratch = Scratch::new();
     let store = Store::open(&scratch.0.join("store")).unwrap();

@@ -4,9 +4,9 @@ use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::mount::layout::Layout;
 use crate::spawn::basis::Basis;
+use crate::spawn::contents;
 use crate::spawn::limits;
 use crate::spawn::plan::{self, Descriptors};
-use crate::spawn::prepare;
 use crate::spawn::run::{FIRST_TICK, Interrupted, LAST_TICK, MILLISECOND};
 use crate::spawn::spec::Spec;
 use crate::spawn::streams::Streams;
@@ -50,7 +50,7 @@ impl Order {
             order.message.extend_from_slice(&body);
             return Ok(order);
         }
-        let file = prepare::memory_file(&body)?;
+        let file = contents::memory_file(&body)?;
         order.message.put_u8(errand::EXEC_FILE);
         order.message.put_u64(body.len() as u64);
         order.fds.push(file.as_raw_fd());

@@ -134,6 +134,7 @@ impl Inner {
             seen,
             upper_in_memory: self.basis.upper_in_memory,
             copied: self.basis.copied.then_some(0),
+            served: self.basis.served,
             bound: None,
             rootless: self.basis.rootless,
             group_paths: Vec::new(),

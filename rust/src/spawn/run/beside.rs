@@ -69,6 +69,7 @@ impl Live {
             seen: Seen::default(),
             upper_in_memory: !self.prepared.upper_is_on_disk(),
             copied: self.prepared.copied(),
+            served: self.prepared.served(),
             bound: self.prepared.bound,
             rootless: !self.engine.is_root(),
             group_paths: self.groups.as_ref().map(Groups::paths).unwrap_or_default(),

@@ -72,6 +72,7 @@ impl Live {
             stderr: stderr.data,
             upper_in_memory: !self.prepared.upper_is_on_disk(),
             copied: self.prepared.copied(),
+            served: self.prepared.served(),
             bound: self.prepared.bound,
             rootless: !self.engine.is_root(),
             group_paths,
