@@ -38,6 +38,18 @@ pub fn named(name: &CStr, places: &[i32], uppers: &[i32]) {
     }
 }
 
+/// Whether something lies in it whose name begins so. What cannot be looked at has nothing.
+pub fn has_ours(prefix: &[u8], parent: i32) -> bool {
+    let Ok(listing) = fs::openat(parent, c".", O_RDONLY | O_DIRECTORY, 0) else { return false };
+    let mut buffer = [0u8; 2048];
+    while let Ok(length @ 1..) = fs::getdents64(listing.raw(), &mut buffer) {
+        if fs::entries(&buffer[..length]).any(|entry| entry.name.to_bytes().starts_with(prefix)) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Looks again after each removal that went well: a directory that changes under getdents may hide an entry.
 fn each_of(prefix: &[u8], parent: i32, remove: impl Fn(&CStr) -> Result<()>) {
     for _ in 0..ROUNDS {

@@ -262,10 +262,12 @@ impl Keeper {
         if self.uppers.iter().any(known) {
             return;
         }
-        // The place of one that is gone, too: a process may have had many stores in its life.
-        let is_free = |fd: i32| fd < 0 || fs::fstat(fd).is_ok_and(|seen| seen.links == 0);
-        if let Some(free) = self.uppers.iter_mut().find(|fd| is_free(**fd)) {
-            core::mem::swap(free, &mut received.fds[0]);
+        // Else the place of one in which nothing of ours is left: a process may have had many stores in its life.
+        let prefix = self.prefix.bytes();
+        let unused = self.uppers.iter().position(|fd| *fd < 0);
+        let idle = || self.uppers.iter().position(|fd| !remove::has_ours(prefix, *fd));
+        if let Some(free) = unused.or_else(idle) {
+            core::mem::swap(&mut self.uppers[free], &mut received.fds[0]);
         }
     }
 
