@@ -20,8 +20,7 @@ pub type Used = Arc<Ours>;
 /// What a container stands on.
 #[derive(Debug)]
 pub struct Standing {
-    /// Held, never looked at.
-    _held: Vec<Used>,
+    held: Vec<Used>,
     /// Each layer's root directory, in the order that was asked for.
     pub seen: Arc<[Stat]>,
 }
@@ -66,8 +65,8 @@ pub fn take_stack(paths: &[PathBuf]) -> Result<Standing> {
 
 impl Standing {
     fn under(mut self, above: Standing) -> Standing {
-        self._held.extend(above._held);
-        Standing { _held: self._held, seen: self.seen.iter().chain(&*above.seen).copied().collect() }
+        self.held.extend(above.held);
+        Standing { held: self.held, seen: self.seen.iter().chain(&*above.seen).copied().collect() }
     }
 }
 
@@ -92,14 +91,14 @@ impl Known {
         if let Some(place) = stack::Place::of(paths) {
             place.write();
         }
-        Ok(Standing { _held: held, seen })
+        Ok(Standing { held, seen })
     }
 
     /// None where the record does not vouch for all of it, now.
     fn by_record(&mut self, place: &stack::Place, paths: &[PathBuf]) -> Option<Standing> {
         let known = self.stacks.get(place.record());
         if let Some((held, seen)) = known.and_then(stack::Known::held) {
-            return Some(Standing { _held: vec![held], seen });
+            return Some(Standing { held: vec![held], seen });
         }
         let (held, known) = place.open(known, paths)?;
         let seen = known.seen.clone();
@@ -107,7 +106,7 @@ impl Known {
             self.stacks.retain(|_, known| known.held().is_some());
         }
         self.stacks.insert(place.record().into(), known);
-        Some(Standing { _held: vec![held], seen })
+        Some(Standing { held: vec![held], seen })
     }
 }
 
