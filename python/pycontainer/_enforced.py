@@ -186,9 +186,8 @@ def _upper(seen: dict[str, Any], asked: dict[str, Any]) -> Guarantee:
         return Guarantee("upper", "held", "a file system of its own in the store")
     if asked["upper"] == "disk":
         return Guarantee("upper", "held", "a directory in the store")
-    return Guarantee(
-        "upper", "degraded", "a directory in the store", "a rootless tmpfs layer needs Linux 6.6", "Linux 6.6"
-    )
+    by = f"a directory in the store, {_BY_PROGRAM}" if seen["served"] else "a directory in the store"
+    return Guarantee("upper", "degraded", by, "a rootless tmpfs layer needs Linux 6.6", "Linux 6.6")
 
 
 def _idmapped_mounts(mapped: int) -> Guarantee:

@@ -227,7 +227,11 @@ tell([done.stdout.decode(), done.enforced["upper"].by])
 tell(pc.doctor().to_dict()["storage"])
 """
     (out, by), row = in_store(store, code, store)
-    assert (out, by) == ("top", "tmpfs, by fuse-overlayfs")
+    assert out == "top"
+    assert by in (
+        "tmpfs, by fuse-overlayfs",
+        "a directory in the store, by fuse-overlayfs",
+    )  # before 6.6, a plain user's
     assert row["by"].startswith("fuse-overlayfs on ")
     assert row["why"].endswith("this kernel has no overlay file system")
 
@@ -271,6 +275,7 @@ def test_a_directory_whose_name_is_none_of_its_words(fresh_rootfs: Path) -> None
     odd.rename(fresh_rootfs)
 
 
+@pytest.mark.requires("tmpfs-upper")
 def test_a_full_layer_is_full(three: pc.Image) -> None:
     """The write that fills it is cut short by the program, which to the kernel is an error of its own."""
     script = "head -c 20000000 /dev/zero > /opt/big; wc -c < /opt/big; cat /bin/busybox > /opt/c 2>&-; echo x > /opt/d"
