@@ -279,12 +279,7 @@ class Image(Facts):
     def prune_cache(cls, older_than: float | timedelta | None = None) -> int:
         """Remove what builds keep, as `docker builder prune --all`; return how many bytes of blobs and caches that was.
 
-        That is what steps came to, the directories of RUN --mount=type=cache, and images that a build gave no name.
-        What a build uses at this moment stays; so do images that have a name, and what containers stand on. prune()
-        touches none of it.
-
-        Args:
-            older_than: seconds since a build has used it last; None: whenever that was.
+        Steps, caches of RUN, images that a build gave no name: all that no build used for `older_than` seconds.
         """
         from pycontainer._build import caches  # noqa: PLC0415 - only who asks for it
 
