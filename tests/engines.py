@@ -38,11 +38,15 @@ def podman() -> Iterator[tuple[str, ...]]:
 
 @contextlib.contextmanager
 def docker(scratch: Path) -> Iterator[tuple[str, ...]]:
-    """The client's command. Debian's client beside Debian's daemon, where another one comes first on PATH."""
+    """The client's command. Debian's client beside Debian's daemon, where another one comes first on PATH.
+
+    Its sockets have a short path: containerd takes no longer one.
+    """
     client = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
-    with tempfile.TemporaryDirectory(prefix="docker-", dir=scratch) as place:
+    short, long = (tempfile.TemporaryDirectory(prefix="docker-", dir=parent) for parent in ("/var/tmp", scratch))
+    with short as place, long as data:
         words = (client, "-H", f"unix://{place}/socket")
-        argv = ["dockerd", "--data-root", f"{place}/root", "--exec-root", f"{place}/exec", "-H", words[2]]
+        argv = ["dockerd", "--data-root", f"{data}/root", "--exec-root", f"{place}/exec", "-H", words[2]]
         argv += ["--pidfile", f"{place}/pid", "--iptables=false", "--ip6tables=false", "--bridge=none"]
         with open(f"{place}/log", "wb") as log:
             daemon = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
@@ -57,4 +61,4 @@ def docker(scratch: Path) -> Iterator[tuple[str, ...]]:
             daemon.terminate()
             daemon.wait(60)
             # On a btrfs it mounts that onto itself, and leaves it so.
-            subprocess.run(["umount", "-R", f"{place}/root"], check=False, capture_output=True)
+            subprocess.run(["umount", "-R", f"{data}/root"], check=False, capture_output=True)
