@@ -104,17 +104,17 @@ pub fn ladder(engine: &Engine, place: &Path, mapped: bool) -> Choice {
         let driver = if is_btrfs(&store().1) { Driver::Btrfs } else { Driver::Vfs };
         Choice { driver, why }
     };
-    let unmapped = mapped && engine.is_root() && !can_be_idmapped(engine, place);
+    let unmapped = || mapped && engine.is_root() && !can_be_idmapped(engine, place);
     if let Some(why) = engine.overlay_missing.get_or_init(|| overlay_missing(engine)) {
         return match served::lacking() {
-            None if !unmapped => Choice { driver: Driver::Fuse, why: why.clone() },
-            Some(lacking) if !unmapped => copies(format!("{why}; {}", lacking.why)),
+            None if !unmapped() => Choice { driver: Driver::Fuse, why: why.clone() },
+            Some(lacking) if !unmapped() => copies(format!("{why}; {}", lacking.why)),
             _ => copies(why.clone()),
         };
     }
     // A directory of the caller's own may be large: that it cannot be idmapped is told to him, not cured by a copy.
     let ours = place.starts_with(runtime::store(rustix::process::geteuid().as_raw()));
-    if ours && unmapped {
+    if ours && unmapped() {
         return copies(format!("{}: {}", place.display(), causes::NO_IDMAP.why));
     }
     overlay("the kernel's own, shared by all containers")
