@@ -251,8 +251,9 @@ impl Work<'_, '_> {
         // What its owner may not read has its one inode under all names.
         if !again || lower.merged.file(lower.index, name).is_err() {
             match lower.merged.link(lower.index, name, parent) {
-                // As many names as an inode may have, or a file system that gives one no second name: a copy as it is.
-                Err(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => {}
+                // As many names as an inode may have, a file system that gives one no second name, or a file of a plain user's range,
+                // or in a directory of that: a copy as it is.
+                Err(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
                 other => return other.map_err(|errno| failed("make a hard link", path, errno)),
             }
         }
