@@ -118,6 +118,21 @@ def test_the_last_entry_of_a_name_says_whose_it_is(layout: Layout, base: bytes) 
 
 
 @pytest.mark.requires(*EVERYBODY)
+def test_another_name_keeps_the_owner_when_the_first_is_replaced(layout: Layout, base: bytes) -> None:
+    entries = [
+        entry("a", 0o2755, NODE), entry("hard", 0o644, kind=tarfile.LNKTYPE, linkname="a"), entry("a", 0o644, (5, 6)),
+        entry("b", 0o644), entry("c", 0o644, NODE), entry("c", 0o644, kind=tarfile.LNKTYPE, linkname="b"),
+    ]  # fmt: skip
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for member in entries:
+            archive.addfile(member)
+    layout.image("app:1", [base, out.getvalue()])
+    (image,) = pc.Image.load(layout.path)
+    assert look(image, "/a", "/hard", "/b", "/c") == ["644 5:6", "2755 1000:1001", "644 0:0", "644 0:0"]
+
+
+@pytest.mark.requires(*EVERYBODY)
 def test_many_owners(layout: Layout, base: bytes) -> None:
     """More than one message to whoever gives them holds, and more than are kept in memory."""
     names = [f"many/{number:05}{'x' * 40}" for number in range(3000)]

@@ -1,12 +1,13 @@
 //! Entries into a tree: files, links, devices, and what each inode is given. Decides what of an archive a root file system takes.
 
-use super::given::{capability, give, owner, owner_ids, times};
+use super::given::{give, owner, times};
+use super::noted::Noted;
 use super::source::{Check, interrupted};
 use super::stream::{Entry, Kind, Meta, Reader};
 use super::tree::{IMPLIED_MODE, Marks, Place, Tree, components, refused};
 use super::whiteout::{self, Meaning};
 use crate::error::{Error, Result};
-use crate::image::owned::{Owned, Owners};
+use crate::image::owned::Owners;
 use crate::sys::disk;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -56,14 +57,15 @@ pub struct Extractor<'a> {
     totals: Totals,
     next_look: u64,
     buffer: Vec<u8>,
-    /// Of a plain user's tree.
-    owned: Owned,
+    /// Of a plain user's tree; root gives owners at once.
+    noted: Option<Noted>,
 }
 
 /// Unpacks all of it into `root`, an empty directory that is open for reading and that nobody else writes to.
 pub fn extract<R: Read>(reader: &mut Reader<R>, root: OwnedFd, manner: Manner, check: Check<'_>) -> Result<Totals> {
-    let (tree, buffer, owned) = (Tree::new(root)?, vec![0; CHUNK], Owned::default());
-    let mut extractor = Extractor { tree, manner, check, totals: Totals::default(), next_look: 0, buffer, owned };
+    let (tree, buffer) = (Tree::new(root)?, vec![0; CHUNK]);
+    let noted = (!manner.privileged).then(Noted::default);
+    let mut extractor = Extractor { tree, manner, check, totals: Totals::default(), next_look: 0, buffer, noted };
     extractor.watch_space()?;
     while let Some(entry) = reader.next()? {
         if (extractor.check)() {
@@ -179,7 +181,7 @@ impl Extractor<'_> {
             }
         }
         give(file.as_fd(), &entry.meta, true, self.manner.privileged)?;
-        self.note_owner(parent, name, &entry.meta, true)
+        self.note(parent, name, &entry.meta, true)
     }
 
     fn copy<R: Read>(&mut self, file: &OwnedFd, offset: u64, length: u64, reader: &mut Reader<R>) -> Result<()> {
@@ -230,20 +232,14 @@ impl Extractor<'_> {
         }
         let set = rustix::fs::utimensat(parent, name, &times(&entry.meta), AtFlags::SYMLINK_NOFOLLOW);
         set.map_err(|errno| refused("set the time of a symbolic link", errno))?;
-        self.note_owner(parent, name, &entry.meta, false)
+        self.note(parent, name, &entry.meta, false)
     }
 
-    /// What a plain user cannot give himself is given at the end, when nothing is changed any more.
-    fn note_owner(&mut self, parent: &Place, name: &[u8], meta: &Meta, is_file: bool) -> Result<()> {
-        if self.manner.privileged {
-            return Ok(());
+    fn note(&mut self, parent: &Place, name: &[u8], meta: &Meta, is_file: bool) -> Result<()> {
+        match &mut self.noted {
+            Some(noted) => noted.entry(&self.tree, (parent, name), meta, is_file),
+            None => Ok(()),
         }
-        let (ids, capability) = (owner_ids(meta)?, capability(meta).filter(|_| is_file));
-        if ids == (0, 0) && capability.is_none() && !self.tree.has_replaced {
-            return Ok(());
-        }
-        let path = self.tree.path_of(parent, name);
-        self.owned.push(self.tree.root(), &path, ids, capability.unwrap_or_default())
     }
 
     /// The target is resolved inside the root, its last component not followed. The inode keeps what its own entry gave it:
@@ -261,7 +257,8 @@ impl Extractor<'_> {
         }
         self.tree.clear(parent, name)?;
         let linked = rustix::fs::linkat(&from, *target, parent, name, AtFlags::empty());
-        linked.map_err(|errno| refused("make a hard link", errno))
+        linked.map_err(|errno| refused("make a hard link", errno))?;
+        self.noted.as_mut().map_or(Ok(()), |noted| noted.link(&self.tree, (parent, name), seen.st_ino))
     }
 
     /// docker's overlay2 and podman's overlay unpack each layer by itself too, and refuse such links; who unpacks layers over each
@@ -319,7 +316,7 @@ impl Extractor<'_> {
         let mode = Mode::from_raw_mode(entry.meta.mode);
         rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).map_err(fail)?;
         rustix::fs::utimensat(parent, name, &times(&entry.meta), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
-        self.note_owner(parent, name, &entry.meta, false)
+        self.note(parent, name, &entry.meta, false)
     }
 
     fn finish(mut self) -> Result<Totals> {
@@ -327,14 +324,13 @@ impl Extractor<'_> {
         if self.manner.is_layer {
             self.totals.implied = self.tree.implied();
         }
-        let (root, owned) = (self.tree.root().try_clone_to_owned(), &mut self.owned);
+        let (root, noted) = (self.tree.root().try_clone_to_owned(), &mut self.noted);
         let root = root.map_err(|error| Error::setup("copy a descriptor", error.raw_os_error().unwrap_or(24)))?;
         let has_replaced = self.tree.has_replaced;
         self.tree.finish(|fd, path, meta, marks| {
             mark(fd, &marks, privileged)?;
-            let ids = meta.as_ref().map_or(Ok((0, 0)), owner_ids)?;
-            if !privileged && (ids != (0, 0) || has_replaced) && (path != b"." || is_open_to_all(meta.as_ref())) {
-                owned.push(root.as_fd(), path, ids, b"")?;
+            if let Some(noted) = noted {
+                noted.directory(root.as_fd(), path, meta.as_ref(), has_replaced)?;
             }
             match meta {
                 Some(meta) => give(fd, &meta, false, privileged),
@@ -342,14 +338,9 @@ impl Extractor<'_> {
                     .map_err(|errno| refused("set the mode of a directory", errno)),
             }
         })?;
-        self.totals.owners = self.owned.give(root.as_fd())?;
+        self.totals.owners = self.noted.map_or(Ok(Owners::Own), |noted| noted.give(root.as_fd()))?;
         Ok(self.totals)
     }
-}
-
-/// The store has to be able to open a tree's root and to lock it: one that nobody but its owner may enter stays the user's.
-fn is_open_to_all(meta: Option<&Meta>) -> bool {
-    meta.is_none_or(|meta| meta.mode & 0o005 == 0o005)
 }
 
 /// As an overlay reads it; a plain user's is mounted with `userxattr`.
