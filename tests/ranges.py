@@ -6,11 +6,14 @@ For root, and for a user without a range, who has no such files, everything is d
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import layertrees
 import requirements
@@ -46,3 +49,31 @@ def tree(root: Path) -> layertrees.Tree:
     done = subprocess.run([*inside(), sys.executable, "-c", code], check=True, capture_output=True)
     found: layertrees.Tree = pickle.loads(done.stdout)
     return found
+
+
+def told(place: Path, text: str, argv: list[str], **environ: object) -> Any:
+    """What a command prints, as JSON: by the tests' plain user, whose /etc/subuid and /etc/subgid have that text.
+
+    Args:
+        place: a directory that this user can read; the text is kept there.
+        environ: all of its environment but PATH.
+    """
+    import house
+
+    (place / "sub").write_text(text)
+    (place / "sub").chmod(0o644)
+    bind = " && ".join(f"mount --bind {place}/sub /etc/{name}" for name in ("subuid", "subgid"))
+    user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups"]
+    named = ["env", "-i", "PATH=/usr/bin", *(f"{name}={value}" for name, value in environ.items())]
+    world = [
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        f"{bind} && exec {shlex.join([*user, *named, *argv])}",
+    ]
+    done = subprocess.run(world, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)

@@ -7,9 +7,7 @@ without a container, building from it, removing it) goes through a process that 
 from __future__ import annotations
 
 import io
-import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -26,6 +24,7 @@ import pytest
 import house
 import layouts
 import pycontainer as pc
+import ranges
 import worlds
 from layouts import Layout
 from pycontainer._native import core
@@ -355,16 +354,8 @@ def with_range(scratch: Path, base: bytes) -> Iterator[Callable[[str, str], Any]
     shutil.chown(store, house.USER)
 
     def look(text: str, what: str) -> Any:
-        (place / "sub").write_text(text)
-        (place / "sub").chmod(0o644)
-        bind = " && ".join(f"mount --bind {place}/sub /etc/{name}" for name in ("subuid", "subgid"))
-        user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups"]
-        named = ["env", "-i", "PATH=/usr/bin", f"PYCONTAINER_ROOT={store}"]
-        argv = [*user, *named, *worlds.python(LOOK, interpreter, str(place)), str(layout.path), what]
-        world = ["unshare", "-m", "--propagation", "private", "sh", "-c", f"{bind} && exec {shlex.join(argv)}"]
-        done = subprocess.run(world, check=False, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout)
+        argv = [*worlds.python(LOOK, interpreter, str(place)), str(layout.path), what]
+        return ranges.told(place, text, argv, PYCONTAINER_ROOT=store)
 
     yield look
     shutil.rmtree(place)

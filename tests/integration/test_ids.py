@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
-import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 
 import house
 import pycontainer as pc
+import ranges
 import worlds
 from pycontainer import IdMap, Mount, Security
 from pycontainer._spec import _user_namespace
@@ -211,15 +209,7 @@ def few_ids(scratch: Path) -> Iterator[Callable[..., Any]]:
     place.chmod(0o755)
 
     def look(text: str, code: str = LOOK) -> Any:
-        (place / "sub").write_text(text)
-        (place / "sub").chmod(0o644)
-        bind = " && ".join(f"mount --bind {place}/sub /etc/{name}" for name in ("subuid", "subgid"))
-        user = ["setpriv", "--reuid", house.USER, "--regid", house.USER, "--init-groups", "env", "-i", "PATH=/usr/bin"]
-        argv = shlex.join([*user, *worlds.python(code, interpreter, str(place))])
-        world = ["unshare", "-m", "--propagation", "private", "sh", "-c", f"{bind} && exec {argv}"]
-        done = subprocess.run(world, check=False, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout)
+        return ranges.told(place, text, worlds.python(code, interpreter, str(place)))
 
     yield look
     shutil.rmtree(place)
