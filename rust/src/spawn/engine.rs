@@ -2,7 +2,7 @@
 
 use super::causes::MEMFD_NOEXEC;
 use super::keeper::{Keeper, Privileges};
-use super::{registry, steward, upper};
+use super::{range, registry, steward, upper};
 use crate::cgroup::{self, Place};
 use crate::error::{Error, Result};
 use crate::image::skeleton;
@@ -145,12 +145,13 @@ impl Engine {
         let place = Place::discover(identity.root);
         let (privileges, maps) = match identity.root {
             true => (Privileges::Privileged, Maps::both(vec![Line::new(0, 0, u32::MAX)])),
-            false => rootless_privileges(identity),
+            false => range::privileges(identity.uid, identity.gid),
         };
         let keeper = match Keeper::start(&privileges, &place.parents()) {
             // A broken subuid set-up is no reason to have no containers: one id always works.
             Err(Error::NotSupported { .. }) if matches!(privileges, Privileges::Range(_)) => {
-                Keeper::start(&Privileges::OneId, &place.parents()).map(|keeper| (keeper, one_id(identity)))
+                Keeper::start(&Privileges::OneId, &place.parents())
+                    .map(|keeper| (keeper, range::one_id(identity.uid, identity.gid)))
             }
             other => other.map(|keeper| (keeper, maps)),
         };
@@ -160,7 +161,7 @@ impl Engine {
         let swept_groups = cgroup::sweep(&place, keeper_is_alive);
         let facts = Facts {
             rootless: !identity.root,
-            one_id: !identity.root && maps == one_id(identity),
+            one_id: !identity.root && maps == range::one_id(identity.uid, identity.gid),
             tty_group: true,
             last_to_ping: 0,
             user_namespace: true,
@@ -308,55 +309,6 @@ fn read_accounts(path: &str) -> Result<String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(Error::setup_at("read", path, error.raw_os_error().unwrap_or(5))),
     }
-}
-
-/// newuidmap with the caller's subuid range where both are there, else one id.
-fn rootless_privileges(identity: Identity) -> (Privileges, Maps) {
-    let helpers = ["newuidmap", "newgidmap"].map(find_program);
-    let name = account_name(identity.uid);
-    let range = |file: &str| ids::subordinate(&std::fs::read_to_string(file).unwrap_or_default(), &name, identity.uid);
-    match (helpers, range("/etc/subuid"), range("/etc/subgid")) {
-        ([Some(uidmap), Some(gidmap)], Some(uids), Some(gids)) => {
-            let line = |own: u32, range: (u32, u32)| -> Vec<String> {
-                ["0".into(), own.to_string(), "1".into(), "1".into(), range.0.to_string(), range.1.to_string()].to_vec()
-            };
-            let helpers = vec![(uidmap, line(identity.uid, uids)), (gidmap, line(identity.gid, gids))];
-            let lines = |own, (first, count)| vec![Line::new(0, own, 1), Line::new(1, first, count)];
-            (Privileges::Range(helpers), Maps { uid: lines(identity.uid, uids), gid: lines(identity.gid, gids) })
-        }
-        _ => (Privileges::OneId, one_id(identity)),
-    }
-}
-
-fn one_id(identity: Identity) -> Maps {
-    Maps { uid: vec![Line::new(0, identity.uid, 1)], gid: vec![Line::new(0, identity.gid, 1)] }
-}
-
-pub fn find_program(name: &str) -> Option<String> {
-    ["/usr/bin", "/bin", "/usr/local/bin"]
-        .iter()
-        .map(|directory| format!("{directory}/{name}"))
-        .find(|path| is_executable(Path::new(path)))
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).is_ok_and(|seen| seen.is_file() && seen.mode() & 0o111 != 0)
-}
-
-/// (newuidmap and newgidmap are installed, this user has a range of uids and one of gids).
-pub fn subordinate_ids() -> (bool, bool) {
-    let identity = identity();
-    let name = account_name(identity.uid);
-    let range = |file: &str| ids::subordinate(&std::fs::read_to_string(file).unwrap_or_default(), &name, identity.uid);
-    let ranges = ["/etc/subuid", "/etc/subgid"].iter().all(|file| range(file).is_some());
-    (["newuidmap", "newgidmap"].iter().all(|name| find_program(name).is_some()), ranges)
-}
-
-fn account_name(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
-    line.and_then(|line| line.split(':').next()).unwrap_or_default().to_string()
 }
 
 pub fn kernel_version() -> (u32, u32) {

@@ -28,6 +28,7 @@ pub mod plan;
 mod ports;
 pub mod prepare;
 pub mod probe;
+mod range;
 pub mod registry;
 pub mod run;
 pub mod seams;

@@ -1,7 +1,7 @@
 //! Looks for the reason of a refusal, and asks the kernel what `doctor()` wants to know. Changes nothing, starts no keeper.
 
 use super::causes::{self, Cause};
-use super::engine;
+use super::{engine, range};
 use crate::sys::probe::{self as ask, NEEDED};
 use crate::sys::{self, Errno};
 use std::os::unix::fs::MetadataExt;
@@ -181,7 +181,7 @@ pub fn everything() -> Answers {
         sys_resource: sys_resource == Some(0),
         landlock: sys::security::landlock_abi().map_or_else(|errno| -errno.0, |abi| abi as i32),
         memfd: sys::host::sealed_program(super::keeper::PROGRAM).err().map_or(0, |errno: Errno| errno.0),
-        subuid: engine::subordinate_ids(),
+        subuid: range::parts(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::causes::{self, Cause};
 use super::driver::VARIABLE;
-use super::engine::find_program;
+use super::range::find_program;
 use super::seams;
 use crate::error::{Error, Result};
 use crate::gate::Ours;

@@ -9,7 +9,7 @@ use crate::spawn::order::remove_groups;
 use crate::spawn::outcome::{Finished, Seen};
 use crate::spawn::plan;
 use crate::sys;
-use crate::wire::{cause, outcome};
+use crate::wire::{Ended, cause, outcome};
 
 impl Live {
     pub(super) fn finish(mut self, called: u64, waited: Result<()>) -> Result<Finished> {
@@ -41,19 +41,7 @@ impl Live {
         }
         waited?;
         let ended = self.ended.ok_or_else(crate::spawn::keeper::died)?;
-        if ended.outcome == outcome::DIED && ended.status & 0x7f == 0 {
-            // Only PID 1 itself can have exited so; the command's status comes in a record.
-            return Err(Error::setup("set up the container: its first process ended without a record", 71));
-        }
-        if ended.outcome == outcome::FAILED {
-            return Err(self.prepared.explain(&self.spec, &ended));
-        }
-        let killed_by_us = !matches!(ended.cause, cause::NONE | cause::MEMORY);
-        // Of a command that is PID 1 the keeper's evidence may be that of the one that was killed on its way to exec.
-        let never_ran = self.spec.pid1 || self.evidence.status.is_empty();
-        if ended.outcome == outcome::DIED && never_ran && !killed_by_us {
-            return Err(explain::died_in_set_up(&ended, counters.oom_kills.unwrap_or(0) > 0));
-        }
+        self.has_run(&ended, counters.oom_kills.unwrap_or(0) > 0)?;
         let [stdout, stderr] = std::mem::take(&mut self.streams.captured);
         let limits = &self.spec.limits;
         let seen = Seen {
@@ -79,6 +67,25 @@ impl Live {
             called,
             answered: sys::process::now(),
         })
+    }
+
+    /// An error where it ended before its command began.
+    fn has_run(&self, ended: &Ended, out_of_memory: bool) -> Result<()> {
+        let died = ended.outcome == outcome::DIED;
+        if died && ended.status & 0x7f == 0 {
+            // Only PID 1 itself can have exited so; the command's status comes in a record.
+            return Err(Error::setup("set up the container: its first process ended without a record", 71));
+        }
+        if ended.outcome == outcome::FAILED {
+            return Err(self.prepared.explain(&self.spec, ended));
+        }
+        let killed_by_us = !matches!(ended.cause, cause::NONE | cause::MEMORY);
+        // Of a command that is PID 1 the keeper's evidence may be that of the one that was killed on its way to exec.
+        let never_ran = self.spec.pid1 || self.evidence.status.is_empty();
+        if died && never_ran && !killed_by_us {
+            return Err(explain::died_in_set_up(ended, out_of_memory));
+        }
+        Ok(())
     }
 
     /// The writable layer, where it is on the disk, and whether its container may still be at it for a moment.
