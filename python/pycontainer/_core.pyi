@@ -15,7 +15,7 @@ __all__ = [
     "group_support", "image_all", "image_collect", "image_file", "image_find", "image_in_use", "image_layers",
     "image_load", "image_open", "image_paths", "image_pull", "image_push", "image_save", "image_tag", "image_untag",
     "image_verify", "keeper_lives", "keeper_pid", "launch", "launch_copied", "layer_copy", "layer_directories",
-    "layer_directory", "platform_parse", "probe_host", "read_bytes", "reference_parse", "registry_catalog",
+    "layer_directory", "layers_left_out", "platform_parse", "probe_host", "read_bytes", "reference_parse", "registry_catalog",
     "registry_home", "registry_place", "registry_tags", "run", "seccomp_compile", "seccomp_program",
     "set_packaged_keeper", "start", "step_forget", "step_lock", "step_read", "step_write", "storage", "store_hold",
     "store_root", "take_notices", "unpack_archive", "unpack_layer_files", "write_bytes",
@@ -625,6 +625,9 @@ def image_tag(store: str, digest: str, reference: str) -> str:
 
 def image_untag(store: str, reference: str) -> bool:
     """Take a name away. False where there is none."""
+
+def layers_left_out(roots: list[str]) -> list[str]:
+    """Return the devices that unpacked layers should have and a plain user may not make: "c 1:3 dev/null"."""
 
 def archives_drop(store: str, age: float) -> int:
     """Remove archives that were unpacked so many seconds ago, or longer, and on which nobody stands; return how many."""

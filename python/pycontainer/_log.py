@@ -6,7 +6,6 @@ warnings to stderr where nobody has set logging up, does not come in.
 
 from __future__ import annotations
 
-import os
 import sys
 
 from pycontainer._text import TYPE_CHECKING
@@ -41,22 +40,13 @@ def of_engine(native: ModuleType) -> None:
         log.debug("swept what dead keepers had left: control groups: %d, writable layers: %d", groups, layers)
 
 
-def of_left_out(digest: str, layers: Iterable[str]) -> None:
-    """Which devices of an image a plain user does not have: they are recorded beside its unpacked layers."""
+def of_left_out(native: ModuleType, digest: str, layers: list[str]) -> None:
+    """Which devices of an image a plain user does not have."""
     if (log := logger()) is None or not log.isEnabledFor(20):  # logging.INFO
         return
-    names = [name for layer in layers for name in _left_out(layer)]
-    if names:
+    if names := native.layers_left_out(layers):
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         log.info("%s: devices that only root may make are left out: %s", digest, shown)
-
-
-def _left_out(layer: str) -> list[str]:
-    try:
-        with open(os.path.join(os.path.dirname(layer), "left_out"), "rb") as file:
-            return [os.fsdecode(name) for name in file.read().split(b"\0") if name]
-    except OSError:
-        return []
 
 
 def of_degraded(enforced: Mapping[str, Guarantee], names: Iterable[str]) -> None:

@@ -94,7 +94,7 @@ def layers(digest: str, events: Any = None) -> list[str]:
     # Another process may have removed it; all that is known of it here goes with the highest.
     if key not in _unpacked or not os.path.isdir(_unpacked[key][-1]):
         _unpacked[key] = [os.fspath(path) for path in core().image_layers(key[0], digest, events)]
-        _log.of_left_out(digest, _unpacked[key])
+        _log.of_left_out(core(), digest, _unpacked[key])
     return _unpacked[key]
 
 

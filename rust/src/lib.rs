@@ -54,8 +54,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::images::{
         archives_drop, image_all, image_collect, image_file, image_find, image_in_use, image_layers, image_load,
-        image_open, image_paths, image_save, image_tag, image_untag, image_verify, platform_parse, reference_parse,
-        store_root,
+        image_open, image_paths, image_save, image_tag, image_untag, image_verify, layers_left_out, platform_parse,
+        reference_parse, store_root,
     };
     #[pymodule_export]
     use crate::py::registry::{image_pull, image_push, registry_catalog, registry_tags};

@@ -6,7 +6,8 @@ mod ids;
 mod item;
 
 use self::fill::Fill;
-use self::ids::{capability, inside};
+pub use self::ids::capability;
+use self::ids::inside;
 pub use self::item::{Ids, Item, Kind, Taker, Wanted};
 use super::refused;
 use super::session::{Door, Session, broken};

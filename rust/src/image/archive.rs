@@ -6,7 +6,7 @@
 pub(super) mod extract;
 pub(super) mod given;
 mod header;
-mod noted;
+pub(super) mod noted;
 mod pax;
 #[cfg(test)]
 pub(super) mod samples;

@@ -2,14 +2,15 @@
 //! are what they are there. But layers are unpacked apart from each other, and an overlay shows the attributes of the highest: where
 //! those would be others, one more layer lies on top of the stack, in which these directories are alone, as they should be.
 
-use super::archive::given::{attributes, give, is_taken, owner_ids};
+use super::archive::given::{attributes, give, is_taken};
+use super::archive::noted::Noted;
 use super::archive::tree::{Tree, components};
 use super::archive::{Meta, Totals};
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::layers::visible;
 use super::locks::{Check, interrupted};
-use super::owned::{Owned, Owners};
+use super::owned::Owners;
 use super::steward;
 use super::store::Store;
 use super::union::{Found, Merged};
@@ -85,21 +86,19 @@ fn make(corrected: &Unpacked, key: &str, directories: BTreeMap<Vec<u8>, Meta>) -
 
 fn fill(mut tree: Tree<Meta>, directories: BTreeMap<Vec<u8>, Meta>) -> Result<Owners> {
     let privileged = rustix::process::geteuid().is_root();
-    let (mut owned, root) = (Owned::default(), tree.root().try_clone_to_owned());
-    let root = root.map_err(|error| Error::setup("copy a descriptor", error.raw_os_error().unwrap_or(24)))?;
+    let (mut noted, root) = ((!privileged).then(Noted::default), tree.root_again()?);
     for (name, meta) in directories {
         let place = tree.directory(&components(&name)?, true)?;
         tree.set_meta(&place, meta);
     }
     tree.finish(|fd, path, meta, _| {
         let Some(meta) = meta else { return Ok(()) };
-        let ids = owner_ids(&meta)?;
-        if !privileged && ids != (0, 0) {
-            owned.push(root.as_fd(), path, ids, b"")?;
+        if let Some(noted) = &mut noted {
+            noted.directory(root.as_fd(), path, Some(&meta), false)?;
         }
         give(fd, &meta, false, privileged)
     })?;
-    owned.give(root.as_fd())
+    noted.map_or(Ok(Owners::Own), |noted| noted.give(root.as_fd()))
 }
 
 /// The directories that an overlay would show with an implied one's attributes and a lower layer describes, and all above them: each

@@ -96,7 +96,7 @@ impl Owned {
     }
 
     /// Gives each batch of records to `body`, in their order.
-    pub fn each(&mut self, mut body: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    fn each(&mut self, mut body: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let (mut at, mut batch) = (0, Vec::new());
         for length in &self.lengths {
             let Some(spool) = &self.spool else { break };
@@ -114,7 +114,7 @@ impl Owned {
             None if self.is_asked => Ok(Owners::Lost),
             None => Ok(Owners::Own),
             Some(steward) => {
-                steward.own(root, &mut self)?;
+                self.each(|records| steward.own(root, records))?;
                 Ok(Owners::Given(named(steward.maps())))
             }
         }
@@ -142,7 +142,7 @@ mod tests {
         fn maps(&self) -> &Maps {
             &self.0
         }
-        fn own(&self, _: BorrowedFd<'_>, _: &mut Owned) -> Result<()> {
+        fn own(&self, _: BorrowedFd<'_>, _: &[u8]) -> Result<()> {
             Ok(())
         }
         fn open(&self, _: BorrowedFd<'_>, _: &CStr, _: OFlags) -> rustix::io::Result<OwnedFd> {

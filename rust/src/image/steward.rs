@@ -16,8 +16,8 @@ pub const NOBODY: u32 = 65534;
 pub trait Steward: Send + Sync {
     /// Which ids of this machine the ids of an image are.
     fn maps(&self) -> &Maps;
-    /// Gives files beneath `root` their owners.
-    fn own(&self, root: BorrowedFd<'_>, owned: &mut Owned) -> Result<()>;
+    /// Gives files beneath `root` their owners; `records` are those of one message (`wire::store::OWN`).
+    fn own(&self, root: BorrowedFd<'_>, records: &[u8]) -> Result<()>;
     /// An entry of a directory, not followed; of the flags those for a path, a directory, and not waiting.
     fn open(&self, directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd>;
     /// A tree with all that is in it.

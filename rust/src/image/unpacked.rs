@@ -116,13 +116,6 @@ impl Unpacked {
         String::from_utf8(buffer[..length].to_vec()).ok()
     }
 
-    /// The devices that a complete tree should have and a plain user may not make: "c 1:3 dev/null".
-    pub fn left_out(&self, digest: &str) -> Vec<String> {
-        let text = std::fs::read(self.path.join(digest).join(LEFT_OUT)).unwrap_or_default();
-        let names = text.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
-    }
-
     /// How many entries were unpacked.
     pub fn entries(&self, digest: &str) -> Option<u64> {
         self.record(digest)?.lines().find_map(|line| line.strip_prefix("entries ")?.parse().ok())
@@ -278,6 +271,13 @@ pub fn is_archive(path: &Path) -> bool {
     let is_named = |path: &Path, name: &str| path.file_name().is_some_and(|found| found == name);
     let directory = path.parent().and_then(Path::parent);
     is_named(path, ROOTFS) && directory.is_some_and(|directory| is_named(directory, ARCHIVES.directory))
+}
+
+/// The devices that a complete tree should have and a plain user may not make, of the tree with this root: "c 1:3 dev/null".
+pub fn left_out(root: &Path) -> Vec<String> {
+    let text = std::fs::read(root.with_file_name(LEFT_OUT)).unwrap_or_default();
+    let names = text.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
 /// 128 random bits, so that no two attempts ever meet.

@@ -10,7 +10,7 @@ use crate::image::found::{self, Found};
 use crate::image::progress::Queue;
 use crate::image::reference::Reference;
 use crate::image::store::Store;
-use crate::image::{garbage, load, locks, save, union, whole};
+use crate::image::{garbage, load, locks, save, union, unpacked, whole};
 use crate::runtime;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -130,6 +130,12 @@ pub fn image_collect(py: Python<'_>, store: PathBuf) -> PyResult<Option<(u64, u6
 pub fn archives_drop(py: Python<'_>, store: PathBuf, age: f64) -> PyResult<u64> {
     let age = Duration::try_from_secs_f64(age).unwrap_or(Duration::MAX);
     py.detach(|| garbage::drop_archives(&store, age)).map_err(|error| raise(py, error))
+}
+
+/// The devices that unpacked layers should have and a plain user may not make: "c 1:3 dev/null".
+#[pyfunction]
+pub fn layers_left_out(roots: Vec<PathBuf>) -> Vec<String> {
+    roots.iter().flat_map(|root| unpacked::left_out(root)).collect()
 }
 
 /// The directories of its layers, the lowest first, unpacked now where they were not.

@@ -69,10 +69,8 @@ impl Layer {
     pub fn remove(self, engine: &Engine, dying: bool) {
         match self {
             Layer::Directory(directory) => {
-                let Some(left) = directory.remove(dying) else { return };
-                let gone = steward::remove_upper(engine, &left);
-                if !gone {
-                    engine.keeper.remove(&left.to_string_lossy());
+                if let Some(left) = directory.remove(dying) {
+                    steward::remove_left(engine, &left);
                 }
             }
             Layer::LoopFile(file) => file.discard(),

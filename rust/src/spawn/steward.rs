@@ -5,7 +5,6 @@ use super::keeper::{Keeper, died};
 use super::upper;
 use crate::error::{Error, Result};
 use crate::gate::{self, Ours};
-use crate::image::owned::Owned;
 use crate::image::steward;
 use crate::security::maps::Maps;
 use crate::sys::{self, Errno};
@@ -27,11 +26,16 @@ fn has_range(engine: &Engine) -> bool {
     !engine.is_root() && !engine.facts.one_id
 }
 
-/// What of a container's writable layer is not this user's own. False where it is still there.
-pub fn remove_upper(engine: &Engine, name: &OsStr) -> bool {
-    let Ok(name) = CString::new(name.as_bytes()) else { return false };
-    let store = if has_range(engine) { upper::open(&upper::place()).ok() } else { None };
-    store.is_some_and(|store| remove(engine, store.as_fd(), &name).is_ok())
+/// What this process could not remove of a directory of `uppers/`: files of the user's range now, by a steward; anything else by the
+/// keeper, who is not waited for.
+pub fn remove_left(engine: &Engine, name: &OsStr) {
+    let by_steward = || {
+        let store = upper::open(&upper::place()).ok()?;
+        remove(engine, store.as_fd(), &CString::new(name.as_bytes()).ok()?).ok()
+    };
+    if !has_range(engine) || by_steward().is_none() {
+        engine.keeper.remove(&name.to_string_lossy());
+    }
 }
 
 fn remove(engine: &Engine, parent: BorrowedFd<'_>, name: &CStr) -> sys::Result<()> {
@@ -96,16 +100,14 @@ impl steward::Steward for Steward {
         &self.0.maps
     }
 
-    fn own(&self, root: BorrowedFd<'_>, owned: &mut Owned) -> Result<()> {
-        owned.each(|records| {
-            let message = [&[store::OWN], records].concat();
-            match self.0.steward.ask(&self.0.keeper, &message, root) {
-                Ok(_) => Ok(()),
-                Err(Errno(libc::ENOSPC | libc::EDQUOT)) => Err(Error::NoSpace { path: None }),
-                Err(errno) if errno.is_closed_end() => Err(died()),
-                Err(errno) => Err(Error::setup("give files of a layer their owners", errno.0)),
-            }
-        })
+    fn own(&self, root: BorrowedFd<'_>, records: &[u8]) -> Result<()> {
+        let message = [&[store::OWN], records].concat();
+        match self.0.steward.ask(&self.0.keeper, &message, root) {
+            Ok(_) => Ok(()),
+            Err(Errno(libc::ENOSPC | libc::EDQUOT)) => Err(Error::NoSpace { path: None }),
+            Err(errno) if errno.is_closed_end() => Err(died()),
+            Err(errno) => Err(Error::setup("give files of a layer their owners", errno.0)),
+        }
     }
 
     fn open(&self, directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {

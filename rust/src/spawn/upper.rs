@@ -2,6 +2,7 @@
 
 use super::disk::quota::Project;
 use super::engine::Engine;
+use super::steward;
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::sys::Errno;
@@ -88,7 +89,7 @@ pub fn sweep(store: &Path, alive: impl Fn(u32, u64) -> bool, resists: impl Fn(&s
 }
 
 /// Removes a directory of the store that is no container's, as if it had been one's: whatever happens from here on, a sweep or the
-/// keeper ends it. In it may be files of a plain user's subordinate ids, which only the keeper can remove.
+/// keeper ends it. In it may be files of a plain user's range.
 pub fn remove(engine: &Engine, path: &Path) -> Result<()> {
     let fail = |error: std::io::Error| {
         Error::setup_at("remove", path.display().to_string(), error.raw_os_error().unwrap_or(libc::EIO))
@@ -97,7 +98,7 @@ pub fn remove(engine: &Engine, path: &Path) -> Result<()> {
     std::fs::rename(path, &aside).map_err(fail)?;
     let taken = UpperDirectory { path: aside, project: None, _lock: None };
     if let Some(left) = taken.remove(false) {
-        engine.keeper.remove(&left.to_string_lossy());
+        steward::remove_left(engine, &left);
     }
     Ok(())
 }

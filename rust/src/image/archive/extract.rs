@@ -235,6 +235,7 @@ impl Extractor<'_> {
         self.note(parent, name, &entry.meta, false)
     }
 
+    /// Nothing for root, who has given it already.
     fn note(&mut self, parent: &Place, name: &[u8], meta: &Meta, is_file: bool) -> Result<()> {
         match &mut self.noted {
             Some(noted) => noted.entry(&self.tree, (parent, name), meta, is_file),
@@ -324,8 +325,7 @@ impl Extractor<'_> {
         if self.manner.is_layer {
             self.totals.implied = self.tree.implied();
         }
-        let (root, noted) = (self.tree.root().try_clone_to_owned(), &mut self.noted);
-        let root = root.map_err(|error| Error::setup("copy a descriptor", error.raw_os_error().unwrap_or(24)))?;
+        let (root, noted) = (self.tree.root_again()?, &mut self.noted);
         let has_replaced = self.tree.has_replaced;
         self.tree.finish(|fd, path, meta, marks| {
             mark(fd, &marks, privileged)?;

@@ -10,8 +10,9 @@ use std::os::fd::BorrowedFd;
 /// The most that a file has of attributes, and of one (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const ATTRIBUTE_MAX: usize = 64 << 10;
 
-const CAPABILITY: &[u8] = b"security.capability";
+pub const CAPABILITY: &[u8] = b"security.capability";
 
+/// Owner first: a change of owner clears set-id bits and capabilities (chown(2)). Attributes while it can still be written to. Time last.
 pub fn give(fd: BorrowedFd<'_>, meta: &Meta, is_file: bool, privileged: bool) -> Result<()> {
     if privileged {
         let (uid, gid) = owner(meta)?;

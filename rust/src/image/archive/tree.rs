@@ -124,6 +124,11 @@ impl<M> Tree<M> {
         self.root.as_fd()
     }
 
+    /// The root once more, for who needs it while the tree is finished.
+    pub fn root_again(&self) -> Result<OwnedFd> {
+        self.root.try_clone().map_err(|e| Error::setup("copy a descriptor", e.raw_os_error().unwrap_or(libc::EMFILE)))
+    }
+
     pub fn count(&mut self) -> Result<()> {
         self.objects += 1;
         if self.objects > OBJECTS_MAX {
@@ -140,9 +145,7 @@ impl<M> Tree<M> {
             return Ok(place);
         }
         if parts.is_empty() {
-            let fd =
-                self.root.try_clone().map_err(|e| Error::setup("copy a descriptor", e.raw_os_error().unwrap_or(24)))?;
-            return Ok(Place { fd, index: ROOT });
+            return Ok(Place { fd: self.root_again()?, index: ROOT });
         }
         match open(self.root.as_fd(), &path, DIRECTORY.difference(OFlags::NOFOLLOW), within()) {
             Ok(fd) => self.place(fd),

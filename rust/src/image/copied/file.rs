@@ -1,6 +1,8 @@
 //! One file's content and attributes, from an open one to another: shared with the original where the file system can, else copied, with
 //! its holes.
 
+use crate::files::tree::capability as capability_inside;
+use crate::image::archive::given::CAPABILITY;
 use crate::image::locks::Check;
 use rustix::fs::{SeekFrom, XattrFlags};
 use rustix::io::Errno;
@@ -95,7 +97,7 @@ pub fn capability(path: &[u8], root: u32) -> rustix::io::Result<Option<Vec<u8>>>
 pub fn own_capability(file: BorrowedFd<'_>) -> Vec<u8> {
     let mut value = Vec::with_capacity(64);
     match rustix::fs::fgetxattr(file, CAPABILITY, rustix::buffer::spare_capacity(&mut value)) {
-        Ok(_) => without_root(&value),
+        Ok(_) => capability_inside(&value, &vec![(0, rustix::process::geteuid().as_raw(), 1)]),
         Err(_) => Vec::new(),
     }
 }
@@ -103,8 +105,6 @@ pub fn own_capability(file: BorrowedFd<'_>) -> Vec<u8> {
 pub fn give_capability(path: &[u8], value: &[u8]) -> rustix::io::Result<()> {
     rustix::fs::lsetxattr(path, CAPABILITY, value, XattrFlags::empty())
 }
-
-const CAPABILITY: &[u8] = b"security.capability";
 
 fn travels(name: &[u8]) -> bool {
     name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") || name == CAPABILITY
@@ -120,16 +120,6 @@ fn of_root(value: &[u8], root: u32) -> Vec<u8> {
     [&(magic & !REVISION | 0x0300_0000).to_le_bytes()[..], &value[4..20], &root.to_le_bytes()].concat()
 }
 
-fn without_root(value: &[u8]) -> Vec<u8> {
-    const REVISION: u32 = 0xff00_0000;
-    match value.first_chunk().map(|word| u32::from_le_bytes(*word)) {
-        Some(magic) if magic & REVISION == 0x0300_0000 && value.len() == 24 => {
-            [&(magic & !REVISION | 0x0200_0000).to_le_bytes()[..], &value[4..20]].concat()
-        }
-        _ => value.to_vec(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,8 +132,6 @@ mod tests {
         assert_eq!(of_root(&plain, 0), plain);
         assert_eq!(of_root(&with_root, 5), with_root);
         assert_eq!(of_root(b"x", 5), b"x");
-        assert_eq!(without_root(&with_root), plain);
-        assert_eq!(without_root(&plain), plain);
     }
 
     #[test]
