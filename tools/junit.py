@@ -1,6 +1,8 @@
-"""Adds up the JUnit files of a whole run and prints one closing line: `N passed, N failed, N skipped`.
+"""Adds up the JUnit files of a whole run and tells what failed; its last line: `N passed, N failed, N skipped`.
 
     junit.py DIRECTORY [STATUS]     STATUS: of the whole run; not 0 is a failure even where no test failed
+
+What failed stands at the end, message and place: of a long run that is often all that is kept.
 
 Exit code 1 where anything failed or no test was executed.
 """
@@ -11,6 +13,9 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+
+TOLD = 12  # lines of each message, and
+TOLD_TESTS = 40
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,19 @@ def count(text: str) -> Count:
     return total
 
 
+def failures(text: str) -> list[str]:
+    """Name, message and place, for each test of one JUnit document that failed."""
+    told = []
+    for case in ElementTree.fromstring(text).iter("testcase"):
+        for child in case:
+            if child.tag in {"failure", "error"}:
+                where = (child.text or "").strip().splitlines()[-1:]
+                lines = [*(child.get("message") or "").strip().splitlines()[:TOLD], *where]
+                name = f"{case.get('classname', '')}::{case.get('name')}"
+                told.append("\n    | ".join([name, *lines]))
+    return told
+
+
 def write(path: Path, name: str, results: dict[str, str | None], skipped: dict[str, str] | None = None) -> None:
     """A JUnit file for a runner that has none: {test: None, or how it failed}, {test: why skipped}."""
     suite = ElementTree.Element("testsuite", name=name)
@@ -59,9 +77,12 @@ def write(path: Path, name: str, results: dict[str, str | None], skipped: dict[s
 def main(argv: list[str]) -> int:
     directory, status = Path(argv[0]), int(argv[1]) if len(argv) > 1 else 0
     total = Count()
-    for path in sorted(directory.glob("*.xml")):
-        one = count(path.read_text())
-        print(f"  {path.stem:<20} {one}")
+    texts = {path.stem: path.read_text() for path in sorted(directory.glob("*.xml"))}
+    for told in [f"{stem}: {told}" for stem, text in texts.items() for told in failures(text)][:TOLD_TESTS]:
+        print(told)
+    for stem, text in texts.items():
+        one = count(text)
+        print(f"  {stem:<20} {one}")
         total += one
     if status and not total.failed:
         print(f"  a session failed outside of its tests (exit status {status})")

@@ -153,6 +153,17 @@ def test_closing_line(tmp_path, capsys, results, status, code, line):
     assert capsys.readouterr().out.splitlines()[-1] == line
 
 
+def test_what_failed_is_told_with_message_and_place(tmp_path, capsys):
+    long = "&#10;".join(f"line {number}" for number in range(100))
+    case = f'<testcase classname="tests.a" name="b[1]"><failure message="{long}">source\na.py:7: E</failure></testcase>'
+    (tmp_path / "root.xml").write_text(f"<testsuite>{case}<testcase name='c'/></testsuite>")
+    assert junit.main([str(tmp_path), "1"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["root: tests.a::b[1]", "    | line 0"]
+    assert told[junit.TOLD : junit.TOLD + 2] == [f"    | line {junit.TOLD - 1}", "    | a.py:7: E"]
+    assert len(told) == junit.TOLD + 4
+
+
 PAGE = """# A page
 ```python
 x = 1
