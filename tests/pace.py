@@ -4,7 +4,9 @@ which part of the tests is this run's where two runs divide them."""
 from __future__ import annotations
 
 import os
+import time
 import zlib
+from collections.abc import Callable
 
 PACE = float(os.environ.get("PYCONTAINER_TEST_PACE", "1"))
 # The most repetitions, and the most cases of one test, where the session says so; 0: as many as there are.
@@ -17,6 +19,14 @@ TURNS = os.environ.get("PYCONTAINER_TEST_TURNS", "")
 def patience(seconds: float) -> float:
     """Seconds of a real machine as seconds of this one."""
     return seconds * PACE
+
+
+def until(true: Callable[[], object], seconds: float = 10) -> None:
+    """Look again and again, and fail where it does not come true in time."""
+    deadline = time.monotonic() + patience(seconds)
+    while not true():
+        assert time.monotonic() < deadline, f"not in {patience(seconds):g} s"
+        time.sleep(0.01)
 
 
 def repetitions(count: int, quick: bool) -> range:

@@ -24,6 +24,7 @@ from hostile.test_engine_processes import keepers
 
 PTRACE_SEIZE = 0x4206
 PR_SET_DUMPABLE = 4
+PF_EXITING = 0x4  # include/linux/sched.h
 PROGRAM = 0x400000  # where the helper, a static program, lies
 STAND_IN = "pycontainer-ids"
 libc = ctypes.CDLL(None, use_errno=True)
@@ -68,6 +69,17 @@ def name(pid: int) -> str:
         return ""
 
 
+def is_ending(pid: int) -> bool:
+    """Past the start of do_exit() or gone. Its memory is given up there before all else, and with it what says that
+    nobody may look into it (ptrace(2): the attribute is the memory's): a look that began before passes, at nothing.
+    """
+    try:
+        flags = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6]
+    except OSError:
+        return True
+    return bool(int(flags) & PF_EXITING)
+
+
 def fds(pid: int) -> list[str]:
     """What a process that could be looked into holds; [] where it has ended meanwhile."""
     try:
@@ -90,9 +102,14 @@ class Neighbour:
         elif may:
             held = fds(pid)
             # The name last: between two looks a process can only become a command.
-            self.won.append(("read", name(pid), held))
+            self.win("read", pid, held)
         if may is not None and openable(pid):
-            self.won.append(("open", name(pid), []))
+            self.win("open", pid, [])
+
+    def win(self, how: str, pid: int, held: list[str]) -> None:
+        """What it still holds when it is about to end is a win as any."""
+        if held or not is_ending(pid):
+            self.won.append((how, name(pid), held))
 
     def loop(self, stop: int) -> None:
         os.set_blocking(stop, False)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ import layouts
 import pycontainer as pc
 import worlds
 from drivers import VARIABLE
-from pace import patience, repetitions
+from pace import patience, repetitions, until
 from programs.stores import in_store
 from pycontainer import _core
 
@@ -52,13 +51,6 @@ def keeper() -> int:
 def daemons(of: int | None = None) -> list[int]:
     """The programs that the keeper has now."""
     return [child for child in children(keeper() if of is None else of) if name_of(child) == "fuse-overlayfs"]
-
-
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + patience(seconds)
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 # ---- its life ------------------------------------------------------------------------------------------------------

@@ -7,24 +7,17 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pace import until
 from terminals import CTRL_C, CTRL_D, PATIENCE, Terminal
 from worlds import command
 
 pytestmark = pytest.mark.requires("userns")
 
 READY = ["sh", "-c", "echo ready; exec sleep 60"]
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def ended(terminal: Terminal, before: list[object]) -> tuple[int, str]:
@@ -155,7 +148,7 @@ def test_output_can_go_elsewhere(rootfs: Path, tmp_path: Path) -> None:
     program = f"exec {shlex.join(words)} > {out}"
     with Terminal(["sh", "-c", program]) as terminal:
         before = terminal.settings()
-        wait_until(lambda: out.exists() and out.read_bytes() == b"ready\r\n")
+        until(lambda: out.exists() and out.read_bytes() == b"ready\r\n", PATIENCE)
         terminal.type("typed\r")
         assert ended(terminal, before) == (0, "")
     assert out.read_bytes() == b"ready\r\ntyped\r\ntyped\r\n"

@@ -19,7 +19,7 @@ import pytest
 import house
 import pycontainer as pc
 import worlds
-from pace import patience
+from pace import patience, until
 from pycontainer import Container, Limits, Reason
 from pycontainer._native import core
 
@@ -92,7 +92,9 @@ def test_it_is_found_by_id_name_and_beginning(rootfs: Path, owner: Owner) -> Non
             assert found.state == "RUNNING"
             assert found.poll() is None
             assert found.result is None
-            assert Path(f"/proc/{found.pid}/comm").read_text() == "sleep\n"
+            comm = Path(f"/proc/{found.pid}/comm")
+            # execve(2) closes files, for which a start waits, before it gives the name.
+            until(lambda comm=comm: comm.read_text() == "sleep\n")
     for word in ("no-such-name", "", "/", "..", owner.id[:-1] + "g", "0" * 32):
         with pytest.raises(pc.StateError, match="there is no container"):
             Container.get(word)

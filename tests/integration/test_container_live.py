@@ -17,7 +17,7 @@ import pytest
 
 import pycontainer as pc
 import requirements
-from pace import patience
+from pace import patience, until
 from programs.loads import MIB, Load
 from pycontainer import Container, IoLimit, Limits, Reason, StateError
 from pycontainer._native import core
@@ -49,13 +49,6 @@ def spent(container: Container, seconds: float) -> float:
     assert first is not None
     assert last is not None
     return (last - first) / (time.monotonic() - begun)
-
-
-def until(seen: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + patience(seconds)
-    while not seen():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # ---- measured ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 import pycontainer as pc
 import requirements
 import worlds
-from pace import patience
+from pace import patience, until
 from programs.loads import MIB, Load
 from pycontainer import Container, Limits, StateError, aio
 
@@ -68,13 +68,6 @@ def owner(load: Load) -> Iterator[Owner]:
     made = Owner(load)
     yield made
     made.end()
-
-
-def until(seen: Any, seconds: float = 10) -> None:
-    deadline = time.monotonic() + patience(seconds)
-    while not seen():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.vm
