@@ -17,7 +17,8 @@ from worlds import command
 
 pytestmark = pytest.mark.requires("userns")
 
-READY = ["sh", "-c", "echo ready; exec sleep 60"]
+# Who says it is who gets the signals: busybox's shell ignores SIGQUIT to its last moment.
+READY = ["sh", "-c", "echo ready >/tmp/ready; exec tail -f /tmp/ready"]
 
 
 def ended(terminal: Terminal, before: list[object]) -> tuple[int, str]:
