@@ -282,10 +282,10 @@ def group_support() -> list[tuple[str, str, str, str, str]]:
 def probe_host() -> dict[str, Any]:
     """Return the answers of the kernel that need no container; `pycontainer._doctor` makes rows of them."""
 
-def storage() -> tuple[str, str, tuple[int, int], str | None, str] | None:
-    """Return (path of the store, kind of its file system, bytes, driver or None, why); None without an engine.
+def storage() -> tuple[str, str, tuple[int, int], str | None, bool, str] | None:
+    """Return (path of the store, kind of its file system, bytes, driver or None, shifted, why); None without an engine.
 
-    The bytes are those of images, and of caches of builds.
+    The bytes are those of images, and of caches of builds. Shifted: an overlay's layers are copied once for each range.
     """
 
 def disk_bound() -> tuple[str | None, str, str]:

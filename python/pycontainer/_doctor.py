@@ -252,13 +252,15 @@ def _storage(plain: _Trial) -> Guarantee:
     found = core().storage()
     if found is None:
         return _missing("storage", plain.cause or ("no container starts here", ""))
-    path, kind, (used, cached), driver, why = found
+    path, kind, (used, cached), driver, shifted, why = found
     if driver is None:
         return _missing("storage", (why, f"unset {_DRIVER}"))
     by = f"{driver} on {kind}, {os.fspath(path)}, {used} bytes of images, {cached} of build caches"
-    if driver == "overlay":
+    if driver == "overlay" and not shifted:
         return Guarantee("storage", "held", by)
-    if driver == "fuse-overlayfs":
+    if shifted:
+        why = f"an image is copied once for each range of ids: {why}"
+    elif driver == "fuse-overlayfs":
         why = f"a process shows each container its files: {why}"
     else:
         why = f"each container copies its image: {why}"

@@ -229,42 +229,6 @@ def test_the_kernels_own_word_on_overlay(three: pc.Image, store: Path, monkeypat
     assert done.stdout == ("tmpfs, by fuse-overlayfs\n" if served else "a copy of the image in the store\n")
 
 
-@pytest.mark.requires("root")
-def test_a_store_that_cannot_be_idmapped(
-    layout: layouts.Layout, base: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An overlay, which takes no whiteouts: layers are copied with the owners of the container, and compared."""
-    monkeypatch.delenv(VARIABLE, raising=False)
-    entries = {"opt/": None, "opt/gone/": None, "opt/a": b"a"}
-    owned = {"opt/his": member("opt/his", uid=7, gid=8, mode=0o4755)}
-    layout.image("two:1", [base, layouts.tar({**entries, **owned})])
-    code = """
-image = pc.Image.load(sys.argv[2])[0]
-script = "cd /opt; echo b >> a; chown 9:9 /home; touch new"
-with pc.Container(["sh", "-c", script], image=image) as made:
-    made.wait()
-    committed = made.commit("made:1")
-with pc.Container(["sh", "-c", script + "; rm -r gone"], image=image) as made:
-    made.wait()
-    tell([[line.kind, line.path] for line in made.diff()])
-tell(pc.run(["sh", "-c", "cat /opt/a; stat -c '%u %g %a' /opt/his /home"], image=committed, text=True).stdout)
-tell(pc.doctor().to_dict()["storage"])
-"""
-    with tempfile.TemporaryDirectory(dir=scratch) as place:
-        for name in ("lower", "upper", "work", "point"):
-            Path(place, name).mkdir()
-        options = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work"
-        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, f"{place}/point"], check=True)
-        try:
-            lines, seen, row = in_store(Path(place, "point/store"), code, f"{place}/point/store", layout.path)
-        finally:
-            subprocess.run(["umount", "-l", f"{place}/point"], check=True)
-    assert lines == [["C", "/home"], ["C", "/opt"], ["C", "/opt/a"], ["D", "/opt/gone"], ["A", "/opt/new"]]
-    assert seen == "ab\n7 8 4755\n9 9 755\n"
-    assert "cannot be idmapped" in row["why"]
-    assert row["by"].startswith("vfs on overlay, ")
-
-
 # ---- any stack of layers -------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@
 pub(super) mod extract;
 pub(super) mod given;
 mod header;
+pub(super) mod marks;
 pub(super) mod noted;
 mod pax;
 #[cfg(test)]

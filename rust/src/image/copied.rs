@@ -11,6 +11,8 @@ use super::owned::{self, Owned};
 use super::steward;
 use super::union::{Cursor, Found, Merged, join, last, parent};
 use crate::error::{Error, Result};
+use crate::security::maps::{Line, Maps, outside};
+use crate::wire::copied::NOBODY;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -29,21 +31,22 @@ pub enum Manner<'a> {
     Copied { owners: Owners<'a>, privileged: bool },
 }
 
-/// What an owner becomes, of users and of groups.
-pub struct Owners<'a> {
-    pub uid: &'a dyn Fn(u32) -> u32,
-    pub gid: &'a dyn Fn(u32) -> u32,
-}
+/// What an owner becomes: outside what it is inside. Without lines all ids are what they are; what there is no line for is nobody's.
+pub struct Owners<'a>(pub &'a Maps);
 
 impl Owners<'_> {
     fn of(&self, seen: &Stat) -> (Uid, Gid) {
-        (Uid::from_raw((self.uid)(seen.st_uid)), Gid::from_raw((self.gid)(seen.st_gid)))
+        (Uid::from_raw(shifted(&self.0.uid, seen.st_uid)), Gid::from_raw(shifted(&self.0.gid, seen.st_gid)))
     }
 
     /// Who the container's root is: its file capabilities are his.
     fn root(&self) -> u32 {
-        (self.uid)(0)
+        shifted(&self.0.uid, 0)
     }
+}
+
+fn shifted(lines: &[Line], id: u32) -> u32 {
+    if lines.is_empty() { id } else { outside(lines, id).unwrap_or(NOBODY) }
 }
 
 pub use shift::shift;

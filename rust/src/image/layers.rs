@@ -10,7 +10,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use super::archive::{Totals, extract};
+use super::archive::{Totals, marks};
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::locks::{Check, Lock, interrupted};
@@ -72,12 +72,7 @@ pub fn unpack_layers(
 /// Of a stack, the lowest first, the layers that can be seen: one whose root is opaque hides all below it. An overlay reads the attribute
 /// of any directory but a layer's root, so a stack is made of these alone.
 pub fn visible(stack: &[PathBuf]) -> &[PathBuf] {
-    let is_opaque = |path: &PathBuf| {
-        let mut value = [0; 1];
-        let found = |name| rustix::fs::lgetxattr(path, name, &mut value[..]).is_ok_and(|length| length == 1);
-        [extract::OPAQUE, extract::OPAQUE_OF_USER].into_iter().any(found)
-    };
-    let start = stack.iter().rposition(is_opaque).unwrap_or(0);
+    let start = stack.iter().rposition(|root| marks::is_opaque_root(root)).unwrap_or(0);
     &stack[start..]
 }
 

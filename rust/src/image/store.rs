@@ -8,7 +8,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use super::unpacked::{APART, LAYERS, SUBVOLUMES, UNIONS, Unpacked};
+use super::unpacked::{APART, LAYERS, SHIFTED, SUBVOLUMES, UNIONS, Unpacked};
 use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::runtime::make_private_directory;
@@ -92,7 +92,8 @@ impl Store {
 
     /// Those that a container has needed, of all sorts.
     pub fn unions(&self) -> Result<Vec<Unpacked>> {
-        let there = [UNIONS, SUBVOLUMES, APART].into_iter().filter(|sort| self.path.join(sort.directory).exists());
+        let there =
+            [UNIONS, SUBVOLUMES, APART, SHIFTED].into_iter().filter(|sort| self.path.join(sort.directory).exists());
         there.map(|sort| Unpacked::open(&self.path, sort)).collect()
     }
 

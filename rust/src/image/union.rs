@@ -1,8 +1,9 @@
 //! The union of unpacked layers, read without a mount: a file by its path, and all paths. By descriptors beneath the layers only.
 //!
 //! As an overlay would show it (kernel documentation, filesystems/overlayfs.rst): a higher layer's name hides a lower one's, directories
-//! merge unless one says that it is opaque, a character device 0:0 hides a name.
+//! merge unless one says that it is opaque, and some names hide others (archive/marks.rs).
 
+use super::archive::marks;
 use super::steward;
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -18,7 +19,6 @@ use std::sync::Arc;
 const LINKS_MAX: usize = 40;
 const PATH_MAX: usize = 4095;
 const PATHS_MAX: usize = 4_000_000;
-const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// One directory of the union: what it is made of, the highest first.
@@ -36,10 +36,6 @@ pub enum Found {
 
 fn failed(step: &str, path: &[u8], errno: Errno) -> Error {
     Error::setup_at(step, String::from_utf8_lossy(path), errno.raw_os_error())
-}
-
-fn is_opaque(dir: &OwnedFd) -> bool {
-    OPAQUE.iter().any(|name| matches!(rustix::fs::fgetxattr(dir, *name, &mut [0u8; 8]), Ok(1..)))
 }
 
 impl Merged {
@@ -87,14 +83,14 @@ impl Merged {
             match FileType::from_raw_mode(seen.st_mode) {
                 FileType::Directory => {
                     let found = steward::open(dir, &name, DIRECTORY)?;
-                    let opaque = is_opaque(&found);
+                    let opaque = marks::is_opaque(&found);
                     directories.push(found);
                     if opaque {
                         break;
                     }
                 }
                 _ if !directories.is_empty() => break,
-                FileType::CharacterDevice if seen.st_rdev == 0 => break,
+                _ if marks::hides(dir, &name, &seen)? => break,
                 FileType::Symlink => {
                     let target = steward::read_link(dir, &name)?.into_bytes();
                     return Ok(Found::Link(target, seen));
@@ -122,7 +118,7 @@ impl Merged {
 
     /// Its names, sorted, with what each is.
     pub fn names(&self) -> rustix::io::Result<BTreeMap<CString, Stat>> {
-        let mut found: BTreeMap<CString, Stat> = BTreeMap::new();
+        let mut found: BTreeMap<CString, Option<Stat>> = BTreeMap::new();
         for dir in &self.0 {
             for entry in steward::list(dir)? {
                 let entry = entry?;
@@ -131,23 +127,18 @@ impl Merged {
                     continue;
                 }
                 match steward::look(dir, name) {
-                    Ok(seen) => drop(found.insert(name.into(), seen)),
+                    Ok(seen) => drop(found.insert(name.into(), (!marks::hides(dir, name, &seen)?).then_some(seen))),
                     Err(Errno::NOENT) => {} // gone since its name was read
                     Err(errno) => return Err(errno),
                 }
             }
         }
-        found.retain(|_, seen| !is_whiteout(seen));
-        Ok(found)
+        Ok(found.into_iter().filter_map(|(name, seen)| Some((name, seen?))).collect())
     }
 }
 
 fn c_string(name: &[u8]) -> rustix::io::Result<CString> {
     CString::new(name).map_err(|_| Errno::INVAL)
-}
-
-fn is_whiteout(seen: &Stat) -> bool {
-    FileType::from_raw_mode(seen.st_mode) == FileType::CharacterDevice && seen.st_rdev == 0
 }
 
 /// Directories of a union by their paths, without links on the way. Remembers the last one.

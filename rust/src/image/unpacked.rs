@@ -37,6 +37,9 @@ pub const SUBVOLUMES: Sort = Sort { directory: "subvolumes", version: "pycontain
 /// As unions, and no file in it has two names.
 pub const APART: Sort = Sort { directory: "apart", version: "pycontainer-apart 1" };
 
+/// As unions, but copies, with the owners of the containers of one range of ids.
+pub const SHIFTED: Sort = Sort { directory: "shifted", version: "pycontainer-shifted 1" };
+
 const RECORD: &str = "complete";
 /// Beside a tree of a plain user's that has files of others: which ids these have (owned.rs), or that all are the user's.
 const OWNERS: &str = "owners";

@@ -105,6 +105,9 @@ impl Build<'_> {
 
     /// A directory of the host as the container's root sees it, kept by the keeper for the next container of these ids.
     fn layer(&mut self, source: &Source) -> Slot {
+        if self.sources.shifted {
+            return self.outside.tree(source, View { recursive: false, ..View::PLAIN });
+        }
         let view = View { idmap: self.range(), recursive: false, cached: self.facts.cached_layers, ..View::PLAIN };
         self.outside.tree(source, view)
     }

@@ -47,6 +47,8 @@ pub struct Sources {
     pub upper: Upper,
     /// The root is a copy of its one layer, which lies in the directory of the writable one.
     pub copy: Option<Copy>,
+    /// The root's layers have the container's owners as they are.
+    pub shifted: bool,
     /// The program that shows the root, over one tree and the writable layer.
     pub served: Option<String>,
     /// Files of the copy that the keeper has to fill: a plain user may not read them, and is root there.

@@ -32,17 +32,17 @@ pub fn disk_bound(py: Python<'_>) -> (Option<&'static str>, String, &'static str
 }
 
 /// (path of the store, kind of its file system, bytes of its images and of caches of builds, driver or None, why) for the engine that runs; None without one.
-type Storage = (PathBuf, String, (u64, u64), Option<&'static str>, String);
+type Storage = (PathBuf, String, (u64, u64), Option<&'static str>, bool, String);
 
 #[pyfunction]
 pub fn storage(py: Python<'_>) -> Option<Storage> {
     let driver::Report { path, kind, choice, used, cached } =
         py.detach(|| Some(driver::report(&*engine::running()?)))?;
-    let (driver, why) = match choice {
-        Ok(choice) => (Some(choice.driver.name()), choice.why),
-        Err(error) => (None, error.to_string()),
+    let (driver, shifted, why) = match choice {
+        Ok(choice) => (Some(choice.driver.name()), choice.shifted, choice.why),
+        Err(error) => (None, false, error.to_string()),
     };
-    Some((path, kind, (used, cached), driver, why))
+    Some((path, kind, (used, cached), driver, shifted, why))
 }
 
 /// (name, why, fix) of every cause that an error of the native side can name.

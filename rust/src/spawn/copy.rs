@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 use crate::image::copied::{self, Manner, Owners};
 use crate::image::locks::Check;
 use crate::image::union::Merged;
-use crate::image::unions;
+use crate::image::unions::{self, Kind};
 use crate::image::used::Used;
 use crate::mount::layout::{Copy, RootSource};
 use crate::runtime;
-use crate::security::maps::{Lines, Maps, outside};
+use crate::security::maps::Maps;
 use crate::sys::btrfs;
 use crate::sys::constants::MOUNT_ATTR_NODEV;
 use crate::wire::copied as note;
@@ -33,12 +33,17 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 
 /// Layers as the one tree that is copied, or shown by a program, which nobody removes as long as its lock is held.
 pub fn union(driver: Driver, layers: &[PathBuf], check: Check<'_>) -> Result<(RootSource, Used)> {
-    let store = runtime::store(rustix::process::geteuid().as_raw());
     let kind = match driver {
-        Driver::Btrfs => unions::Kind::Snapshots,
-        Driver::Fuse => unions::Kind::Shown,
-        Driver::Overlay | Driver::Vfs => unions::Kind::Copies,
+        Driver::Btrfs => Kind::Snapshots,
+        Driver::Fuse => Kind::Shown,
+        Driver::Overlay | Driver::Vfs => Kind::Copies,
     };
+    tree(layers, kind, check)
+}
+
+/// Of any kind, in the store.
+pub fn tree(layers: &[PathBuf], kind: Kind<'_>, check: Check<'_>) -> Result<(RootSource, Used)> {
+    let store = runtime::store(rustix::process::geteuid().as_raw());
     let (path, union) = unions::tree(&store, layers, kind, check).map_err(|error| no_room(error, &store))?;
     let seen = rustix::fs::fstat(union.as_ref()).map_err(|errno| os("look at the image", &path, &errno.into()))?;
     let source = seen_as(&path, &seen);
@@ -127,10 +132,7 @@ fn fill(
     check: Check<'_>,
 ) -> Result<Vec<Vec<u8>>> {
     let at = |errno: Errno| Error::setup_at("copy the image", shown.display().to_string(), errno.raw_os_error());
-    // What the container's map has no line for is nobody's.
-    let shift = |lines: &Lines, id: u32| if lines.is_empty() { id } else { outside(lines, id).unwrap_or(note::NOBODY) };
-    let (uid, gid) = (|id| shift(&ids.uid, id), |id| shift(&ids.gid, id));
-    let (owners, privileged) = (Owners { uid: &uid, gid: &gid }, engine.is_root());
+    let (owners, privileged) = (Owners(ids), engine.is_root());
     let open = || rustix::fs::openat(&to, note::ROOT, DIRECTORY, Mode::empty()).map_err(at);
     let unread = if copy.snapshot {
         let made = btrfs::snapshot(upper::open(from)?.as_raw_fd(), to.as_raw_fd(), note::ROOT);

@@ -31,6 +31,25 @@ pub enum Driver {
 pub struct Choice {
     pub driver: Driver,
     pub why: String,
+    /// Of an overlay: what the layers lie on cannot be idmapped, so that below a container there is a copy of them with its owners, one
+    /// for each range of ids.
+    pub shifted: bool,
+}
+
+impl Choice {
+    fn new(driver: Driver, why: impl Into<String>) -> Choice {
+        Choice { driver, why: why.into(), shifted: false }
+    }
+
+    fn overlay(shifted: bool) -> Choice {
+        let why = if shifted { causes::NO_IDMAP.why } else { "the kernel's own, shared by all containers" };
+        Choice { shifted, ..Choice::new(Driver::Overlay, why) }
+    }
+
+    /// The container's image is copied before it can start, if only for the first of many.
+    pub fn takes_time(&self) -> bool {
+        self.shifted || self.driver != Driver::Overlay
+    }
 }
 
 impl Driver {
@@ -49,7 +68,7 @@ fn asked() -> Result<Option<Choice>> {
     let Some(said) = std::env::var_os(VARIABLE).filter(|said| !said.is_empty()) else { return Ok(None) };
     let said = said.to_string_lossy();
     if let Some((_, driver)) = NAMES.iter().find(|(name, _)| *name == said) {
-        return Ok(Some(Choice { driver: *driver, why: format!("{VARIABLE} says so") }));
+        return Ok(Some(Choice::new(*driver, format!("{VARIABLE} says so"))));
     }
     let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
     Err(Error::Value(format!("{VARIABLE}: {said:?} is none of {}", names.join(", "))))
@@ -62,12 +81,17 @@ pub fn of(engine: &Engine, spec: &Spec) -> Result<Choice> {
         Root::Directory(path) => path,
         Root::Layers(layers) => layers.first().map_or(Path::new("/"), |layer| layer),
         // A copy of this machine's own programs is nothing that a container should get.
-        Root::Host { .. } | Root::View => return Ok(overlay("there is no image")),
+        Root::Host { .. } | Root::View => return Ok(Choice::new(Driver::Overlay, "there is no image")),
     };
-    if let Some(asked) = asked {
-        return checked(asked);
-    }
-    Ok(ladder(engine, place, spec.user_space != UserSpace::Host))
+    let unmapped = || spec.user_space != UserSpace::Host && engine.is_root() && !can_be_idmapped(engine, place);
+    // A directory of the caller's own may be large: that it cannot be idmapped is told to him, not cured by a copy.
+    let is_ours = || place.starts_with(runtime::store(rustix::process::geteuid().as_raw()));
+    let choice = match asked {
+        Some(asked) => checked(asked)?,
+        None => return Ok(ladder(engine, unmapped, is_ours, spec.upper_on_disk)),
+    };
+    let shifted = choice.driver == Driver::Overlay && !spec.upper_on_disk && is_ours() && unmapped();
+    Ok(Choice { shifted, ..choice })
 }
 
 /// A snapshot is one of a btrfs, and a program has to be there.
@@ -94,39 +118,27 @@ fn store() -> (PathBuf, PathBuf) {
     (path, there)
 }
 
-fn overlay(why: &str) -> Choice {
-    Choice { driver: Driver::Overlay, why: why.into() }
-}
-
-/// The best for what lies in `place`. `mapped`: its owners have to be seen as the container's.
-pub fn ladder(engine: &Engine, place: &Path, mapped: bool) -> Choice {
-    let copies = |why: String| {
-        let driver = if is_btrfs(&store().1) { Driver::Btrfs } else { Driver::Vfs };
-        Choice { driver, why }
-    };
-    let unmapped = || mapped && engine.is_root() && !can_be_idmapped(engine, place);
+/// The best for an image. `unmapped`: its owners have to be seen as the container's, and cannot be; `on_disk`: what is written goes to
+/// the store, and a file system that cannot be idmapped takes no writable layer either (an overlay, NFS).
+fn ladder(engine: &Engine, unmapped: impl Fn() -> bool, is_ours: impl Fn() -> bool, on_disk: bool) -> Choice {
+    let copies = |why: String| Choice::new(if is_btrfs(&store().1) { Driver::Btrfs } else { Driver::Vfs }, why);
     if let Some(why) = engine.overlay_missing.get_or_init(|| overlay_missing(engine)) {
         return match served::lacking() {
-            None if !unmapped() => Choice { driver: Driver::Fuse, why: why.clone() },
+            None if !unmapped() => Choice::new(Driver::Fuse, why.clone()),
             Some(lacking) if !unmapped() => copies(format!("{why}; {}", lacking.why)),
             _ => copies(why.clone()),
         };
     }
-    // A directory of the caller's own may be large: that it cannot be idmapped is told to him, not cured by a copy.
-    let ours = place.starts_with(runtime::store(rustix::process::geteuid().as_raw()));
-    if ours && unmapped() {
-        return copies(format!("{}: {}", place.display(), causes::NO_IDMAP.why));
+    match is_ours() && unmapped() {
+        true if on_disk => copies(causes::NO_IDMAP.why.into()),
+        shifted => Choice::overlay(shifted),
     }
-    overlay("the kernel's own, shared by all containers")
 }
 
 fn of_store(engine: &Engine, there: &Path) -> Result<Choice> {
     match asked()? {
         Some(asked) => checked(asked),
-        None if engine.is_root() && !can_be_idmapped(engine, there) => {
-            Ok(Choice { driver: Driver::Vfs, why: format!("{}: {}", there.display(), causes::NO_IDMAP.why) })
-        }
-        None => Ok(ladder(engine, there, false)),
+        None => Ok(ladder(engine, || engine.is_root() && !can_be_idmapped(engine, there), || true, false)),
     }
 }
 

@@ -157,7 +157,7 @@ impl Engine {
         };
         let (keeper, maps) = keeper?;
         let pool = identity.root.then(open_pool).transpose()?;
-        let kernel = kernel_version();
+        let kernel = crate::sys::version::of_kernel();
         let swept_groups = cgroup::sweep(&place, keeper_is_alive);
         let facts = Facts {
             rootless: !identity.root,
@@ -309,15 +309,6 @@ fn read_accounts(path: &str) -> Result<String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(Error::setup_at("read", path, error.raw_os_error().unwrap_or(5))),
     }
-}
-
-pub fn kernel_version() -> (u32, u32) {
-    version_of(&rustix::system::uname().release().to_string_lossy())
-}
-
-pub fn version_of(release: &str) -> (u32, u32) {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// Where memfds may not be executed (vm.memfd_noexec=2): the file that the wheel carries beside the extension.

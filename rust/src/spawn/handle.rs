@@ -1,7 +1,7 @@
 //! A container that runs beside its caller: waited for, signalled, ended, from any thread. A forked copy of the host owns nothing of it.
 
 use super::basis::Basis;
-use super::driver::{self, Driver};
+use super::driver;
 use super::engine::{self, Engine};
 use super::exec::{Home, Kept};
 use super::explain;
@@ -67,7 +67,7 @@ impl Handle {
     pub fn launch(spec: Spec) -> Result<Option<Handle>> {
         let engine = engine::current().map_err(explain::completed)?;
         // What is wrong with the choice is told in its turn.
-        if driver::of(&engine, &spec).is_ok_and(|choice| choice.driver != Driver::Overlay) {
+        if driver::of(&engine, &spec).is_ok_and(|choice| choice.takes_time()) {
             return Ok(None);
         }
         Handle::launch_until(spec, &mut || false).map(Some)

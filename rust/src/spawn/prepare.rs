@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::gate::Ours;
 use crate::image::locks::Check;
 use crate::image::skeleton;
+use crate::image::unions::Kind;
 use crate::image::unpacked;
 use crate::image::used::{self, Standing, Used};
 use crate::mount::layout::{self, Facts, LAYER_SKELETON, Layout, RootSource, Sources, Upper};
@@ -49,6 +50,8 @@ pub struct Prepared {
     sources: Sources,
     files: Option<OwnedFd>,
     skeleton: OnceCell<Arc<OwnedFd>>,
+    /// Of an image that has to lie below with the container's owners: that, known once a range is claimed.
+    shifted: OnceCell<(RootSource, Used)>,
     /// Layers of an image that nobody removes as long as this is here.
     _used: (Option<Standing>, Option<Used>),
     namespaces: Vec<(OwnedFd, u64)>,
@@ -66,7 +69,8 @@ pub struct Prepared {
 
 pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepared> {
     check::all(engine, spec)?;
-    let driver = driver::of(engine, spec)?.driver;
+    let choice = driver::of(engine, spec)?;
+    let driver = choice.driver;
     let copies = driver.copies();
     let maps = identities::maps(engine, spec)?;
     let facts = identities::facts(engine, spec);
@@ -93,6 +97,7 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
         files: offsets,
         upper: Upper::Memory(limits::upper_size(spec)),
         copy,
+        shifted: choice.shifted,
         served: served::program().filter(|_| driver == Driver::Fuse),
         unread: Vec::new(),
     };
@@ -105,6 +110,7 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
         sources,
         files,
         skeleton: skeleton.map_or_else(OnceCell::new, OnceCell::from),
+        shifted: OnceCell::new(),
         _used: (used, union),
         namespaces: spaces::opened(spec)?,
         ports: Published::open(spec)?,
@@ -192,6 +198,14 @@ impl Prepared {
             return Ok(());
         }
         let too_old = engine.facts.rootless && engine.kernel < (6, 6);
+        if self.sources.shifted {
+            let layers: Vec<PathBuf> = match &spec.root {
+                Root::Layers(layers) => layers.clone(),
+                Root::Directory(archive) => vec![archive.clone()],
+                Root::Host { .. } | Root::View => Vec::new(),
+            };
+            let _ = self.shifted.set(copy::tree(&layers, Kind::Shifted(ids), check)?);
+        }
         if spec.root != Root::View && (spec.upper_on_disk || too_old || seams::skips("upper")) {
             let _ = self.layer.set(Layer::make(engine, &self.sources.root, name, ids.root().0, self.bound)?);
         }
@@ -281,6 +295,9 @@ impl Prepared {
 
     pub fn layout(&self, spec: &Spec) -> Layout {
         let mut sources = self.sources.clone();
+        if let Some((root, _)) = self.shifted.get() {
+            sources.root = root.clone();
+        }
         if let Some(layer) = self.layer.get() {
             sources.upper = layer.source();
             sources.unread = self.unread.get().cloned().unwrap_or_default();
@@ -328,8 +345,9 @@ impl Prepared {
 
     /// How many layers of an image it stands on.
     pub fn layers(&self) -> usize {
-        match &self.sources.root {
-            RootSource::Layers(layers) => layers.len(),
+        match (&self.sources.root, self.sources.shifted) {
+            (RootSource::Layers(_), true) => 1,
+            (RootSource::Layers(layers), false) => layers.len(),
             _ => 0,
         }
     }

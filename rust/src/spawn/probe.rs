@@ -1,7 +1,7 @@
 //! Looks for the reason of a refusal, and asks the kernel what `doctor()` wants to know. Changes nothing, starts no keeper.
 
 use super::causes::{self, Cause};
-use super::{engine, range};
+use super::range;
 use crate::sys::probe::{self as ask, NEEDED};
 use crate::sys::{self, Errno};
 use std::os::unix::fs::MetadataExt;
@@ -132,7 +132,7 @@ pub fn lacking() -> Option<Lacking> {
 fn why_lacking(name: &'static str, since: (u32, u32), release: &str, filtered: bool) -> Lacking {
     let first = format!("Linux {}.{}", since.0, since.1);
     let (why, fix) = match () {
-        () if engine::version_of(release) < since => {
+        () if sys::version::of(release) < since => {
             (format!("{name} needs {first}, and this is {release}"), format!("{first} or later"))
         }
         () if filtered => {

@@ -25,6 +25,8 @@ pub mod freestanding;
 pub mod host;
 #[cfg(not(keeper))]
 pub mod probe;
+#[cfg(not(keeper))]
+pub mod version;
 
 pub use errno::{Errno, Result};
 

@@ -1,18 +1,19 @@
 //! Entries into a tree: files, links, devices, and what each inode is given. Decides what of an archive a root file system takes.
 
 use super::given::{give, owner, times};
+use super::marks;
 use super::noted::Noted;
 use super::source::{Check, interrupted};
 use super::stream::{Entry, Kind, Meta, Reader};
-use super::tree::{IMPLIED_MODE, Marks, Place, Tree, components, refused};
+use super::tree::{IMPLIED_MODE, Place, Tree, components, refused};
 use super::whiteout::{self, Meaning};
 use crate::error::{Error, Result};
 use crate::image::owned::Owners;
 use crate::sys::disk;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 const CHUNK: usize = 128 << 10;
 /// A file of so many bytes is sent to the disk as it comes: at the end the disk is waited for, and it may as well begin now. For
@@ -22,9 +23,6 @@ const SENT_AT_ONCE: u64 = 64 << 10;
 const STRIDE: u64 = 8 << 20;
 /// Between two looks at the free space.
 const SPACE_STEP: u64 = 64 << 20;
-/// How an overlay knows an opaque directory, and one that is mounted with `userxattr`.
-pub const OPAQUE: &str = "trusted.overlay.opaque";
-pub const OPAQUE_OF_USER: &str = "user.overlay.opaque";
 /// As much is told of devices that are left out.
 const LEFT_OUT_MAX: usize = 64 << 10;
 /// Left free on the store's file system, or a twentieth of it where that is less.
@@ -328,7 +326,7 @@ impl Extractor<'_> {
         let (root, noted) = (self.tree.root_again()?, &mut self.noted);
         let has_replaced = self.tree.has_replaced;
         self.tree.finish(|fd, path, meta, marks| {
-            mark(fd, &marks, privileged)?;
+            marks::set(fd, &marks, privileged)?;
             if let Some(noted) = noted {
                 noted.directory(root.as_fd(), path, meta.as_ref(), has_replaced)?;
             }
@@ -340,31 +338,6 @@ impl Extractor<'_> {
         })?;
         self.totals.owners = self.noted.map_or(Ok(Owners::Own), |noted| noted.give(root.as_fd()))?;
         Ok(self.totals)
-    }
-}
-
-/// As an overlay reads it; a plain user's is mounted with `userxattr`.
-fn mark(fd: BorrowedFd<'_>, marks: &Marks, privileged: bool) -> Result<()> {
-    for name in &marks.hidden {
-        match rustix::fs::mknodat(fd, &**name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Err(Errno::PERM) => {
-                let fix = "from Linux 5.8 any user may, unless a seccomp filter or a file system refuses it";
-                return Err(Error::unsupported("whiteouts", "character device 0:0 may not be made in the store", fix));
-            }
-            other => other.map_err(|errno| refused("make a whiteout", errno))?,
-        }
-    }
-    let name = if privileged { OPAQUE } else { OPAQUE_OF_USER };
-    if !marks.is_opaque {
-        return Ok(());
-    }
-    match rustix::fs::fsetxattr(fd, name, b"y", XattrFlags::empty()) {
-        Err(Errno::OPNOTSUPP | Errno::PERM) => {
-            let cause = format!("the store's file system holds no attribute {name}");
-            let fix = "put the store on ext4, xfs or btrfs, or on a tmpfs of Linux 6.6 (PYCONTAINER_ROOT)";
-            Err(Error::unsupported("opaque directories", cause, fix))
-        }
-        other => other.map_err(|errno| refused("mark an opaque directory", errno)),
     }
 }
 
