@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import pycontainer as pc
 import worlds
 from building import Builder
 from pace import patience
+from pycontainer._build.caches import cache
+from pycontainer._build.instructions import Sharing
 
 pytestmark = pytest.mark.requires("userns")
 
@@ -36,6 +39,25 @@ def nothing_left(builder: Builder) -> None:
     while list(builder.store.glob("uppers/*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("builder")
+def test_steps_that_begin_a_cache_at_the_same_time_share_it() -> None:
+    """What one of them has mounted is replaced by nobody, though it is still empty."""
+    together = threading.Barrier(4)
+
+    def begin(number: int) -> int:
+        together.wait(patience(10))
+        with cache(f"new {number}", Sharing.SHARED, (0, 0, 0o755), lambda: None) as path:
+            first = os.stat(path).st_ino
+            together.wait(patience(10))
+            assert os.stat(path).st_ino == first
+            together.wait(patience(10))
+        return first
+
+    with ThreadPoolExecutor(4) as four:
+        for number in range(100):
+            assert len({future.result() for future in [four.submit(begin, number) for _ in range(4)]}) == 1
 
 
 def test_what_builds_keep_is_pruned_and_images_are_not(builder: Builder) -> None:

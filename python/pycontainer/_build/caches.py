@@ -81,24 +81,39 @@ def _is_at(path: str, fd: int) -> bool:
 
 def _data(fd: int, path: str, owner: tuple[int, int, int]) -> str:
     """The directory that is mounted, below the one that is locked: nobody else can come to it."""
-    uid, gid, mode = owner
-    beside = f"new-{os.urandom(8).hex()}"
+    if not _has_data(fd):
+        # One at a time: a rename would replace one that is still empty, and that somebody has mounted.
+        making = os.open("making", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+        try:
+            fcntl.flock(making, fcntl.LOCK_EX)
+            if not _has_data(fd):
+                _make_data(fd, owner)
+        finally:
+            os.close(making)
+    return os.path.join(path, "data")
+
+
+def _has_data(fd: int) -> bool:
     try:
         os.stat("data", dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
-        os.mkdir(beside, 0o700, dir_fd=fd)
-        made = os.open(beside, _DIRECTORY, dir_fd=fd)
-        try:
-            os.fchmod(made, mode)
-        finally:
-            os.close(made)
-        if uid or gid:
-            core().give_owner(fd, beside.encode(), uid, gid)
-        try:
-            os.rename(beside, "data", src_dir_fd=fd, dst_dir_fd=fd)
-        except OSError:  # somebody was faster, and has something in it already
-            os.rmdir(beside, dir_fd=fd)
-    return os.path.join(path, "data")
+        return False
+    return True
+
+
+def _make_data(fd: int, owner: tuple[int, int, int]) -> None:
+    """Under its name it is complete."""
+    uid, gid, mode = owner
+    beside = f"new-{os.urandom(8).hex()}"
+    os.mkdir(beside, 0o700, dir_fd=fd)
+    made = os.open(beside, _DIRECTORY, dir_fd=fd)
+    try:
+        os.fchmod(made, mode)
+    finally:
+        os.close(made)
+    if uid or gid:
+        core().give_owner(fd, beside.encode(), uid, gid)
+    os.rename(beside, "data", src_dir_fd=fd, dst_dir_fd=fd)
 
 
 def prune(older_than: float | timedelta | None) -> int:
