@@ -229,7 +229,9 @@ tell([os.stat(f"{{root}}/shifted/{{one}}/rootfs/opt/suid").st_uid for one in tre
 
 
 @nested
-def test_doctor_tells_it(layout: layouts.Layout, store: Path) -> None:
+@pytest.mark.parametrize("driver", ["", "overlay"])
+def test_doctor_tells_it(driver: str, layout: layouts.Layout, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, driver)
     code = f"""{TREES}
 tell(pc.doctor().to_dict()["storage"])
 """

@@ -86,12 +86,13 @@ pub fn of(engine: &Engine, spec: &Spec) -> Result<Choice> {
     let unmapped = || spec.user_space != UserSpace::Host && engine.is_root() && !can_be_idmapped(engine, place);
     // A directory of the caller's own may be large: that it cannot be idmapped is told to him, not cured by a copy.
     let is_ours = || place.starts_with(runtime::store(rustix::process::geteuid().as_raw()));
-    let choice = match asked {
-        Some(asked) => checked(asked)?,
-        None => return Ok(ladder(engine, unmapped, is_ours, spec.upper_on_disk)),
-    };
-    let shifted = choice.driver == Driver::Overlay && !spec.upper_on_disk && is_ours() && unmapped();
-    Ok(Choice { shifted, ..choice })
+    match asked.map(checked).transpose()? {
+        Some(Choice { driver: Driver::Overlay, .. }) if !spec.upper_on_disk && is_ours() && unmapped() => {
+            Ok(Choice::overlay(true))
+        }
+        Some(asked) => Ok(asked),
+        None => Ok(ladder(engine, unmapped, is_ours, spec.upper_on_disk)),
+    }
 }
 
 /// A snapshot is one of a btrfs, and a program has to be there.
@@ -136,9 +137,11 @@ fn ladder(engine: &Engine, unmapped: impl Fn() -> bool, is_ours: impl Fn() -> bo
 }
 
 fn of_store(engine: &Engine, there: &Path) -> Result<Choice> {
-    match asked()? {
-        Some(asked) => checked(asked),
-        None => Ok(ladder(engine, || engine.is_root() && !can_be_idmapped(engine, there), || true, false)),
+    let unmapped = || engine.is_root() && !can_be_idmapped(engine, there);
+    match asked()?.map(checked).transpose()? {
+        Some(asked) if asked.driver == Driver::Overlay && unmapped() => Ok(Choice::overlay(true)),
+        Some(asked) => Ok(asked),
+        None => Ok(ladder(engine, unmapped, || true, false)),
     }
 }
 

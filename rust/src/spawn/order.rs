@@ -54,6 +54,7 @@ impl Parts {
         let undo = Undo { engine, groups, range };
         let ids = prepared.ids(undo.range.as_ref());
         prepared.make_skeleton(engine, &ids)?;
+        prepared.make_shifted(spec, &ids, check)?;
         prepared.make_upper(engine, spec, (&name, &ids), check)?;
         let gate = gate::spawning();
         let mut streams = Streams::open(spec)?;

@@ -189,6 +189,19 @@ impl Prepared {
         Ok(())
     }
 
+    /// The image with the container's owners on the disk, where nothing else shows it with those.
+    pub fn make_shifted(&self, spec: &Spec, ids: &Maps, check: Check<'_>) -> Result<()> {
+        let layers = match &spec.root {
+            Root::Layers(layers) => &layers[..],
+            Root::Directory(archive) => std::slice::from_ref(archive),
+            Root::Host { .. } | Root::View => return Ok(()),
+        };
+        if self.sources.shifted {
+            let _ = self.shifted.set(copy::tree(layers, Kind::Shifted(ids), check)?);
+        }
+        Ok(())
+    }
+
     /// Makes the writable layer on the disk, where it was asked for (or memory cannot hold it: K23).
     pub fn make_upper(&self, engine: &Engine, spec: &Spec, (name, ids): (&str, &Maps), check: Check<'_>) -> Result<()> {
         if let Some(copy) = &self.sources.copy {
@@ -198,14 +211,6 @@ impl Prepared {
             return Ok(());
         }
         let too_old = engine.facts.rootless && engine.kernel < (6, 6);
-        if self.sources.shifted {
-            let layers: Vec<PathBuf> = match &spec.root {
-                Root::Layers(layers) => layers.clone(),
-                Root::Directory(archive) => vec![archive.clone()],
-                Root::Host { .. } | Root::View => Vec::new(),
-            };
-            let _ = self.shifted.set(copy::tree(&layers, Kind::Shifted(ids), check)?);
-        }
         if spec.root != Root::View && (spec.upper_on_disk || too_old || seams::skips("upper")) {
             let _ = self.layer.set(Layer::make(engine, &self.sources.root, name, ids.root().0, self.bound)?);
         }
