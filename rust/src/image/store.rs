@@ -50,7 +50,10 @@ pub fn used(path: &Path) -> u64 {
     }
     let Ok(store) = Store::open(path) else { return 0 };
     let blobs: u64 = store.blobs().map_or(0, |blobs| blobs.iter().map(|(_, size)| size).sum());
-    blobs + store.layers().map_or(0, |layers| layers.used())
+    let layers = store.layers().map_or(0, |layers| layers.used());
+    // Unions are other names of the layers' files, or share their blocks; but not those with other owners.
+    let unions = store.unions().unwrap_or_default();
+    blobs + layers + unions.iter().filter(|one| one.is_of(SHIFTED)).map(Unpacked::used).sum::<u64>()
 }
 
 impl Store {

@@ -82,6 +82,10 @@ impl Unpacked {
         Ok(Unpacked { sort, dir: dir.map_err(fail)?, path })
     }
 
+    pub fn is_of(&self, sort: Sort) -> bool {
+        self.sort.directory == sort.directory
+    }
+
     pub fn rootfs(&self, digest: &str) -> PathBuf {
         self.path.join(digest).join(ROOTFS)
     }
@@ -202,7 +206,7 @@ impl Unpacked {
     }
 
     fn remove(&self, name: &str) -> rustix::io::Result<()> {
-        if self.sort.directory == SUBVOLUMES.directory {
+        if self.is_of(SUBVOLUMES) {
             // By itself: nothing is moved out of it.
             let inner = rustix::fs::openat(&self.dir, name, DIRECTORY, Mode::empty())?;
             let at_once = btrfs::destroy_subvolume(inner.as_raw_fd(), c"rootfs").is_ok();
