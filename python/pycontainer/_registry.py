@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _BYTES = "\0bytes"
 # What of a Spec is of no use to a command beside the first one, or is an object.
-_LEFT_OUT = frozenset({"image", "security", "said", "files", "input"})
+_LEFT_OUT = frozenset({"image", "images", "security", "said", "files", "input"})
 # Lists of bytes, none of which can have a zero in it: as one text each.
 _JOINED = ("argv", "env", "path")
 _SHORT = 12

@@ -65,6 +65,8 @@ class Spec:
 
     # The socket on which who listens to events hears that the command of a run() runs; the caller's.
     news = -1
+    # Images that are mounted, by their targets; who found a container knows of none, and mounts none.
+    images: Mapping[str, Image] = {}
 
     def __init__(self, given: dict[str, Any], *, handle: bool = False) -> None:
         self.handle, self.hold = handle, False
@@ -100,6 +102,11 @@ class Spec:
             return "view", "", [], False
         directories = image._roots() if image._kind == "layers" else list(image._directories)
         return image._kind, image._directory, directories, image._writable
+
+    @property
+    def mounted(self) -> dict[str, tuple[str, list[str]]]:
+        """Of images that are mounted, by target, a directory or else layers; unpacked here, as those of its root."""
+        return {target: (image._directory, image._roots()) for target, image in self.images.items()}
 
     @property
     def provided(self) -> list[tuple[str, bytes]]:
@@ -141,6 +148,7 @@ class Spec:
     def _files(self, given: dict[str, Any]) -> None:
         mounts = plan_mounts(given["mounts"])
         self.mounts = [_mount(mount) for mount in mounts]
+        self.images = {mount.target: _mounted_image(mount) for mount in mounts if mount.kind == "image"}
         self.files = [_file(target, content) for target, content in plan_files(given["files"], mounts)]
 
     def _user_site(self, source: str, target: str) -> None:
@@ -271,10 +279,17 @@ def _upper(value: Any) -> bool:
     return bool(value == "disk")
 
 
+def _mounted_image(mount: Mount) -> Image:
+    found = image(mount.source)
+    if found._kind == "host":
+        raise ValueError(f"mounts: {shown(mount)}: Image.host() is this machine; Mount.bind for its directories")
+    return found
+
+
 def _mount(mount: Mount) -> tuple[Any, ...]:
-    if mount.kind in ("volume", "image"):
-        raise NotSupported(f"Mount.{mount.kind}", "it is not built yet", "Mount.bind or Mount.overlay of a directory")
-    source = os.fsencode(mount.source) if mount.source else b""
+    if mount.kind == "volume":
+        raise NotSupported("Mount.volume", "it is not built yet", "Mount.bind or Mount.overlay of a directory")
+    source = b"" if mount.kind == "image" or not mount.source else os.fsencode(mount.source)
     size = None if mount.size in (None, math.inf) else int(mount.size)
     mode = mount.mode if mount.mode is not None else 0o1777
     return mount.kind, mount.target, os.fsdecode(source), bool(mount.read_only), mount.owner, size, mode

@@ -39,7 +39,10 @@ fn read<'a>(from: &mut Reader<'a>, slots: &Slots) -> Result<Overlay<'a>> {
     for lower in lowers.get_mut(..count).ok_or(Errno::PROTO)? {
         *lower = slots.get(from.u16().ok_or(Errno::PROTO)?)?;
     }
-    let upper = slots.get(from.u16().ok_or(Errno::PROTO)?)?;
+    let upper = match from.u16().ok_or(Errno::PROTO)? {
+        options::NO_UPPER => -1,
+        slot => slots.get(slot)?,
+    };
     let (upper_name, work_name) = from.text().zip(from.text()).ok_or(Errno::PROTO)?;
     let (attributes, options) = from.u64().zip(from.u8()).ok_or(Errno::PROTO)?;
     Ok(Overlay { lowers, count, upper, upper_name, work_name, attributes, options })

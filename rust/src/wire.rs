@@ -196,6 +196,8 @@ pub mod overlay {
     pub const USERXATTR: u8 = 1;
     /// Nothing of it has to survive a power failure (5.10).
     pub const VOLATILE: u8 = 2;
+    /// In place of the slot of the writable layer: there is none.
+    pub const NO_UPPER: super::Slot = super::Slot::MAX;
 }
 
 /// How a TREE is seen: as it is, through the container's whole range, or one owner as the container's root.

@@ -139,6 +139,18 @@ def test_binds_of_stages_and_images(builder: Builder) -> None:
     assert builder.output().endswith("A\nyes\n")
 
 
+@pytest.mark.requires("ids")
+def test_a_whole_image_is_mounted_as_it_is(builder: Builder) -> None:
+    """No copy of it is made, so that owners are there, and what its layers delete is not."""
+    image = builder.build(
+        "FROM base:1 AS a\nRUN echo A > /f; chown 5:6 /f\nRUN rm /bin/ls; mkfifo /fifo\nFROM base:1\n"
+        "RUN --mount=from=a,target=/in stat -c '%u:%g' /in/f; test -p /in/fifo; ! touch /in/x; ! test -e /in/bin/ls\n"
+        "RUN --mount=from=base:1,source=/,target=in /in/bin/busybox grep -c ' /in ro' /proc/self/mountinfo"
+    )
+    assert builder.output() == "5:6\ntouch: /in/x: Read-only file system\n1\n"
+    assert "/in/f" not in set(image.files())
+
+
 def test_caches_stay_and_are_no_layer(builder: Builder) -> None:
     text = "RUN --mount=type=cache,target=/c,id={} echo x >> /c/x; wc -l < /c/x"
     for number in (1, 2):

@@ -319,3 +319,21 @@ tell([list(image.open("/opt/old/new").read()), "/bin/true" in set(image.files())
     assert stat.S_ISREG(marked.stat().st_mode)
     assert os.getxattr(marked, "trusted.overlay.whiteout") == b"y"
     assert os.getxattr(marked.parent, "trusted.overlay.opaque") == b"x"
+
+
+@nested
+@pytest.mark.parametrize("driver", ["", "vfs"])
+def test_an_image_that_is_mounted(
+    driver: str, layout: layouts.Layout, store: Path, rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is such a copy, of the container's range, whatever the container's own root is."""
+    monkeypatch.setenv(VARIABLE, driver)
+    script = "cd /m; cat opt/top opt/old/*; stat -c '%u %g %a' opt/suid opt/dir; ls bin/true; : > new"
+    code = f"""{TREES}
+for _ in range(2):
+    for own in (pc.Image.host(), pc.Image.from_directory(sys.argv[3]), image):
+        done = pc.run(["sh", "-c", {script!r}], image=own, mounts=[pc.Mount.image(image, "/m")], text=True)
+        tell([done.stdout, done.stderr.count("Read-only"), len(trees())])
+"""
+    said = in_store(store, code, store, layout.path, str(rootfs))
+    assert said == [["topnew7 8 4755\n1000 1000 750\n", 1, 1]] * 6

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # docker's bound.
 SECRET_MAX = 500 << 10
 _SECRET_MODE, _CACHE_MODE = 0o400, 0o755
+# Beyond that an image is copied: a container has room for 256 mounts.
+_LAYERS_MOUNTED = 60
 
 
 class Mounts:
@@ -119,6 +121,8 @@ class Mounts:
                 mounts.append(Mount.tmpfs(target, size=mount.size or None))
             elif mount.kind is MountKind.CACHE:
                 mounts.append(self._cache(mount, target, stack))
+            elif (whole := self._whole_image(mount)) is not None:
+                mounts.append(Mount.image(whole, target))
             else:
                 mounts.append(self._bind(mount, target, place))
         return mounts, env
@@ -147,6 +151,14 @@ class Mounts:
         if mount.read_only:
             return Mount.bind(path, target, read_only=True)
         return Mount._make("cache", target, path)
+
+    def _whole_image(self, mount: Written) -> Image | None:
+        """What needs no copy: an image that is only read, from its root on."""
+        origin = self._origins.get(id(mount))
+        if origin is None or not mount.read_only or join_workdir("/", mount.source or "/") != "/":
+            return None
+        image, layers = origin
+        return image if len(layers) <= _LAYERS_MOUNTED else None
 
     def _bind(self, mount: Written, target: str, place: scratch.Scratch) -> Mount:
         taken = self._taken.get(id(mount))

@@ -108,6 +108,10 @@ impl Build<'_> {
         if self.sources.shifted {
             return self.outside.tree(source, View { recursive: false, ..View::PLAIN });
         }
+        self.mapped_layer(source)
+    }
+
+    fn mapped_layer(&mut self, source: &Source) -> Slot {
         let view = View { idmap: self.range(), recursive: false, cached: self.facts.cached_layers, ..View::PLAIN };
         self.outside.tree(source, view)
     }
@@ -144,6 +148,21 @@ impl Build<'_> {
         let options = self.overlay_options(self.sources.upper.is_on_disk());
         let names = (upper_of(number), work_of(number));
         self.outside.overlay(&[lower], upper, (&names.0, &names.1), attributes, options, target)
+    }
+
+    /// An image beside the root, read-only: an overlay that has nothing to write to. What whiteouts say of one layer alone is only said
+    /// by an overlay, too, and the kernel makes none of one layer, so there is an empty one below it.
+    pub(super) fn image(&mut self, layers: &[Source], target: &str) -> Slot {
+        let safe = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_RDONLY;
+        let nothing = |build: &mut Self| build.outside.tmpfs(4096, 2, 0o755, safe, target);
+        if layers.is_empty() {
+            return nothing(self);
+        }
+        let mut lowers: Vec<Slot> = layers.iter().rev().map(|layer| self.mapped_layer(layer)).collect();
+        if lowers.len() == 1 {
+            lowers.push(nothing(self));
+        }
+        self.outside.overlay(&lowers, overlay::NO_UPPER, ("", ""), safe, self.overlay_options(false), target)
     }
 
     /// A copy-on-write view of a directory, for a mount of the caller's, with a layer of its own.

@@ -34,8 +34,8 @@ pub struct Facts {
 #[derive(Debug, Clone)]
 pub struct Sources {
     pub root: RootSource,
-    /// One per mount of the spec; None for a tmpfs.
-    pub mounts: Vec<Option<Source>>,
+    /// One per mount of the spec.
+    pub mounts: Vec<Found>,
     /// (name below /dev, mode, major, minor, the host's node).
     pub devices: Vec<(String, u32, u32, u32, Source)>,
     /// The host's nodes of `DEVICES`, where device nodes cannot be made.
@@ -53,6 +53,21 @@ pub struct Sources {
     pub served: Option<String>,
     /// Files of the copy that the keeper has to fill: a plain user may not read them, and is root there.
     pub unread: Vec<Vec<u8>>,
+}
+
+/// What a mount of the spec stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: a tmpfs.
+    Nothing,
+    One(Source),
+    /// Layers of an image, the lowest first, which an overlay shows.
+    Layers(Vec<Source>),
+    /// An image in one tree; with the container's owners as it is, or to be seen with those.
+    Tree {
+        source: Source,
+        shifted: bool,
+    },
 }
 
 /// A root that no overlay shows.
@@ -248,13 +263,19 @@ impl Build<'_> {
         order.sort_by_key(|i| self.spec.mounts[*i].target.matches('/').count());
         for index in order {
             let mount = &self.spec.mounts[index];
-            let source = self.sources.mounts[index].as_ref();
-            let (slot, missing) = match (&mount.kind, source) {
-                (MountKind::Bind { read_only, owner, .. }, Some(source)) => self.bind(source, *read_only, *owner),
-                (MountKind::Overlay { .. }, Some(source)) => (self.view(source, &mount.target), create::DIRECTORY),
-                (MountKind::Cache { .. }, Some(source)) => {
+            let (slot, missing) = match (&mount.kind, &self.sources.mounts[index]) {
+                (MountKind::Bind { read_only, owner, .. }, Found::One(source)) => self.bind(source, *read_only, *owner),
+                (MountKind::Overlay { .. }, Found::One(source)) => {
+                    (self.view(source, &mount.target), create::DIRECTORY)
+                }
+                (MountKind::Cache { .. }, Found::One(source)) => {
                     let view = View { idmap: self.range(), read_only: false, recursive: false, ..View::PLAIN };
                     (self.outside.tree(source, view), create::DIRECTORY)
+                }
+                (MountKind::Image(_), Found::Layers(layers)) => (self.image(layers, &mount.target), create::DIRECTORY),
+                (MountKind::Image(_), Found::Tree { source, shifted }) => {
+                    let idmap = if *shifted { idmap::NONE } else { self.range() };
+                    (self.outside.tree(source, View { idmap, recursive: false, ..View::PLAIN }), create::DIRECTORY)
                 }
                 (MountKind::Tmpfs { size, mode }, _) => {
                     let size = size.unwrap_or(SHM);

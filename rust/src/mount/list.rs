@@ -112,7 +112,7 @@ impl Outside {
         self.bytes.put_u32(mode);
     }
 
-    /// `lowers` from the top down; `upper` holds directories of the two names.
+    /// `lowers` from the top down; `upper` holds directories of the two names, or is overlay::NO_UPPER.
     pub fn overlay(
         &mut self,
         lowers: &[Slot],

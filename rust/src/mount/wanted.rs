@@ -1,6 +1,6 @@
 //! What a root file system is described from: the part of a container's specification that mounts, files and namespaces are. Values only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
@@ -20,6 +20,26 @@ pub enum MountKind {
     Cache {
         source: PathBuf,
     },
+    /// Another image, which nobody writes to.
+    Image(ImageRoot),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageRoot {
+    /// A root file system in a directory.
+    Directory(PathBuf),
+    /// Unpacked layers, the lowest first.
+    Layers(Vec<PathBuf>),
+}
+
+impl ImageRoot {
+    /// Where it lies.
+    pub fn lowest(&self) -> &Path {
+        match self {
+            ImageRoot::Directory(path) => path,
+            ImageRoot::Layers(layers) => layers.first().map_or(Path::new("/"), |layer| layer),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,11 +4,12 @@ use crate::cgroup::{Cap, IoRule};
 use crate::security::maps::Line;
 use crate::spawn::seams;
 use crate::spawn::spec::{
-    Content, File, Filter, Limits, Mount, MountKind, Port, Root, Space, Spaces, Spec, Stream, UserSpace, Who,
+    Content, File, Filter, ImageRoot, Limits, Mount, MountKind, Port, Root, Space, Spaces, Spec, Stream, UserSpace, Who,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 struct Attributes<'a, 'py>(&'a Bound<'py, PyAny>);
@@ -37,7 +38,7 @@ pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
         umask: from.get("umask")?,
         hostname: from.get("hostname")?,
         root: root(&from)?,
-        mounts: from.get::<Vec<MountTuple>>("mounts")?.into_iter().map(mount).collect::<PyResult<_>>()?,
+        mounts: mounts(&from)?,
         files: from.get::<Vec<FileTuple>>("files")?.into_iter().map(file).collect(),
         provided: from.get("provided")?,
         directory: from.get("directory")?,
@@ -124,13 +125,24 @@ fn root(from: &Attributes<'_, '_>) -> PyResult<Root> {
 
 /// (kind, target, source, read_only, owner, size, mode)
 type MountTuple = (String, String, PathBuf, bool, Option<u32>, Option<u64>, u32);
+/// By its target, an image that is mounted: a directory, or where that is empty layers.
+type Mounted = HashMap<String, (PathBuf, Vec<PathBuf>)>;
 
-fn mount((kind, target, source, read_only, owner, size, mode): MountTuple) -> PyResult<Mount> {
+fn mounts(from: &Attributes<'_, '_>) -> PyResult<Vec<Mount>> {
+    let mut mounted: Mounted = from.get("mounted")?;
+    from.get::<Vec<MountTuple>>("mounts")?.into_iter().map(|one| mount(one, &mut mounted)).collect()
+}
+
+fn mount((kind, target, source, read_only, owner, size, mode): MountTuple, mounted: &mut Mounted) -> PyResult<Mount> {
     let kind = match kind.as_str() {
         "bind" => MountKind::Bind { source, read_only, owner },
         "overlay" => MountKind::Overlay { source },
         "tmpfs" => MountKind::Tmpfs { size, mode },
         "cache" => MountKind::Cache { source },
+        "image" => MountKind::Image(match mounted.remove(&target).unwrap_or_default() {
+            (directory, layers) if directory.as_os_str().is_empty() => ImageRoot::Layers(layers),
+            (directory, _) => ImageRoot::Directory(directory),
+        }),
         other => return Err(PyValueError::new_err(format!("mounts: unknown kind {other:?}"))),
     };
     Ok(Mount { kind, target })

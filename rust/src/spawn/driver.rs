@@ -2,7 +2,7 @@
 //! one place that reads PYCONTAINER_STORAGE_DRIVER. Asks the kernel; makes nothing.
 
 use super::engine::Engine;
-use super::spec::{Root, Spec, UserSpace};
+use super::spec::{MountKind, Root, Spec, UserSpace};
 use super::{causes, seams, served};
 use crate::error::{Error, Result};
 use crate::runtime;
@@ -46,8 +46,7 @@ impl Choice {
         Choice { shifted, ..Choice::new(Driver::Overlay, why) }
     }
 
-    /// The container's image is copied before it can start, if only for the first of many.
-    pub fn takes_time(&self) -> bool {
+    fn takes_time(&self) -> bool {
         self.shifted || self.driver != Driver::Overlay
     }
 }
@@ -74,25 +73,47 @@ fn asked() -> Result<Option<Choice>> {
     Err(Error::Value(format!("{VARIABLE}: {said:?} is none of {}", names.join(", "))))
 }
 
-/// For a container of this specification.
+/// For the root of a container of this specification.
 pub fn of(engine: &Engine, spec: &Spec) -> Result<Choice> {
-    let asked = asked()?;
     let place = match &spec.root {
         Root::Directory(path) => path,
         Root::Layers(layers) => layers.first().map_or(Path::new("/"), |layer| layer),
         // A copy of this machine's own programs is nothing that a container should get.
-        Root::Host { .. } | Root::View => return Ok(Choice::new(Driver::Overlay, "there is no image")),
+        Root::Host { .. } | Root::View => {
+            asked()?;
+            return Ok(Choice::new(Driver::Overlay, "there is no image"));
+        }
     };
-    let unmapped = || spec.user_space != UserSpace::Host && engine.is_root() && !can_be_idmapped(engine, place);
+    of_image(engine, spec, place, spec.upper_on_disk)
+}
+
+/// For an image, by where its lowest layer lies; `on_disk`: as in `ladder`.
+pub fn of_image(engine: &Engine, spec: &Spec, place: &Path, on_disk: bool) -> Result<Choice> {
+    let unmapped = || is_unmapped(engine, spec, place);
     // A directory of the caller's own may be large: that it cannot be idmapped is told to him, not cured by a copy.
     let is_ours = || place.starts_with(runtime::store(rustix::process::geteuid().as_raw()));
-    match asked.map(checked).transpose()? {
-        Some(Choice { driver: Driver::Overlay, .. }) if !spec.upper_on_disk && is_ours() && unmapped() => {
+    match asked()?.map(checked).transpose()? {
+        Some(Choice { driver: Driver::Overlay, .. }) if !on_disk && is_ours() && unmapped() => {
             Ok(Choice::overlay(true))
         }
         Some(asked) => Ok(asked),
-        None => Ok(ladder(engine, unmapped, is_ours, spec.upper_on_disk)),
+        None => Ok(ladder(engine, unmapped, is_ours, on_disk)),
     }
+}
+
+/// What lies there has to be seen with the container's owners, and cannot be.
+pub fn is_unmapped(engine: &Engine, spec: &Spec, place: &Path) -> bool {
+    spec.user_space != UserSpace::Host && engine.is_root() && !can_be_idmapped(engine, place)
+}
+
+/// An image of it is copied before it can start, if only for the first container of many. What is wrong with the choice is told in its turn.
+pub fn takes_time(engine: &Engine, spec: &Spec) -> bool {
+    let slow = |choice: Result<Choice>| choice.is_ok_and(|choice| choice.takes_time());
+    let mounted = spec.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Image(image) => Some(image.lowest()),
+        _ => None,
+    });
+    slow(of(engine, spec)) || mounted.map(|place| of_image(engine, spec, place, false)).any(slow)
 }
 
 /// A snapshot is one of a btrfs, and a program has to be there.

@@ -66,8 +66,7 @@ impl Handle {
     /// Sends it on its way, and waits for nothing: `runs` tells what became of it. None where its image would have to be copied first.
     pub fn launch(spec: Spec) -> Result<Option<Handle>> {
         let engine = engine::current().map_err(explain::completed)?;
-        // What is wrong with the choice is told in its turn.
-        if driver::of(&engine, &spec).is_ok_and(|choice| choice.takes_time()) {
+        if driver::takes_time(&engine, &spec) {
             return Ok(None);
         }
         Handle::launch_until(spec, &mut || false).map(Some)

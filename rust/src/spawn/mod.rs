@@ -22,6 +22,7 @@ pub mod layer;
 pub mod lend;
 pub mod limits;
 pub mod log;
+mod mounted;
 pub mod order;
 pub mod outcome;
 pub mod plan;

@@ -166,8 +166,9 @@ fn refuse_too_many(spec: &Spec, prepared: &Prepared, layout: &Layout) -> Result<
     if count <= MOST {
         return Ok(());
     }
-    let message =
-        format!("mounts: {asked} of them make {count} of one container, which can have {MOST} (an overlay is three)");
+    let message = format!(
+        "mounts: {asked} of them make {count} of one container, which can have {MOST} (an overlay is three, an image one and its layers)"
+    );
     Err(Error::Value(message))
 }
 

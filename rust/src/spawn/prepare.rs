@@ -10,11 +10,12 @@ use super::explain;
 use super::identities;
 use super::layer::Layer;
 use super::limits;
+use super::mounted::{self, Mounted};
 use super::plan::{self, Descriptors, NEVER};
 use super::ports::Published;
 use super::seams;
 use super::served;
-use super::sources::{device, look, mount_source, os, seen_as, standard_nodes};
+use super::sources::{device, directory, look, seen_as, standard_nodes};
 use super::spaces;
 use super::spec::{Root, Spec};
 use crate::cgroup::{self, Groups, Guarantee};
@@ -33,7 +34,7 @@ use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The spec against this machine: what was found, opened and decided.
@@ -52,6 +53,7 @@ pub struct Prepared {
     skeleton: OnceCell<Arc<OwnedFd>>,
     /// Of an image that has to lie below with the container's owners: that, known once a range is claimed.
     shifted: OnceCell<(RootSource, Used)>,
+    mounted: Mounted,
     /// Layers of an image that nobody removes as long as this is here.
     _used: (Option<Standing>, Option<Used>),
     namespaces: Vec<(OwnedFd, u64)>,
@@ -87,10 +89,11 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
         }
     };
     let copy = if copies { copy::of(driver, engine, spec, &root)? } else { None };
+    let (mounts, mounted) = mounted::look(engine, spec, check)?;
     let (files, offsets) = contents::files(spec)?;
     let sources = Sources {
         root,
-        mounts: spec.mounts.iter().map(|mount| mount_source(mount, engine)).collect::<Result<_>>()?,
+        mounts,
         devices: spec.devices.iter().map(|path| device(path)).collect::<Result<_>>()?,
         nodes: if facts.rootless { standard_nodes()? } else { Vec::new() },
         shared: spaces::shared(spec)?,
@@ -111,6 +114,7 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
         files,
         skeleton: skeleton.map_or_else(OnceCell::new, OnceCell::from),
         shifted: OnceCell::new(),
+        mounted,
         _used: (used, union),
         namespaces: spaces::opened(spec)?,
         ports: Published::open(spec)?,
@@ -133,14 +137,7 @@ fn layers(spec: &Spec) -> Result<Option<Standing>> {
 
 fn root(engine: &Engine, spec: &Spec, used: Option<&Standing>) -> Result<(RootSource, Option<Arc<OwnedFd>>)> {
     match &spec.root {
-        Root::Directory(path) => {
-            let source = look(path, "image")?;
-            if !source.is_directory {
-                return Err(not_a_directory(path));
-            }
-            std::fs::read_dir(path).map_err(|error| os("open the image", path, &error))?;
-            Ok((RootSource::Directory(source), None))
-        }
+        Root::Directory(path) => Ok((RootSource::Directory(directory(path)?), None)),
         Root::Layers(layers) => {
             let seen = used.map(|used| &used.seen[..]).unwrap_or_default();
             let sources = layers.iter().zip(seen).map(|(path, seen)| seen_as(path, seen));
@@ -168,12 +165,6 @@ fn root(engine: &Engine, spec: &Spec, used: Option<&Standing>) -> Result<(RootSo
 const WRITABLE_FIX: &str =
     "run as root, or Mount.overlay(source, target) for a directory of this user's, or Image.from_directory(path)";
 
-fn not_a_directory(path: &Path) -> Error {
-    let note =
-        Some("Image.from_directory takes a root file system; for a tar of one there is Image.from_archive".to_string());
-    Error::Setup { step: "open the image".into(), path: Some(path.display().to_string()), errno: 20, note }
-}
-
 impl Prepared {
     /// The container's ids in the keeper's user namespace.
     pub fn ids(&self, range: Option<&Range>) -> Maps {
@@ -189,8 +180,9 @@ impl Prepared {
         Ok(())
     }
 
-    /// The image with the container's owners on the disk, where nothing else shows it with those.
+    /// Images with the container's owners on the disk, where nothing else shows them with those.
     pub fn make_shifted(&self, spec: &Spec, ids: &Maps, check: Check<'_>) -> Result<()> {
+        self.mounted.shift(ids, check)?;
         let layers = match &spec.root {
             Root::Layers(layers) => &layers[..],
             Root::Directory(archive) => std::slice::from_ref(archive),
@@ -303,6 +295,7 @@ impl Prepared {
         if let Some((root, _)) = self.shifted.get() {
             sources.root = root.clone();
         }
+        self.mounted.complete(&mut sources.mounts);
         if let Some(layer) = self.layer.get() {
             sources.upper = layer.source();
             sources.unread = self.unread.get().cloned().unwrap_or_default();

@@ -28,6 +28,22 @@ pub fn look(path: &Path, what: &str) -> Result<Source> {
     })
 }
 
+/// A root file system of the caller's.
+pub fn directory(path: &Path) -> Result<Source> {
+    let source = look(path, "image")?;
+    if !source.is_directory {
+        let note = "Image.from_directory takes a root file system; for a tar of one there is Image.from_archive";
+        return Err(Error::Setup {
+            step: "open the image".into(),
+            path: Some(path.display().to_string()),
+            errno: 20,
+            note: Some(note.to_string()),
+        });
+    }
+    std::fs::read_dir(path).map_err(|error| os("open the image", path, &error))?;
+    Ok(source)
+}
+
 /// A directory that was looked at already, under the name by which the keeper finds it.
 pub fn seen_as(path: &Path, seen: &rustix::fs::Stat) -> Source {
     Source {
@@ -46,10 +62,11 @@ fn device_number(dev: u64) -> u64 {
     (rustix::fs::major(dev) as u64) << 32 | rustix::fs::minor(dev) as u64
 }
 
+/// None of a tmpfs, and of an image, which mounted.rs finds.
 pub fn mount_source(mount: &Mount, engine: &Engine) -> Result<Option<Source>> {
     let step = format!("mount source for {}", mount.target);
     match &mount.kind {
-        MountKind::Tmpfs { .. } => Ok(None),
+        MountKind::Tmpfs { .. } | MountKind::Image(_) => Ok(None),
         MountKind::Cache { source } => look(source, &step).map(Some),
         MountKind::Overlay { source } => {
             let found = look(source, &step)?;

@@ -1,7 +1,7 @@
 //! What the caller asked for, checked by the Python side and taken over as plain values. No system calls.
 
 use crate::mount::wanted::Wanted;
-pub use crate::mount::wanted::{Content, File, Mount, MountKind, Space, Spaces};
+pub use crate::mount::wanted::{Content, File, ImageRoot, Mount, MountKind, Space, Spaces};
 use crate::security::capabilities;
 use crate::security::maps::Lines;
 use std::path::PathBuf;
