@@ -108,3 +108,9 @@ def assert_sound(store: Path) -> None:
         manifest = json.loads(found[row["digest"]])
         for needed in [manifest["config"], *manifest["layers"]]:
             assert len(found[needed["digest"]]) == needed["size"]
+
+
+def content(picture: Picture) -> bytes:
+    """The file in the first layer of a `picture()`."""
+    tar = gzip.decompress(picture.blobs[picture.layers[0]])
+    return tar[512 : 512 + int(tar[124:135], 8)]

@@ -1,8 +1,9 @@
-"""Layers are unpacked while others are still fetched; what cannot be unpacked leaves no name and no half of a tree."""
+"""Layers are unpacked while they and others come; what cannot be unpacked leaves no name and no half of a tree."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pycontainer
+from pace import patience
 from pycontainer import _core
 from registry import faults, layouts
 from registry.faults import Handler, Registry
@@ -63,6 +65,107 @@ def test_a_layer_is_unpacked_while_others_are_fetched(
     assert unpacked(store) == sorted(diff_ids(picture))
     assert left(store) == []
     layouts.assert_sound(store)
+
+
+def is_begun(store: Path) -> bool:
+    """Half a megabyte of the layer's file is on the disk, and it is no layer yet."""
+    return any(path.stat().st_size > 500_000 for path in store.glob("layers/*.tmp/rootfs/file-0"))
+
+
+def halved(handler: Handler, what: str, store: Path, seen: list[bool], rest: bytes | None = None) -> bool:
+    """Send a half of the layer, and what follows only when that is on the disk; None: nothing follows."""
+    if what != "layer" or seen:
+        return False
+    body = handler.body()
+    half = len(body) // 2
+    handler.answer(200, body[:half], claim=len(body))
+    handler.wfile.flush()
+    end = time.monotonic() + patience(20)
+    while time.monotonic() < end and not is_begun(store):
+        time.sleep(0.01)
+    seen.append(is_begun(store))
+    handler.wfile.write(b"" if rest is None else rest)
+    return True
+
+
+@pytest.fixture
+def large() -> layouts.Picture:
+    """One layer, with one file of two megabytes."""
+    return layouts.picture(71, layers=1, size=2_000_000)
+
+
+def second_half(picture: layouts.Picture) -> bytes:
+    body = picture.blobs[picture.layers[0]]
+    return body[len(body) // 2 :]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_layer_is_unpacked_while_it_comes(
+    server: faults.Server, large: layouts.Picture, store: Path, resumed: bool
+) -> None:
+    """Also by two connections, of which the second one begins where the first was cut."""
+    seen: list[bool] = []
+    rest = None if resumed else second_half(large)
+    registry = server.takes(Registry(large, lambda handler, what: halved(handler, what, store, seen, rest)))
+    told: list[str] = []
+    name = f"{registry.host}/a/b:1"
+    assert _core.image_pull(store, name, None, None, lambda *event: told.append(event[0])) == large.digest
+    assert seen == [True]
+    assert [one.headers.get("range") is not None for one in registry.seen if large.layers[0] in one.path][1:] == (
+        [True] if resumed else []
+    )
+    assert told.index("unpacking") > told.index("done")
+    assert unpacked(store) == diff_ids(large)
+    assert left(store) == []
+    layouts.assert_sound(store)
+    (file,) = store.glob("layers/*/rootfs/file-0")
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == hashlib.sha256(layouts.content(large)).hexdigest()
+
+
+def test_a_layer_whose_end_is_wrong_leaves_nothing_of_its_beginning(
+    server: faults.Server, large: layouts.Picture, store: Path
+) -> None:
+    """It was unpacked half-way before anybody knew."""
+    seen: list[bool] = []
+    wrong = bytes(byte ^ 1 for byte in second_half(large))
+    registry = server.takes(Registry(large, lambda handler, what: halved(handler, what, store, seen, wrong)))
+    name = f"{registry.host}/a/b:1"
+    with pytest.raises(pycontainer.DigestMismatch):
+        _core.image_pull(store, name)
+    assert seen == [True]
+    assert (left(store), unpacked(store)) == ([], [])
+    assert _core.image_find(str(store), name) is None
+    assert list((store / "images" / "blobs" / "sha256").glob(large.layers[0].partition(":")[2])) == []
+    assert _core.image_pull(store, name) == large.digest
+    assert unpacked(store) == diff_ids(large)
+
+
+def test_layers_that_come_slowly_hold_up_none_that_is_there(server: faults.Server, store: Path) -> None:
+    """Three stand still half-way until all others are on the disk."""
+    many = layouts.picture(72, layers=9, size=300_000)
+    slow, seen = many.layers[:3], []
+
+    def there() -> int:
+        return sum(path.stat().st_size == 300_000 for path in store.glob("layers/*.tmp/rootfs/file-*"))
+
+    def hold(handler: Handler, what: str) -> bool:
+        if what != "layer" or not any(handler.path.endswith(one) for one in slow):
+            return False
+        body = handler.body()
+        handler.answer(200, body[: len(body) // 2], claim=len(body))
+        handler.wfile.flush()
+        end = time.monotonic() + patience(20)
+        while time.monotonic() < end and there() < 6:
+            time.sleep(0.01)
+        seen.append(there() >= 6)
+        handler.wfile.write(body[len(body) // 2 :])
+        return True
+
+    registry = server.takes(Registry(many, hold))
+    assert _core.image_pull(store, f"{registry.host}/a/b:1") == many.digest
+    assert seen == [True] * 3
+    assert unpacked(store) == sorted(diff_ids(many))
+    assert left(store) == []
 
 
 def broken(picture: layouts.Picture, how: str) -> layouts.Picture:

@@ -4,6 +4,7 @@
 //! hard link to a file of a lower layer is an error.
 
 mod ahead;
+mod coming;
 mod files;
 mod pipe;
 mod stream;
@@ -17,13 +18,17 @@ use super::locks::{Check, Lock, interrupted};
 use super::store::Store;
 use super::unpacked::{self, Unfinished, Unpacked};
 use crate::error::{Error, Result};
+use coming::Follower;
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
+use stream::Input;
 
-pub use ahead::Ahead;
+pub use ahead::{AT_ONCE, Ahead};
+pub use coming::Coming;
 pub use files::unpack_files;
 
 /// Between two questions whether to go on.
@@ -186,15 +191,15 @@ impl<'a> Work<'a> {
     fn unpack(&self, index: usize) -> Result<Outcome<'a>> {
         let told = |bytes| (self.progress)(index, bytes);
         let (blob, diff_id) = &self.layers[index];
-        unpack_one(self.store, self.unpacked, (blob, diff_id), self.privileged, &self.stop, &told)
+        unpack_one(self.store, self.unpacked, (blob, diff_id, None), self.privileged, &self.stop, &told)
     }
 }
 
-/// One layer, whose blob is in the store, into a directory that nobody else sees.
+/// One layer, whose blob is in the store or comes, into a directory that nobody else sees.
 fn unpack_one<'a>(
     store: &Store,
     unpacked: &'a Unpacked,
-    (blob, diff_id): (&Descriptor, &Digest),
+    (blob, diff_id, coming): (&Descriptor, &Digest, Option<Follower>),
     privileged: bool,
     stop: &AtomicBool,
     told: stream::Told<'_>,
@@ -205,19 +210,23 @@ fn unpack_one<'a>(
         return Ok(Outcome::There);
     }
     unpacked.sweep(Some(&lock));
-    let found = store.blob(&blob.digest, Some(blob.size))?;
-    let file = found
-        .ok_or_else(|| {
-            Error::Image(format!("layer {} is not in the store: pull or load the image again", blob.digest))
-        })?
-        .file;
+    let input = match coming {
+        Some(follower) => Input::Coming(follower),
+        None => Input::Stored(stored(store, blob)?),
+    };
     let unfinished = unpacked.unfinished(digest)?;
     let root = unfinished.root().map_err(|errno| Error::from(("open a directory of the store", errno)));
-    match root.and_then(|root| stream::unpack(blob, diff_id, file, root, privileged, stop, told)) {
+    match root.and_then(|root| stream::unpack(blob, diff_id, input, root, privileged, stop, told)) {
         Ok(totals) => Ok(Outcome::Ready(unfinished, totals, lock)),
         Err(error) => {
             unfinished.discard();
             Err(error)
         }
     }
+}
+
+fn stored(store: &Store, blob: &Descriptor) -> Result<File> {
+    let found = store.blob(&blob.digest, Some(blob.size))?;
+    let missing = || Error::Image(format!("layer {} is not in the store: pull or load the image again", blob.digest));
+    Ok(found.ok_or_else(missing)?.file)
 }

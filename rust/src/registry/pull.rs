@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::image::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, Manifest, Platform};
 use crate::image::digest::Digest;
 use crate::image::found::{self, CHOSEN_FROM};
-use crate::image::layers::Ahead;
+use crate::image::layers::{AT_ONCE, Ahead, Coming};
 use crate::image::locks::Check;
 use crate::image::progress::Queue;
 use crate::image::reference::Reference;
@@ -24,8 +24,6 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Blobs at once.
-const AT_ONCE: usize = 4;
 const BUFFER: usize = 64 << 10;
 
 pub struct Pull<'a> {
@@ -36,7 +34,7 @@ pub struct Pull<'a> {
     pub given: &'a Given,
     pub patience: Patience,
     pub progress: &'a Queue,
-    /// Unpacks each layer once it is whole in the store, while others still come.
+    /// Unpacks each layer while it comes, or where nobody has time for that while others do.
     pub ahead: &'a Ahead<'a>,
 }
 
@@ -207,7 +205,7 @@ impl Pull<'_> {
     }
 
     fn config(&self, session: &Session<'_>, manifest: &Manifest) -> Result<descriptor::Config> {
-        self.blob(session, &manifest.config)?;
+        self.blob(session, &manifest.config, None)?;
         let bytes = self.store.read(&manifest.config.digest, CONFIG_MAX)?;
         descriptor::config(&bytes.ok_or_else(|| session.failure("its config is gone from the store"))?)
     }
@@ -225,9 +223,12 @@ impl Pull<'_> {
         };
         let work = || {
             while let Some(layer) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let done = self.blob(session, layer).and_then(|()| {
-                    let mut places = layers.iter().zip(diff_ids).filter(|(other, _)| other.digest == layer.digest);
-                    places.try_for_each(|(layer, diff_id)| self.ahead.came(layer, diff_id))
+                let places = layers.iter().zip(diff_ids).filter(|(other, _)| other.digest == layer.digest);
+                let done = self.blob(session, layer, places.clone().next().map(|(_, diff_id)| diff_id));
+                let done = done.and_then(|is_unpacked| {
+                    let rest = places.skip(usize::from(is_unpacked));
+                    rest.for_each(|(layer, diff_id)| self.ahead.came(layer, diff_id));
+                    self.ahead.check()
                 });
                 if let Err(error) = done {
                     fail(error);
@@ -244,33 +245,40 @@ impl Pull<'_> {
         failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// By one process of all that want it; the others find it when the lock is theirs.
-    fn blob(&self, session: &Session<'_>, wanted: &Descriptor) -> Result<()> {
+    /// By one process of all that want it; the others find it when the lock is theirs. `diff_id`: of a layer. Is that being unpacked?
+    fn blob(&self, session: &Session<'_>, wanted: &Descriptor, diff_id: Option<&Digest>) -> Result<bool> {
         let is_here = || Ok::<_, Error>(self.store.blob(&wanted.digest, Some(wanted.size))?.is_some());
         let size = wanted.size;
         let present = || self.progress.put("there", &wanted.digest.to_string(), size, size);
         if is_here()? {
             present();
-            return Ok(());
+            return Ok(false);
         }
         let _lock = self.store.lock_blob(&wanted.digest, &mut || session.cancel().is_set())?;
         if is_here()? {
             present();
-            return Ok(());
+            return Ok(false);
         }
-        match self.fetch(session, wanted) {
+        match self.fetch(session, wanted, diff_id) {
             // Parts of two answers may be of two minds: once more, in one piece.
-            Err((Error::DigestMismatch(_), true)) => self.fetch(session, wanted).map_err(|(error, _)| error)?,
-            other => other.map_err(|(error, _)| error)?,
+            Err((Error::DigestMismatch(_), true)) => self.fetch(session, wanted, None),
+            other => other,
         }
-        self.progress.put("done", &wanted.digest.to_string(), size, size);
-        Ok(())
+        .map_err(|(error, _)| error)
     }
 
-    /// Hashed while it is written. With an error: was it put together of several answers?
-    fn fetch(&self, session: &Session<'_>, wanted: &Descriptor) -> std::result::Result<(), (Error, bool)> {
+    /// Hashed while it is written, and unpacked meanwhile where its `diff_id` is said and somebody has time. With an error: was it put
+    /// together of several answers?
+    fn fetch(
+        &self,
+        session: &Session<'_>,
+        wanted: &Descriptor,
+        diff_id: Option<&Digest>,
+    ) -> std::result::Result<bool, (Error, bool)> {
         let mut blob = Blob::new(session, wanted);
         let mut ingest = self.store.ingest(wanted.digest.algorithm()).map_err(|error| (error, false))?;
+        let reader = diff_id.map(|_| ingest.reader()).transpose().map_err(|error| (error, false))?;
+        let coming = diff_id.zip(reader).and_then(|(diff_id, reader)| self.ahead.comes(wanted, diff_id, reader));
         let (mut buffer, what) = (vec![0; BUFFER], wanted.digest.to_string());
         loop {
             let length = blob.read(&mut buffer).map_err(|error| (error, blob.is_patched))?;
@@ -279,13 +287,18 @@ impl Pull<'_> {
             }
             ingest.take(&buffer[..length]).map_err(|error| (error, false))?;
             self.progress.put("downloading", &what, ingest.size(), wanted.size);
+            coming.iter().for_each(|coming| coming.grown(ingest.size()));
         }
         let is_patched = blob.is_patched;
         let named = |error| match error {
             Error::DigestMismatch(text) => Error::DigestMismatch(format!("{}: {text}", session.name())),
             other => other,
         };
-        ingest.commit(Some(&wanted.digest)).map(drop).map_err(|error| (named(error), is_patched))
+        ingest.commit(Some(&wanted.digest)).map_err(|error| (named(error), is_patched))?;
+        self.progress.put("done", &what, wanted.size, wanted.size);
+        let is_unpacked = coming.is_some();
+        coming.into_iter().for_each(Coming::whole);
+        Ok(is_unpacked)
     }
 }
 

@@ -1,6 +1,7 @@
-//! Layers unpacked while others still come: each as soon as its blob is whole, in threads beside the work that brings them, and made
-//! complete together once all are there. What somebody else is at is left out; `unpack_layers` waits for it.
+//! Layers unpacked while they and others still come, in threads beside the work that brings them, and made complete together once all
+//! are there. What somebody else is at is left out; `unpack_layers` waits for it.
 
+use super::coming::{Coming, Follower, Standing, coming};
 use super::{Outcome, name_store, unpack_one};
 use crate::error::{Error, Result};
 use crate::image::archive::Totals;
@@ -11,10 +12,13 @@ use crate::image::progress::Queue;
 use crate::image::store::Store;
 use crate::image::unpacked::{self, Unfinished, Unpacked};
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+/// So many are brought at one time, each with a thread that unpacks it meanwhile.
+pub const AT_ONCE: usize = 4;
 /// Between two questions whether to go on.
 const PACE: Duration = Duration::from_millis(20);
 
@@ -31,13 +35,22 @@ pub struct Ahead<'a> {
 #[derive(Default)]
 struct State<'a> {
     threads: usize,
-    waiting: VecDeque<(Descriptor, Digest)>,
+    waiting: VecDeque<Job>,
     at_work: usize,
+    /// Of both, those that still came when they were taken on.
+    following: usize,
     /// Nothing more comes.
     is_over: bool,
     /// Unpacked, and not yet durable; nobody else unpacks them meanwhile.
     ready: Vec<(Unfinished<'a>, Digest, Totals, Lock)>,
     failed: Option<Error>,
+}
+
+/// One layer. `follower`: it may still come.
+struct Job {
+    blob: Descriptor,
+    diff_id: Digest,
+    follower: Option<Follower>,
 }
 
 impl<'a> Ahead<'a> {
@@ -51,7 +64,8 @@ impl<'a> Ahead<'a> {
     pub fn beside<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let done = std::thread::scope(|scope| {
             let _over = Over(self);
-            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            // Who follows one that comes slowly holds up none that is there.
+            for _ in 0..AT_ONCE + std::thread::available_parallelism().map_or(1, usize::from) {
                 let thread = std::thread::Builder::new().name("pycontainer-unpack".into());
                 self.state().threads += 1;
                 if thread.spawn_scoped(scope, || self.serve()).is_err() {
@@ -66,17 +80,32 @@ impl<'a> Ahead<'a> {
         done
     }
 
-    /// A layer is whole in the store. An error where an earlier one could not be unpacked.
-    pub fn came(&self, blob: &Descriptor, diff_id: &Digest) -> Result<()> {
+    /// A layer begins to come, into `file`. None where nobody has time for it: then it is unpacked when it is whole.
+    pub fn comes(&self, blob: &Descriptor, diff_id: &Digest, file: File) -> Option<Coming> {
         let mut state = self.state();
-        if let Some(error) = &state.failed {
-            return Err(error.clone());
+        let busy = state.at_work + state.waiting.len();
+        if state.failed.is_some() || state.following >= AT_ONCE || busy >= state.threads {
+            return None;
         }
-        if state.threads > 0 {
-            state.waiting.push_back((blob.clone(), diff_id.clone()));
+        let (coming, follower) = coming(file);
+        state.following += 1;
+        state.waiting.push_back(Job { blob: blob.clone(), diff_id: diff_id.clone(), follower: Some(follower) });
+        self.changed.notify_all();
+        Some(coming)
+    }
+
+    /// A layer is whole in the store.
+    pub fn came(&self, blob: &Descriptor, diff_id: &Digest) {
+        let mut state = self.state();
+        if state.failed.is_none() && state.threads > 0 {
+            state.waiting.push_back(Job { blob: blob.clone(), diff_id: diff_id.clone(), follower: None });
             self.changed.notify_all();
         }
-        Ok(())
+    }
+
+    /// An error where one could not be unpacked.
+    pub fn check(&self) -> Result<()> {
+        self.state().failed.clone().map_or(Ok(()), Err)
     }
 
     /// All have come: waits for those that are being unpacked, and makes them complete.
@@ -130,26 +159,34 @@ impl<'a> Ahead<'a> {
     }
 
     fn serve(&self) {
-        while let Some((blob, diff_id)) = self.take() {
-            let _at_work = AtWork(self);
-            let read = AtomicU64::new(0);
+        while let Some(Job { blob, diff_id, follower }) = self.take() {
+            let standing = follower.as_ref().map(Follower::standing);
+            let _at_work = AtWork(self, follower.is_some());
+            let (read, what) = (AtomicU64::new(0), blob.digest.to_string());
+            let put = |total| self.progress.put("unpacking", &what, total, blob.size);
             let told = |more| {
                 let total = read.fetch_add(more, Ordering::Relaxed) + more;
-                self.progress.put("unpacking", &blob.digest.to_string(), total, blob.size);
+                // While it comes, that is what is told of it.
+                if standing.as_ref().is_none_or(Standing::is_whole) {
+                    put(total);
+                }
             };
-            let layer = (&blob, &diff_id);
+            let layer = (&blob, &diff_id, follower);
             match unpack_one(self.store, self.unpacked, layer, self.privileged, &self.stop, &told) {
                 Ok(Outcome::Ready(unfinished, totals, lock)) => {
+                    put(blob.size);
                     self.state().ready.push((unfinished, diff_id, totals, lock));
                 }
                 Ok(Outcome::There | Outcome::Busy) => {}
+                // Why it did not come is told by whom it did not come to.
+                Err(_) if standing.as_ref().is_some_and(Standing::has_failed) => {}
                 Err(error) => self.fail(name_store(error, self.store)),
             }
         }
     }
 
     /// The next one, at which the caller is then.
-    fn take(&self) -> Option<(Descriptor, Digest)> {
+    fn take(&self) -> Option<Job> {
         let waits = |state: &mut State<'_>| state.waiting.is_empty() && !state.is_over;
         let waited = self.changed.wait_while(self.state(), waits);
         let mut state = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -162,7 +199,8 @@ impl<'a> Ahead<'a> {
     fn fail(&self, error: Error) {
         self.stop.store(true, Ordering::Relaxed);
         let mut state = self.state();
-        state.waiting.clear();
+        let left = state.waiting.drain(..).filter(|job| job.follower.is_some()).count();
+        state.following -= left;
         state.failed.get_or_insert(error);
     }
 }
@@ -178,12 +216,15 @@ impl Drop for Over<'_, '_> {
     }
 }
 
-/// Says so to who waits, also where the unpacking panics.
-struct AtWork<'a, 'b>(&'a Ahead<'b>);
+/// Says so to who waits, also where the unpacking panics. Did it follow one that came?
+struct AtWork<'a, 'b>(&'a Ahead<'b>, bool);
 
 impl Drop for AtWork<'_, '_> {
     fn drop(&mut self) {
-        self.0.state().at_work -= 1;
+        let mut state = self.0.state();
+        state.at_work -= 1;
+        state.following -= usize::from(self.1);
+        drop(state);
         self.0.changed.notify_all();
     }
 }

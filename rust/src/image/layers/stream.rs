@@ -1,6 +1,7 @@
 //! One layer in one pass: read and hashed, decompressed, hashed again, unpacked; three threads, a few buffers between them. What it was
 //! is known only at its end, so nobody may use what came of it before.
 
+use super::coming::Follower;
 use super::pipe::{Reader as Pipe, Writer, pipe};
 use crate::error::{Error, Result};
 use crate::image::archive::Totals;
@@ -17,11 +18,42 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Told of bytes of the blob as they are read; from a thread of the layer.
 pub type Told<'a> = &'a (dyn Fn(u64) + Sync);
 
+/// Where the bytes of a blob are from.
+pub enum Input {
+    /// The store, which may have been damaged since.
+    Stored(File),
+    /// Whoever brings it, and hashes it on the way.
+    Coming(Follower),
+}
+
+impl Input {
+    fn read(&mut self, buffer: &mut [u8], stop: &AtomicBool) -> IoResult<usize> {
+        match self {
+            Input::Stored(file) => file.read(buffer),
+            Input::Coming(follower) => full(buffer, |rest| follower.read(rest, stop)),
+        }
+    }
+}
+
+/// What comes over a network comes in small pieces, the first of which may not even tell how it is compressed.
+fn full(buffer: &mut [u8], mut read: impl FnMut(&mut [u8]) -> IoResult<usize>) -> IoResult<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
 /// The blob into `root`, an empty directory. `stop` ends the work early.
 pub fn unpack(
     blob: &Descriptor,
     diff_id: &Digest,
-    file: File,
+    input: Input,
     root: OwnedFd,
     privileged: bool,
     stop: &AtomicBool,
@@ -31,7 +63,7 @@ pub fn unpack(
     let (packed_in, packed_out) = pipe(stop);
     let (plain_in, plain_out) = pipe(stop);
     let (done, found, packed) = std::thread::scope(|scope| {
-        let reading = scope.spawn(|| read(file, blob, packed_in, &count, stop, told));
+        let reading = scope.spawn(|| read(input, blob, packed_in, &count, stop, told));
         scope.spawn(|| {
             let done = expand(packed_out, &blob.media_type, &plain_in, &count, &is_plain);
             plain_in.finish(done);
@@ -79,24 +111,26 @@ fn verdict(
 
 /// The digest of all of the blob; it is read to its end even if nobody wants the data any more.
 fn read(
-    mut file: File,
+    mut input: Input,
     blob: &Descriptor,
     to: Writer,
     count: &AtomicU64,
     stop: &AtomicBool,
     told: Told<'_>,
 ) -> Result<Digest> {
-    let mut hash = Hasher::new(blob.digest.algorithm());
+    let mut hash = matches!(input, Input::Stored(_)).then(|| Hasher::new(blob.digest.algorithm()));
     let mut is_wanted = true;
     loop {
         if stop.load(Ordering::Relaxed) {
             return Err(interrupted());
         }
         let mut buffer = to.buffer();
-        match file.read(&mut buffer) {
+        match input.read(&mut buffer, stop) {
             Ok(0) => break,
             Ok(n) => {
-                hash.update(&buffer[..n]);
+                if let Some(hash) = &mut hash {
+                    hash.update(&buffer[..n]);
+                }
                 count.fetch_add(n as u64, Ordering::Relaxed);
                 told(n as u64);
                 is_wanted = is_wanted && to.send(buffer, n);
@@ -110,7 +144,8 @@ fn read(
         }
     }
     to.finish(Ok(()));
-    Ok(hash.finish())
+    // What came is whole only when its digest was the right one.
+    Ok(hash.map_or_else(|| blob.digest.clone(), Hasher::finish))
 }
 
 fn expand(from: Pipe<'_>, media_type: &str, to: &Writer, count: &AtomicU64, is_plain: &AtomicBool) -> IoResult<()> {
@@ -119,15 +154,8 @@ fn expand(from: Pipe<'_>, media_type: &str, to: &Writer, count: &AtomicU64, is_p
     is_plain.store(found == Compression::None, Ordering::Release); // before anything is sent
     let mut out = 0;
     loop {
-        let (mut buffer, mut filled) = (to.buffer(), 0);
-        while filled < buffer.len() {
-            match plain.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let mut buffer = to.buffer();
+        let filled = full(&mut buffer, |rest| plain.read(rest))?;
         out += filled as u64;
         check_ratio(out, count.load(Ordering::Relaxed))?;
         if filled == 0 || !to.send(buffer, filled) {

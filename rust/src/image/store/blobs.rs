@@ -196,6 +196,13 @@ impl Ingest<'_> {
         self.size
     }
 
+    /// For who reads it while it comes, by offsets. It is the same file under whatever name.
+    pub fn reader(&self) -> Result<File> {
+        self.file
+            .try_clone()
+            .map_err(|error| Error::setup("read from the store", error.raw_os_error().unwrap_or(libc::EIO)))
+    }
+
     /// Under its digest, which has to be the expected one. A blob that is there already stays.
     pub fn commit(mut self, expected: Option<&Digest>) -> Result<Digest> {
         let placeholder = Hasher::new(Algorithm::Sha256);
