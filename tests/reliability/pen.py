@@ -7,7 +7,6 @@ a store of the pen's own. A group of version 1 carries its keeper's pid and star
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -23,7 +22,6 @@ import requirements
 
 SETTLE = leaks.SETTLE
 HERE = Path(__file__).parent
-numbers = itertools.count()
 
 
 def place() -> Path:
@@ -54,7 +52,8 @@ class Pen:
     """`store` is where layers on the disk are made, and stays; without one the pen has its own."""
 
     def __init__(self, store: Path | None = None) -> None:
-        self.group = place() / f"pycontainer-pen-{os.getpid()}-{next(numbers)}"
+        # Another run of the tests may have this process's number, in a pid namespace of its own.
+        self.group = place() / f"pycontainer-pen-{os.urandom(8).hex()}"
         self.stays = store is not None
         self.store = store or Path(tempfile.mkdtemp(prefix="pycontainer-pen-", dir=requirements.scratch()))
         self.group.mkdir()
