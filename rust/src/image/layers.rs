@@ -27,11 +27,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use stream::Input;
 
-pub use ahead::{AT_ONCE, Ahead};
+pub use ahead::Ahead;
 pub use coming::Coming;
 pub use files::unpack_files;
 
-/// Between two questions whether to go on.
+/// Between two questions whether to go on, of whoever waits here.
 const PACE: Duration = Duration::from_millis(20);
 
 /// Told which layer (its number in the list) has read so many more bytes of its blob; from threads of the layers.

@@ -60,7 +60,7 @@ pub fn image_pull(
         let store = Store::open(&store)?;
         let _at_work = store.at_work()?;
         let unpacked = store.layers()?;
-        let ahead = Ahead::new(&store, &unpacked, &queue);
+        let ahead = Ahead::new(&store, &unpacked, &queue, registry::AT_ONCE);
         let (store, reference, given, progress) = (&store, &reference, &given, &queue);
         let pull = Pull { store, reference, platform, given, patience, progress, ahead: &ahead };
         ahead.beside(|| registry::pull(&pull, check)).map(|pulled| pulled.descriptor.digest.to_string())

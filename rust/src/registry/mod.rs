@@ -18,5 +18,5 @@ mod wire;
 pub use auth::Given;
 pub use client::{catalog, tags};
 pub use patience::Patience;
-pub use pull::{Pull, Pulled, pull};
+pub use pull::{AT_ONCE, Pull, Pulled, pull};
 pub use push::{Push, Pushed, push};

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::image::descriptor::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, Manifest, Platform};
 use crate::image::digest::Digest;
 use crate::image::found::{self, CHOSEN_FROM};
-use crate::image::layers::{AT_ONCE, Ahead, Coming};
+use crate::image::layers::{Ahead, Coming};
 use crate::image::locks::Check;
 use crate::image::progress::Queue;
 use crate::image::reference::Reference;
@@ -24,6 +24,8 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Blobs at once.
+pub const AT_ONCE: usize = 4;
 const BUFFER: usize = 64 << 10;
 
 pub struct Pull<'a> {

@@ -16,6 +16,7 @@ use crate::image::union::Merged;
 use crate::image::unions::{self, Kind};
 use crate::image::used::Used;
 use crate::mount::layout::{Copy, RootSource};
+use crate::mount::list::Source;
 use crate::runtime;
 use crate::security::maps::Maps;
 use crate::sys::btrfs;
@@ -32,7 +33,7 @@ use std::time::Duration;
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Layers as the one tree that is copied, or shown by a program, which nobody removes as long as its lock is held.
-pub fn union(driver: Driver, layers: &[PathBuf], check: Check<'_>) -> Result<(RootSource, Used)> {
+pub fn union(driver: Driver, layers: &[PathBuf], check: Check<'_>) -> Result<(Source, Used)> {
     let kind = match driver {
         Driver::Btrfs => Kind::Snapshots,
         Driver::Fuse => Kind::Shown,
@@ -42,12 +43,11 @@ pub fn union(driver: Driver, layers: &[PathBuf], check: Check<'_>) -> Result<(Ro
 }
 
 /// Of any kind, in the store.
-pub fn tree(layers: &[PathBuf], kind: Kind<'_>, check: Check<'_>) -> Result<(RootSource, Used)> {
+pub fn tree(layers: &[PathBuf], kind: Kind<'_>, check: Check<'_>) -> Result<(Source, Used)> {
     let store = runtime::store(rustix::process::geteuid().as_raw());
     let (path, union) = unions::tree(&store, layers, kind, check).map_err(|error| no_room(error, &store))?;
     let seen = rustix::fs::fstat(union.as_ref()).map_err(|errno| os("look at the image", &path, &errno.into()))?;
-    let source = seen_as(&path, &seen);
-    Ok((RootSource::Layers(vec![source]), union))
+    Ok((seen_as(&path, &seen), union))
 }
 
 fn no_room(error: Error, place: &Path) -> Error {

@@ -4,26 +4,27 @@
 use super::copy;
 use super::driver::{self, Driver};
 use super::engine::Engine;
-use super::sources::{directory, mount_source, seen_as};
+use super::sources::{directory, layers_seen, mount_source};
 use super::spec::{ImageRoot, MountKind, Spec};
 use crate::error::Result;
 use crate::image::locks::Check;
 use crate::image::unions::Kind;
 use crate::image::unpacked;
 use crate::image::used::{self, Standing, Used};
-use crate::mount::layout::{Found, RootSource};
+use crate::mount::layout::Found;
+use crate::mount::list::Source;
 use crate::security::maps::Maps;
-use std::cell::RefCell;
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 /// Locks of images that are mounted, and those of which there is a tree only once the container's ids are known.
 #[derive(Debug, Default)]
 pub struct Mounted {
     layers: Vec<Standing>,
-    trees: RefCell<Vec<Used>>,
+    trees: Vec<Used>,
     /// By the number of the mount.
     unmapped: Vec<(usize, Vec<PathBuf>)>,
-    shifted: RefCell<Vec<(usize, Found)>>,
+    shifted: OnceCell<Vec<(usize, Found, Used)>>,
 }
 
 /// Looks at what each mount of the spec stands on, in their order.
@@ -66,30 +67,33 @@ impl Mounted {
             return Ok(Found::Nothing); // until `shift`
         }
         if choice.driver != Driver::Overlay {
-            return self.tree(copy::union(choice.driver, layers, check)?, false);
+            let (found, used) = tree(copy::union(choice.driver, layers, check)?, false);
+            self.trees.push(used);
+            return Ok(found);
         }
         let standing = used::take_stack(layers)?;
-        let sources = layers.iter().zip(&*standing.seen).map(|(path, seen)| seen_as(path, seen)).collect();
+        let sources = layers_seen(layers, &standing);
         self.layers.push(standing);
         Ok(Found::Layers(sources))
     }
 
-    fn tree(&self, (root, used): (RootSource, Used), shifted: bool) -> Result<Found> {
-        self.trees.borrow_mut().push(used);
-        Ok(root.lowest().map_or(Found::Nothing, |source| Found::Tree { source: source.clone(), shifted }))
-    }
-
     /// The images that nothing else shows with the container's owners get those on the disk.
     pub fn shift(&self, ids: &Maps, check: Check<'_>) -> Result<()> {
+        let mut made = Vec::new();
         for (number, layers) in &self.unmapped {
-            let found = self.tree(copy::tree(layers, Kind::Shifted(ids), check)?, true)?;
-            self.shifted.borrow_mut().push((*number, found));
+            let (found, used) = tree(copy::tree(layers, Kind::Shifted(ids), check)?, true);
+            made.push((*number, found, used));
         }
+        let _ = self.shifted.set(made);
         Ok(())
     }
 
     /// Into what `look` has found.
     pub fn complete(&self, found: &mut [Found]) {
-        self.shifted.borrow().iter().for_each(|(number, shifted)| found[*number] = shifted.clone());
+        self.shifted.get().into_iter().flatten().for_each(|(number, shifted, _)| found[*number] = shifted.clone());
     }
+}
+
+fn tree((source, used): (Source, Used), shifted: bool) -> (Found, Used) {
+    (Found::Tree { source, shifted }, used)
 }

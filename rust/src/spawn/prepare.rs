@@ -15,7 +15,7 @@ use super::plan::{self, Descriptors, NEVER};
 use super::ports::Published;
 use super::seams;
 use super::served;
-use super::sources::{device, directory, look, seen_as, standard_nodes};
+use super::sources::{device, directory, layers_seen, look, standard_nodes};
 use super::spaces;
 use super::spec::{Root, Spec};
 use crate::cgroup::{self, Groups, Guarantee};
@@ -27,6 +27,7 @@ use crate::image::unions::Kind;
 use crate::image::unpacked;
 use crate::image::used::{self, Standing, Used};
 use crate::mount::layout::{self, Facts, LAYER_SKELETON, Layout, RootSource, Sources, Upper};
+use crate::mount::list::Source;
 use crate::security::ids::Range;
 use crate::security::maps::Maps;
 use crate::wire::{Ended, Head, role};
@@ -52,7 +53,7 @@ pub struct Prepared {
     files: Option<OwnedFd>,
     skeleton: OnceCell<Arc<OwnedFd>>,
     /// Of an image that has to lie below with the container's owners: that, known once a range is claimed.
-    shifted: OnceCell<(RootSource, Used)>,
+    shifted: OnceCell<(Source, Used)>,
     mounted: Mounted,
     /// Layers of an image that nobody removes as long as this is here.
     _used: (Option<Standing>, Option<Used>),
@@ -80,8 +81,8 @@ pub fn prepare(engine: &Engine, spec: &Spec, check: Check<'_>) -> Result<Prepare
     let used = layers(spec)?;
     let (root, skeleton, union) = match &spec.root {
         Root::Layers(layers) if copies || driver == Driver::Fuse => {
-            let (root, union) = copy::union(driver, layers, check)?;
-            (root, None, Some(union))
+            let (tree, union) = copy::union(driver, layers, check)?;
+            (RootSource::Layers(vec![tree]), None, Some(union))
         }
         _ => {
             let (root, skeleton) = root(engine, spec, used.as_ref())?;
@@ -139,9 +140,8 @@ fn root(engine: &Engine, spec: &Spec, used: Option<&Standing>) -> Result<(RootSo
     match &spec.root {
         Root::Directory(path) => Ok((RootSource::Directory(directory(path)?), None)),
         Root::Layers(layers) => {
-            let seen = used.map(|used| &used.seen[..]).unwrap_or_default();
-            let sources = layers.iter().zip(seen).map(|(path, seen)| seen_as(path, seen));
-            Ok((RootSource::Layers(sources.collect()), None))
+            let sources = used.map(|used| layers_seen(layers, used)).unwrap_or_default();
+            Ok((RootSource::Layers(sources), None))
         }
         Root::View => Ok((RootSource::View, None)),
         Root::Host { directories, writable: false } => {
@@ -292,8 +292,8 @@ impl Prepared {
 
     pub fn layout(&self, spec: &Spec) -> Layout {
         let mut sources = self.sources.clone();
-        if let Some((root, _)) = self.shifted.get() {
-            sources.root = root.clone();
+        if let Some((tree, _)) = self.shifted.get() {
+            sources.root = RootSource::Layers(vec![tree.clone()]);
         }
         self.mounted.complete(&mut sources.mounts);
         if let Some(layer) = self.layer.get() {

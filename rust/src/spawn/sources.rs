@@ -3,11 +3,12 @@
 use super::engine::Engine;
 use super::spec::{Mount, MountKind};
 use crate::error::{Error, Result};
+use crate::image::used::Standing;
 use crate::mount::list::Source;
 use crate::sys::constants::*;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub fn os(step: &str, path: &Path, error: &std::io::Error) -> Error {
     Error::setup_at(step, path.display().to_string(), error.raw_os_error().unwrap_or(5))
@@ -55,6 +56,11 @@ pub fn seen_as(path: &Path, seen: &rustix::fs::Stat) -> Source {
         mode: seen.st_mode,
         is_directory: true,
     }
+}
+
+/// Layers that are held, the lowest first.
+pub fn layers_seen(layers: &[PathBuf], held: &Standing) -> Vec<Source> {
+    layers.iter().zip(&*held.seen).map(|(path, seen)| seen_as(path, seen)).collect()
 }
 
 /// statx's (major, minor) in one number, as the keeper compares it.

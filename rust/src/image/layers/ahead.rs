@@ -1,8 +1,8 @@
 //! Layers unpacked while they and others still come, in threads beside the work that brings them, and made complete together once all
 //! are there. What somebody else is at is left out; `unpack_layers` waits for it.
 
-use super::coming::{Coming, Follower, Standing, coming};
-use super::{Outcome, name_store, unpack_one};
+use super::coming::{Coming, Fate, Follower, coming};
+use super::{Outcome, PACE, name_store, unpack_one};
 use crate::error::{Error, Result};
 use crate::image::archive::Totals;
 use crate::image::descriptor::Descriptor;
@@ -15,17 +15,13 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
-
-/// So many are brought at one time, each with a thread that unpacks it meanwhile.
-pub const AT_ONCE: usize = 4;
-/// Between two questions whether to go on.
-const PACE: Duration = Duration::from_millis(20);
 
 pub struct Ahead<'a> {
     store: &'a Store,
     unpacked: &'a Unpacked,
     progress: &'a Queue,
+    /// So many are brought at one time, each with a thread that unpacks it meanwhile.
+    at_once: usize,
     privileged: bool,
     state: Mutex<State<'a>>,
     changed: Condvar,
@@ -54,10 +50,10 @@ struct Job {
 }
 
 impl<'a> Ahead<'a> {
-    pub fn new(store: &'a Store, unpacked: &'a Unpacked, progress: &'a Queue) -> Ahead<'a> {
+    pub fn new(store: &'a Store, unpacked: &'a Unpacked, progress: &'a Queue, at_once: usize) -> Ahead<'a> {
         let privileged = rustix::process::geteuid().is_root();
         let (state, changed, stop) = Default::default();
-        Ahead { store, unpacked, progress, privileged, state, changed, stop }
+        Ahead { store, unpacked, progress, at_once, privileged, state, changed, stop }
     }
 
     /// `work`, and the threads that unpack what it says has come. What is not complete by its end leaves nothing.
@@ -65,7 +61,7 @@ impl<'a> Ahead<'a> {
         let done = std::thread::scope(|scope| {
             let _over = Over(self);
             // Who follows one that comes slowly holds up none that is there.
-            for _ in 0..AT_ONCE + std::thread::available_parallelism().map_or(1, usize::from) {
+            for _ in 0..self.at_once + std::thread::available_parallelism().map_or(1, usize::from) {
                 let thread = std::thread::Builder::new().name("pycontainer-unpack".into());
                 self.state().threads += 1;
                 if thread.spawn_scoped(scope, || self.serve()).is_err() {
@@ -84,7 +80,7 @@ impl<'a> Ahead<'a> {
     pub fn comes(&self, blob: &Descriptor, diff_id: &Digest, file: File) -> Option<Coming> {
         let mut state = self.state();
         let busy = state.at_work + state.waiting.len();
-        if state.failed.is_some() || state.following >= AT_ONCE || busy >= state.threads {
+        if state.failed.is_some() || state.following >= self.at_once || busy >= state.threads {
             return None;
         }
         let (coming, follower) = coming(file);
@@ -160,14 +156,14 @@ impl<'a> Ahead<'a> {
 
     fn serve(&self) {
         while let Some(Job { blob, diff_id, follower }) = self.take() {
-            let standing = follower.as_ref().map(Follower::standing);
-            let _at_work = AtWork(self, follower.is_some());
+            let fate = follower.as_ref().map(Follower::fate);
+            let _at_work = AtWork { ahead: self, follows: follower.is_some() };
             let (read, what) = (AtomicU64::new(0), blob.digest.to_string());
             let put = |total| self.progress.put("unpacking", &what, total, blob.size);
             let told = |more| {
                 let total = read.fetch_add(more, Ordering::Relaxed) + more;
                 // While it comes, that is what is told of it.
-                if standing.as_ref().is_none_or(Standing::is_whole) {
+                if fate.as_ref().is_none_or(Fate::is_whole) {
                     put(total);
                 }
             };
@@ -179,7 +175,7 @@ impl<'a> Ahead<'a> {
                 }
                 Ok(Outcome::There | Outcome::Busy) => {}
                 // Why it did not come is told by whom it did not come to.
-                Err(_) if standing.as_ref().is_some_and(Standing::has_failed) => {}
+                Err(_) if fate.as_ref().is_some_and(Fate::has_failed) => {}
                 Err(error) => self.fail(name_store(error, self.store)),
             }
         }
@@ -216,15 +212,18 @@ impl Drop for Over<'_, '_> {
     }
 }
 
-/// Says so to who waits, also where the unpacking panics. Did it follow one that came?
-struct AtWork<'a, 'b>(&'a Ahead<'b>, bool);
+/// Says so to who waits, also where the unpacking panics.
+struct AtWork<'a, 'b> {
+    ahead: &'a Ahead<'b>,
+    follows: bool,
+}
 
 impl Drop for AtWork<'_, '_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.ahead.state();
         state.at_work -= 1;
-        state.following -= usize::from(self.1);
+        state.following -= usize::from(self.follows);
         drop(state);
-        self.0.changed.notify_all();
+        self.ahead.changed.notify_all();
     }
 }

@@ -1,15 +1,12 @@
 //! A blob on its way into the store that is unpacked while it comes: who writes it says how much there is, who reads it waits for more.
 //! What was read is trusted by nobody before the blob is whole, and its digest the right one.
 
+use super::PACE;
 use std::fs::File;
 use std::io::{Error, Result};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
-
-/// Between two looks whether to go on.
-const PACE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -76,11 +73,11 @@ impl Drop for Coming {
     }
 }
 
-/// How it stands, asked while somebody else reads.
+/// What becomes of it, asked while somebody else reads.
 #[derive(Debug, Clone)]
-pub struct Standing(Arc<Shared>);
+pub struct Fate(Arc<Shared>);
 
-impl Standing {
+impl Fate {
     pub fn is_whole(&self) -> bool {
         self.0.state().1 == End::Whole
     }
@@ -91,8 +88,8 @@ impl Standing {
 }
 
 impl Follower {
-    pub fn standing(&self) -> Standing {
-        Standing(self.shared.clone())
+    pub fn fate(&self) -> Fate {
+        Fate(self.shared.clone())
     }
 
     /// Waits for what comes next; 0 once it is whole and read.
@@ -145,7 +142,7 @@ mod tests {
         to.whole();
         assert_eq!(from.read(&mut buffer, &stop).unwrap(), 1);
         assert_eq!(from.read(&mut buffer, &stop).unwrap(), 0);
-        assert!(from.standing().is_whole());
+        assert!(from.fate().is_whole());
     }
 
     #[test]
@@ -177,6 +174,6 @@ mod tests {
         assert!(from.read(&mut [0; 9], &AtomicBool::new(true)).is_err());
         drop(to);
         assert!(from.read(&mut [0; 9], &AtomicBool::new(false)).is_err());
-        assert!(from.standing().has_failed());
+        assert!(from.fate().has_failed());
     }
 }

@@ -1,14 +1,12 @@
 //! A pipe of a few buffers between two threads of one layer: bounded, with buffers that come back, and an end that is said.
 
+use super::PACE;
 use std::io::{BufRead, Error, Read, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::time::Duration;
 
 const SIZE: usize = 256 << 10;
 const DEPTH: usize = 4;
-/// Between two looks whether to go on.
-const PACE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 enum Message {
